@@ -1,0 +1,63 @@
+"""lash_nb: an agent in your notebook that answers by writing and running code in a kernel of its own.
+
+`%load_ext lash_nb` gives the magics; `Session` is the library. Everything heavy is imported on first use, so that
+`import lash_nb.machine` stays at zero third-party modules.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import LashError
+    from .kernels.managed import ManagedKernel
+    from .kernels.scripted import ScriptedKernel
+    from .models.scripted import ScriptedModel
+    from .runner import run_notebook
+    from .session import Session
+    from .turns import Turn
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "LashError": ".errors",
+    "ManagedKernel": ".kernels.managed",
+    "ScriptedKernel": ".kernels.scripted",
+    "ScriptedModel": ".models.scripted",
+    "Session": ".session",
+    "Turn": ".turns",
+    "run_notebook": ".runner",
+}
+
+__all__ = [
+    "LashError",
+    "ManagedKernel",
+    "ScriptedKernel",
+    "ScriptedModel",
+    "Session",
+    "Turn",
+    "load_ipython_extension",
+    "run_notebook",
+    "unload_ipython_extension",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_PUBLIC[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def load_ipython_extension(ipython: Any) -> None:
+    """`%load_ext lash_nb`."""
+    import_module(".magic", __name__).load(ipython)
+
+
+def unload_ipython_extension(ipython: Any) -> None:
+    """`%unload_ext lash_nb`: undoes everything that loading did."""
+    import_module(".magic", __name__).unload(ipython)

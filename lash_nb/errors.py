@@ -1,0 +1,162 @@
+"""Every exception of lash_nb, under one root; the bottom storey, imports nothing of the package.
+
+LashError
+├── InputError                  what the user gave cannot be used (exit code 2); nothing was changed
+│   ├── DecodeError             a stored or received value is not of the wire form; names the field
+│   ├── UnknownModelError       no model of that name
+│   ├── MissingKeyError         a provider needs a key that is not in the environment
+│   ├── MissingExtraError       an optional dependency is not installed; names the install command
+│   ├── CassetteError           a cassette cannot be read, or holds another question
+│   ├── NotebookError           a notebook cannot be read or written
+│   │   └── CorruptCheckpointError  what it carries of a turn is damaged
+│   └── UnknownNameError        a registry, a magic or a command has no such name
+├── ProtocolViolation           the host broke a rule of the machine (a bug in the caller)
+│   └── DriverContractError     a protocol driver returned actions that break the contract
+├── KernelError                 the managed kernel
+│   ├── KernelStartError        it did not come up
+│   ├── KernelDiedError         its process ended
+│   └── KernelBusyError         it does not answer within the bound
+├── BlobError                   stored bytes are missing or damaged, or cannot be written
+├── ModelCallError              a model call failed; `.error` is the typed record
+├── TurnFailed                  a turn ended without an answer; `.turn` is what there is of it
+└── SessionClosedError          the session was closed
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .machine.llm import LlmCallError
+
+__all__ = [
+    "BlobError",
+    "CassetteError",
+    "CorruptCheckpointError",
+    "DecodeError",
+    "DriverContractError",
+    "InputError",
+    "KernelBusyError",
+    "KernelDiedError",
+    "KernelError",
+    "KernelStartError",
+    "LashError",
+    "MissingExtraError",
+    "MissingKeyError",
+    "ModelCallError",
+    "NotebookError",
+    "ProtocolViolation",
+    "SessionClosedError",
+    "TurnFailed",
+    "UnknownModelError",
+    "UnknownNameError",
+]
+
+
+class LashError(Exception):
+    """The root: `except LashError` catches whatever lash_nb raises on purpose."""
+
+
+class InputError(LashError):
+    """What was given cannot be used; nothing was changed. The command line exits with 2."""
+
+
+class DecodeError(InputError, ValueError):
+    """A value is not of the wire form.
+
+    `path` names the field from the root (`state.WaitingLlm.request.messages[3].role`), `problem` what is wrong there.
+    """
+
+    def __init__(self, problem: str, *, path: str = "") -> None:
+        self.problem = problem
+        self.path = path
+        super().__init__(problem, path)
+
+    def __str__(self) -> str:
+        return f"{self.path or 'value'}: {self.problem}"
+
+    def under(self, step: str) -> DecodeError:
+        """The same error, seen from one level further up: `step` is a field name or `[index]`."""
+        if not self.path:
+            path = step
+        elif self.path.startswith("["):
+            path = step + self.path
+        else:
+            path = f"{step}.{self.path}"
+        return type(self)(self.problem, path=path)
+
+
+class UnknownModelError(InputError):
+    """No model of that name; the message lists what can be written."""
+
+
+class MissingKeyError(InputError):
+    """A provider needs a key; the message names the environment variable."""
+
+
+class MissingExtraError(InputError):
+    """An optional dependency is not installed; the message holds the install command."""
+
+
+class CassetteError(InputError):
+    """A cassette cannot be read, or holds the answer to another question."""
+
+
+class NotebookError(InputError):
+    """A notebook (or what it carries) cannot be read or written."""
+
+
+class CorruptCheckpointError(NotebookError):
+    """A copy of a turn is damaged: its hash, its encoding or its JSON is not what was written."""
+
+
+class UnknownNameError(InputError):
+    """A registry, magic or command has no such name; the message suggests the nearest one."""
+
+
+class ProtocolViolation(LashError):
+    """The host broke a rule of the turn machine: a bug in the caller, the machine's state is unchanged."""
+
+
+class DriverContractError(ProtocolViolation):
+    """A protocol driver's callback returned actions that break the contract; the turn cannot go on."""
+
+
+class KernelError(LashError):
+    """The managed kernel failed."""
+
+
+class KernelStartError(KernelError):
+    """The kernel did not come up; nothing of it is left."""
+
+
+class KernelDiedError(KernelError):
+    """The kernel's process ended; its variables are gone."""
+
+
+class KernelBusyError(KernelError):
+    """The kernel did not answer within the bound; it may still be running."""
+
+
+class BlobError(LashError):
+    """Stored bytes are missing or damaged, or cannot be written; names the blob or the directory."""
+
+
+class ModelCallError(LashError):
+    """A model call failed; `error` is the typed record that the turn machine takes."""
+
+    def __init__(self, error: LlmCallError) -> None:
+        self.error = error
+        super().__init__(error.message)
+
+
+class TurnFailed(LashError):
+    """A turn ended without an answer; `turn` holds what there is of it (already recorded)."""
+
+    def __init__(self, message: str, *, turn: object | None = None) -> None:
+        self.turn = turn
+        super().__init__(message)
+
+
+class SessionClosedError(LashError):
+    """The session was closed; make a new one."""

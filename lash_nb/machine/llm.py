@@ -1,0 +1,564 @@
+"""What goes to a model and what comes back: request, response, failure, usage, terminal reasons.
+
+Wire layout: `reference/turn-machine.md` 1.15. Streaming is the host's business; nothing here is partial.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+from .attachments import ATTACHMENT_SOURCE, AttachmentSource
+from .messages import (
+    REASONING_REPLAY,
+    REPLAY_META,
+    RESPONSE_TEXT_META,
+    ProviderReasoningReplay,
+    ProviderReplayMeta,
+    ResponseTextMeta,
+)
+from .wire import (
+    BOOLEAN,
+    I64,
+    JSON,
+    STRING,
+    U64,
+    Codec,
+    Field,
+    Json,
+    array,
+    defaulted,
+    enum,
+    externally_tagged,
+    mapping,
+    nullable,
+    omit_empty,
+    omit_none,
+    strict_struct,
+    struct,
+    wrapper,
+)
+
+__all__ = [
+    "LLM_CALL_ERROR",
+    "LLM_REQUEST",
+    "LLM_RESPONSE",
+    "LLM_USAGE",
+    "MODEL_CAPABILITY",
+    "MODEL_VARIANT",
+    "TOOL_SPEC",
+    "AttachmentBlock",
+    "BudgetEncoding",
+    "CacheControl",
+    "Effort",
+    "EffortEncoding",
+    "GenerationOptions",
+    "JsonSchemaSpec",
+    "LlmCallError",
+    "LlmContentBlock",
+    "LlmMessage",
+    "LlmOutputPart",
+    "LlmRequest",
+    "LlmRequestScope",
+    "LlmResponse",
+    "LlmRole",
+    "LlmTerminalReason",
+    "LlmToolChoice",
+    "LlmToolSpec",
+    "LlmUsage",
+    "ModelCapability",
+    "ModelVariant",
+    "OutputMode",
+    "OutputSpec",
+    "PlainVariant",
+    "ProjectionMode",
+    "ProviderFailureKind",
+    "ReasoningBlock",
+    "ReasoningCapability",
+    "ReasoningOutput",
+    "SchemaOverride",
+    "SchemaProjection",
+    "StreamTermination",
+    "TextBlock",
+    "TextOutput",
+    "TokenUsage",
+    "ToolCallBlock",
+    "ToolCallOutputPart",
+    "ToolResultBlock",
+    "ToolSchema",
+]
+
+
+class LlmRole(StrEnum):
+    """Roles on the model's side; events have become User messages."""
+
+    USER = "User"
+    ASSISTANT = "Assistant"
+    SYSTEM = "System"
+
+
+class LlmToolChoice(StrEnum):
+    """Whether the model may, must or must not call a tool."""
+
+    AUTO = "Auto"
+    NONE = "None"
+    REQUIRED = "Required"
+
+
+class LlmTerminalReason(StrEnum):
+    """Why a model call ended."""
+
+    STOP = "stop"
+    TOOL_USE = "tool_use"
+    OUTPUT_LIMIT = "output_limit"
+    CONTEXT_OVERFLOW = "context_overflow"
+    CONTENT_FILTER = "content_filter"
+    PROVIDER_ERROR = "provider_error"
+    CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
+
+
+class ProviderFailureKind(StrEnum):
+    """What kind of failure a provider's error is; a kind this version does not know reads as unknown."""
+
+    TRANSPORT = "transport"
+    TIMEOUT = "timeout"
+    HTTP = "http"
+    STREAM = "stream"
+    AUTH = "auth"
+    VALIDATION = "validation"
+    QUOTA = "quota"
+    UNSUPPORTED = "unsupported"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlmUsage:
+    """Tokens of one call, or summed up. Reasoning tokens are a part of the output tokens."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_input_tokens: int = 0
+    cache_write_input_tokens: int = 0
+    reasoning_output_tokens: int = 0
+
+    def __add__(self, other: LlmUsage) -> LlmUsage:
+        return LlmUsage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cache_read_input_tokens=self.cache_read_input_tokens + other.cache_read_input_tokens,
+            cache_write_input_tokens=self.cache_write_input_tokens + other.cache_write_input_tokens,
+            reasoning_output_tokens=self.reasoning_output_tokens + other.reasoning_output_tokens,
+        )
+
+    @property
+    def total(self) -> int:
+        """All tokens; reasoning is a subset of output and not counted twice."""
+        return self.input_tokens + self.output_tokens + self.cache_read_input_tokens + self.cache_write_input_tokens
+
+
+TokenUsage: TypeAlias = LlmUsage
+
+
+# -- request -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextBlock:
+    """Text; a cache breakpoint asks the provider to cache the prompt up to here."""
+
+    text: str
+    response_meta: ResponseTextMeta | None = None
+    cache_breakpoint: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttachmentBlock:
+    """An attachment, as an index into the request's `attachments`."""
+
+    attachment_idx: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCallBlock:
+    """A tool call that the model made earlier."""
+
+    call_id: str
+    tool_name: str
+    input_json: str
+    replay: ProviderReplayMeta | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolResultBlock:
+    """The answer to an earlier tool call."""
+
+    call_id: str
+    content: str
+    tool_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReasoningBlock:
+    """Earlier reasoning, replayed because the provider needs it."""
+
+    text: str
+    replay: ProviderReasoningReplay | None = None
+
+
+LlmContentBlock: TypeAlias = TextBlock | AttachmentBlock | ToolCallBlock | ToolResultBlock | ReasoningBlock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlmMessage:
+    """One message of a request."""
+
+    role: LlmRole
+    blocks: tuple[LlmContentBlock, ...]
+
+
+class ProjectionMode(StrEnum):
+    """How a tool's schema is fitted to a provider's dialect."""
+
+    AUTO = "auto"
+    EXPLICIT_ONLY = "explicit_only"
+    EXACT = "exact"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchemaOverride:
+    """A schema to use for one dialect instead of the canonical one."""
+
+    dialect: str
+    schema: Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchemaProjection:
+    """How a canonical schema becomes a provider's."""
+
+    mode: ProjectionMode = ProjectionMode.AUTO
+    overrides: tuple[SchemaOverride, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolSchema:
+    """A JSON Schema and how it may be projected."""
+
+    canonical: Json
+    projection: SchemaProjection = SchemaProjection()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlmToolSpec:
+    """A tool as the model is told of it."""
+
+    name: str
+    description: str
+    input_schema: ToolSchema
+    output_schema: ToolSchema
+
+
+class PlainVariant(StrEnum):
+    """A model variant without data."""
+
+    PROVIDER_DEFAULT = "provider_default"
+    DISABLED = "disabled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """A model variant that asks for a named reasoning effort."""
+
+    effort: str
+
+
+ModelVariant: TypeAlias = PlainVariant | Effort
+
+
+class EffortEncoding(StrEnum):
+    """Reasoning effort is sent as its name."""
+
+    EFFORT = "effort"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetEncoding:
+    """Reasoning effort is sent as a token budget; what it holds is the provider adapter's business."""
+
+    budget: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReasoningCapability:
+    """Which reasoning efforts a model knows, and how they are sent."""
+
+    efforts: tuple[str, ...] = ()
+    default_effort: str | None = None
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    encoding: EffortEncoding | BudgetEncoding = EffortEncoding.EFFORT
+    disable: Json = None
+    mandatory: bool = False
+
+
+class CacheControl(StrEnum):
+    """The provider's style of prompt-cache breakpoints."""
+
+    ANTHROPIC = "anthropic"
+    GEMINI = "gemini"
+
+
+class StreamTermination(StrEnum):
+    """Whether a stream may end without the provider's terminal event."""
+
+    REQUIRE_TERMINAL_EVIDENCE = "require_terminal_evidence"
+    EOF_TOLERATED = "eof_tolerated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCapability:
+    """What a model can do beyond text."""
+
+    reasoning: ReasoningCapability | None = None
+    cache_control: CacheControl | None = None
+    stream_termination: StreamTermination | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationOptions:
+    """Limits on what the model writes."""
+
+    output_token_cap: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlmRequestScope:
+    """Whose request it is."""
+
+    session_id: str
+    agent_frame_id: str
+    request_id: str
+
+
+class OutputMode(StrEnum):
+    """Free-form JSON is asked for."""
+
+    JSON_OBJECT = "JsonObject"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JsonSchemaSpec:
+    """JSON of this schema is asked for."""
+
+    name: str
+    schema: Json
+    strict: bool
+
+
+OutputSpec: TypeAlias = OutputMode | JsonSchemaSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlmRequest:
+    """One call of a model, complete."""
+
+    model: str
+    messages: tuple[LlmMessage, ...]
+    attachments: tuple[AttachmentSource, ...] = ()
+    tools: tuple[LlmToolSpec, ...] = ()
+    tool_choice: LlmToolChoice = LlmToolChoice.NONE
+    model_variant: ModelVariant = PlainVariant.PROVIDER_DEFAULT
+    model_capability: ModelCapability = ModelCapability()
+    generation: GenerationOptions = GenerationOptions()
+    scope: LlmRequestScope
+    output_spec: OutputSpec | None = None
+
+
+# -- response ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextOutput:
+    """Text that the model wrote."""
+
+    text: str
+    response_meta: ResponseTextMeta | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReasoningOutput:
+    """Reasoning that the model showed, and what its provider wants back."""
+
+    text: str
+    replay: ProviderReasoningReplay | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCallOutputPart:
+    """A tool call that the model makes; `input_json` is text and may be broken."""
+
+    call_id: str
+    tool_name: str
+    input_json: str
+    replay: ProviderReplayMeta | None = None
+
+
+LlmOutputPart: TypeAlias = TextOutput | ReasoningOutput | ToolCallOutputPart
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlmResponse:
+    """One answer of a model, complete."""
+
+    full_text: str
+    parts: tuple[LlmOutputPart, ...] = ()
+    usage: LlmUsage = LlmUsage()
+    terminal_reason: LlmTerminalReason
+    terminal_diagnostic: str | None = None
+    provider_usage: Json = None
+    request_body: str | None = None
+    http_summary: str | None = None
+    execution_evidence: Json = None
+    response_metadata: Json = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlmCallError:
+    """A failed call of a model."""
+
+    message: str
+    retryable: bool
+    kind: ProviderFailureKind = ProviderFailureKind.UNKNOWN
+    raw: str | None = None
+    code: str | None = None
+    terminal_reason: LlmTerminalReason
+    request_body: str | None = None
+    partial_response: LlmResponse | None = None
+    """What had come before the failure; for diagnosis only."""
+
+
+# -- tables ------------------------------------------------------------------------------------------------------------
+
+LLM_USAGE: Codec[LlmUsage] = struct(
+    LlmUsage,
+    input_tokens=I64,
+    output_tokens=I64,
+    cache_read_input_tokens=I64,
+    cache_write_input_tokens=I64,
+    reasoning_output_tokens=I64,
+)
+_TEXT: dict[str, Codec[Any] | Field] = {"text": STRING, "response_meta": nullable(RESPONSE_TEXT_META)}
+_TOOL_CALL: dict[str, Codec[Any] | Field] = {
+    "call_id": STRING,
+    "tool_name": STRING,
+    "input_json": STRING,
+    "replay": nullable(REPLAY_META),
+}
+_REASONING: dict[str, Codec[Any] | Field] = {"text": STRING, "replay": nullable(REASONING_REPLAY)}
+_BLOCK: Codec[LlmContentBlock] = externally_tagged(
+    "content block",
+    {
+        "Text": (TextBlock, struct(TextBlock, **_TEXT, cache_breakpoint=BOOLEAN)),
+        "Attachment": (AttachmentBlock, struct(AttachmentBlock, attachment_idx=U64)),
+        "ToolCall": (ToolCallBlock, struct(ToolCallBlock, **_TOOL_CALL)),
+        "ToolResult": (
+            ToolResultBlock,
+            struct(ToolResultBlock, call_id=STRING, content=STRING, tool_name=nullable(STRING)),
+        ),
+        "Reasoning": (ReasoningBlock, struct(ReasoningBlock, **_REASONING)),
+    },
+)
+_PROJECTION: Codec[SchemaProjection] = struct(
+    SchemaProjection,
+    mode=omit_empty(enum(ProjectionMode), ProjectionMode.AUTO),
+    overrides=omit_empty(array(struct(SchemaOverride, dialect=STRING, schema=JSON))),
+)
+_SCHEMA: Codec[ToolSchema] = struct(ToolSchema, canonical=JSON, projection=omit_empty(_PROJECTION, SchemaProjection()))
+TOOL_SPEC: Codec[LlmToolSpec] = struct(
+    LlmToolSpec, name=STRING, description=STRING, input_schema=_SCHEMA, output_schema=_SCHEMA
+)
+MODEL_VARIANT: Codec[ModelVariant] = externally_tagged(
+    "model variant",
+    {
+        "provider_default": (PlainVariant.PROVIDER_DEFAULT, None),
+        "disabled": (PlainVariant.DISABLED, None),
+        "effort": (Effort, wrapper(Effort, "effort", STRING)),
+    },
+)
+_ENCODING: Codec[Any] = externally_tagged(
+    "reasoning encoding",
+    {
+        "effort": (EffortEncoding.EFFORT, None),
+        "budget": (BudgetEncoding, wrapper(BudgetEncoding, "budget", mapping(JSON))),
+    },
+)
+_REASONING_CAPABILITY: Codec[ReasoningCapability] = struct(
+    ReasoningCapability,
+    efforts=defaulted(array(STRING)),
+    default_effort=omit_none(STRING),
+    aliases=omit_empty(mapping(STRING), {}),
+    encoding=defaulted(_ENCODING, EffortEncoding.EFFORT),
+    disable=omit_none(JSON),
+    mandatory=defaulted(BOOLEAN, False),
+)
+MODEL_CAPABILITY: Codec[ModelCapability] = struct(
+    ModelCapability,
+    reasoning=omit_none(_REASONING_CAPABILITY),
+    cache_control=omit_none(enum(CacheControl)),
+    stream_termination=omit_none(enum(StreamTermination)),
+)
+_OUTPUT_SPEC: Codec[OutputSpec] = externally_tagged(
+    "output spec",
+    {
+        "JsonObject": (OutputMode.JSON_OBJECT, None),
+        "JsonSchema": (JsonSchemaSpec, struct(JsonSchemaSpec, name=STRING, schema=JSON, strict=BOOLEAN)),
+    },
+)
+LLM_REQUEST: Codec[LlmRequest] = struct(
+    LlmRequest,
+    model=STRING,
+    messages=array(struct(LlmMessage, role=enum(LlmRole), blocks=array(_BLOCK))),
+    attachments=array(ATTACHMENT_SOURCE),
+    tools=array(TOOL_SPEC),
+    tool_choice=enum(LlmToolChoice),
+    model_variant=MODEL_VARIANT,
+    model_capability=defaulted(MODEL_CAPABILITY, ModelCapability()),
+    generation=defaulted(strict_struct(GenerationOptions, output_token_cap=omit_none(U64)), GenerationOptions()),
+    scope=struct(LlmRequestScope, session_id=STRING, agent_frame_id=STRING, request_id=STRING),
+    output_spec=nullable(_OUTPUT_SPEC),
+)
+LLM_RESPONSE: Codec[LlmResponse] = struct(
+    LlmResponse,
+    full_text=STRING,
+    parts=array(
+        externally_tagged(
+            "output part",
+            {
+                "Text": (TextOutput, struct(TextOutput, **_TEXT)),
+                "Reasoning": (ReasoningOutput, struct(ReasoningOutput, **_REASONING)),
+                "ToolCall": (ToolCallOutputPart, struct(ToolCallOutputPart, **_TOOL_CALL)),
+            },
+        )
+    ),
+    usage=LLM_USAGE,
+    terminal_reason=enum(LlmTerminalReason),
+    terminal_diagnostic=nullable(STRING),
+    provider_usage=nullable(JSON),
+    request_body=nullable(STRING),
+    http_summary=nullable(STRING),
+    execution_evidence=nullable(JSON),
+    response_metadata=omit_none(JSON),
+)
+LLM_CALL_ERROR: Codec[LlmCallError] = struct(
+    LlmCallError,
+    message=STRING,
+    retryable=BOOLEAN,
+    kind=defaulted(enum(ProviderFailureKind, unknown=ProviderFailureKind.UNKNOWN), ProviderFailureKind.UNKNOWN),
+    raw=nullable(STRING),
+    code=nullable(STRING),
+    terminal_reason=enum(LlmTerminalReason),
+    request_body=nullable(STRING),
+    partial_response=omit_none(LLM_RESPONSE),
+)

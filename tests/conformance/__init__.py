@@ -1,0 +1,1 @@
+"""Plays scenarios of the reference machine against ours (see FORMAT.md)."""
