@@ -159,6 +159,11 @@ class TurnMachine:
         return isinstance(self._state, Finished)
 
     @property
+    def queued(self) -> int:
+        """How many effects the next polls will give before the machine has to think."""
+        return len(self._pending)
+
+    @property
     def outstanding_effect(self) -> WaitingEffect | None:
         """The effect that the machine waits for an answer to, rebuilt from its state."""
         return outstanding_effect(self._state)

@@ -1,0 +1,109 @@
+"""The contract of a kernel: where `ExecCode` runs. Implementations are found by name and imported on demand.
+
+Decided here: what a host may ask of a kernel, and which kinds there are. Imports `machine` and `errors` only, so that
+reading the contract never loads zmq.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Protocol, runtime_checkable
+
+from ..errors import UnknownNameError
+from ..machine.execution import CellOutput, CellResult, NamespaceSummary
+
+__all__ = ["KERNELS", "Kernel", "OutputSink", "resolve"]
+
+OutputSink = Callable[[tuple[CellOutput, ...]], None]
+"""Called on the caller's event loop with the whole ordered outputs so far: some ten times a second, once at the end."""
+
+KERNELS: dict[str, str] = {
+    "managed": "lash_nb.kernels.managed:ManagedKernel",
+    "scripted": "lash_nb.kernels.scripted:ScriptedKernel",
+}
+
+
+@runtime_checkable
+class Kernel(Protocol):
+    """One life after another of a process (or something like it) that runs cells and keeps variables between them.
+
+    Every method may be called from any event loop; cells are queued on our side and run one at a time.
+    """
+
+    language: str
+
+    @property
+    def epoch(self) -> str:
+        """The id of this life of the kernel: another one after `restart()`, empty before `start()`."""
+        ...
+
+    @property
+    def alive(self) -> bool:
+        """Whether the kernel's process runs and can take a cell."""
+        ...
+
+    async def start(self) -> None:
+        """Ready when it returns; does nothing when the kernel is alive.
+
+        Raises:
+            KernelStartError: it did not come up; nothing of it is left.
+        """
+        ...
+
+    async def run(
+        self, key: str, code: str, *, on_output: OutputSink | None = None, timeout_s: float | None = None
+    ) -> CellResult:
+        """Run one cell; whatever the cell does is told by the result's typed outcome.
+
+        `key` is unique per effect. `timeout_s` counts from when the cell starts, not while it is queued. When it is
+        cancelled, the cell is interrupted, waited for (bounded, shielded), then `CancelledError` goes on.
+
+        Raises:
+            KernelDiedError: there is no live kernel to run it; the cell was not run.
+            KernelBusyError: an earlier cell, given up on, still runs; this one was not run.
+        """
+        ...
+
+    async def interrupt(self) -> bool:
+        """Interrupt the running cell and wait, bounded, for its end: True when it ended, or when nothing ran."""
+        ...
+
+    async def restart(self) -> None:
+        """Kill the kernel and start a fresh one: a new epoch, no variables. A running cell ends as dead.
+
+        Raises:
+            KernelStartError: the new one did not come up; `alive` is False.
+        """
+        ...
+
+    async def shutdown(self) -> None:
+        """End the kernel; no process, socket or file of it is left. A second call does nothing."""
+        ...
+
+    async def namespace(self, *, limit: int = 200) -> NamespaceSummary:
+        """Describe the variables, also while a cell runs; changes are marked against the previous call.
+
+        Raises:
+            KernelDiedError: there is no live kernel.
+            KernelBusyError: it did not answer in time (C code may hold the interpreter).
+        """
+        ...
+
+    def take_background(self) -> tuple[CellOutput, ...]:
+        """What was written since the last call by nothing that is running (threads of ended cells); bounded."""
+        ...
+
+
+def resolve(name: str) -> type[Kernel]:
+    """The implementation registered under `name`.
+
+    Raises:
+        UnknownNameError: no kernel of that name.
+    """
+    try:
+        module, _, attribute = KERNELS[name].partition(":")
+    except KeyError:
+        raise UnknownNameError(f"no kernel is called {name!r}; there are: {', '.join(sorted(KERNELS))}") from None
+    found: type[Kernel] = getattr(import_module(module), attribute)
+    return found

@@ -1,0 +1,179 @@
+"""One cell as the I/O thread sees it.
+
+Decided here: when a cell is over (`Cell`: idle and reply, a bounded wait for the second, death), and how its end
+becomes a typed `CellResult`. A cell belongs to the I/O thread until `ended` is set, and to its caller from then on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from typing import cast
+
+from ..machine.execution import CellOutcome, CellOutput, CellResult, ErrorOutput, FinishValue
+from ..machine.wire import Json
+from .flags import Flag, post
+from .outputs import OutputFold
+
+__all__ = ["FINISH", "Cell"]
+
+FINISH = "LashFinish"
+"""The name of the exception with which `finish()` ends a cell, and of the reply's payload that holds the value."""
+_SECOND_HALF_S = 2.0
+_AFTER_INTERRUPT_S = 0.3
+_EMIT_EVERY_S = 0.1
+
+Content = Mapping[str, object]
+
+
+class Cell:
+    """A cell from its submission to its end."""
+
+    def __init__(
+        self,
+        *,
+        msg_id: str,
+        frames: list[bytes],
+        fold: OutputFold,
+        on_output: Callable[[tuple[CellOutput, ...]], None] | None = None,
+    ) -> None:
+        self.msg_id = msg_id
+        self.frames = frames
+        self.fold = fold
+        self.sent = Flag()
+        self.ended = Flag()
+        self.begun = False
+        """The kernel reached the user's code: from here on SIGINT is not ignored."""
+        self.interrupted = False
+        """We sent SIGINT while it ran."""
+        self.interrupt_wanted = False
+        self.withdrawn = False
+        """It ended before it was sent; it never ran."""
+        self.abandoned = False
+        """Its caller gave up waiting; it still runs."""
+        self.death = ""
+        self._on_output = on_output
+        self._loop = asyncio.get_running_loop() if on_output is not None else None
+        self._reply: Content | None = None
+        self._idle = False
+        self._sent_at = self._ended_at = 0.0
+        self._deadline: float | None = None
+        self._dirty = False
+        self._in_flight = False
+        self._emitted_at = 0.0
+
+    # -- on the I/O thread -----------------------------------------------------------------------------------------
+
+    def mark_sent(self, now: float) -> None:
+        self._sent_at = now
+        self.sent.set()
+
+    def take_iopub(self, msg_type: str, content: Content, now: float) -> None:
+        if msg_type == "status":
+            if content.get("execution_state") == "idle":
+                self._idle = True
+                self._half(now)
+        elif msg_type == "execute_input":
+            self.begun = True
+        elif self.fold.apply(msg_type, content):
+            self._dirty = True
+
+    def take_reply(self, content: Content, now: float) -> None:
+        self._reply = content
+        self._half(now)
+
+    def _half(self, now: float) -> None:
+        if self._idle and self._reply is not None:
+            self.end(now)
+        else:
+            quick = self._idle and self.interrupted  # an interrupt between the cell and its reply loses the reply
+            self._deadline = now + (_AFTER_INTERRUPT_S if quick else _SECOND_HALF_S)
+
+    def end(self, now: float, *, death: str = "") -> None:
+        if not self.ended.is_set():
+            self.death = death
+            self._ended_at = now
+            self.ended.set()
+
+    def tick(self, now: float) -> float | None:
+        """Do what is due; the time of the next thing that will be, if any."""
+        if self._deadline is not None and now >= self._deadline:
+            self.end(now)
+            return None
+        due = self._deadline
+        if self._dirty and self._loop is not None and not self._in_flight:
+            emit_at = self._emitted_at + _EMIT_EVERY_S
+            if now >= emit_at:
+                self._dirty, self._in_flight, self._emitted_at = False, True, now
+                post(self._loop, self._emit, self.fold.outputs())
+            else:
+                due = emit_at if due is None else min(due, emit_at)
+        return due
+
+    # -- on the caller's loop --------------------------------------------------------------------------------------
+
+    def _emit(self, outputs: tuple[CellOutput, ...]) -> None:
+        self._in_flight = False
+        if self._on_output is not None and not self.ended.is_set():
+            self._on_output(outputs)
+
+    def emit_final(self, outputs: tuple[CellOutput, ...]) -> None:
+        sink, self._on_output = self._on_output, None
+        if sink is not None:
+            sink(outputs)
+
+    def payloads(self) -> list[Content]:
+        """What the kernel's side of lash_nb attached to the reply."""
+        found = self._reply.get("payload") if self._reply is not None else None
+        return [item for item in found if isinstance(item, Mapping)] if isinstance(found, list) else []
+
+    def result(self, *, timed_out_s: float | None = None) -> CellResult:
+        """The typed end; call after `ended`, or to give up on a cell that still runs."""
+        running = not self.ended.is_set()
+        outputs = self.fold.outputs() if running else self.fold.close()
+        outputs = tuple(o for o in outputs if not (isinstance(o, ErrorOutput) and o.ename == FINISH))
+        errors = [output for output in outputs if isinstance(output, ErrorOutput)]
+        reply = self._reply or {}
+        outcome, detail = self._outcome(reply, errors, timed_out_s=timed_out_s, running=running)
+        finish = self._finish(reply) if outcome is CellOutcome.OK else None
+        count = reply.get("execution_count")
+        return CellResult(
+            outcome=outcome,
+            outputs=outputs,
+            error=errors[-1] if errors and outcome is not CellOutcome.OK else None,
+            finish=finish,
+            execution_count=count if isinstance(count, int) else None,
+            duration_s=max(0.0, self._ended_at - self._sent_at),
+            detail=detail,
+        )
+
+    def _outcome(
+        self, reply: Content, errors: list[ErrorOutput], *, timed_out_s: float | None, running: bool
+    ) -> tuple[CellOutcome, str]:
+        if self.death:
+            return CellOutcome.DEAD, self.death
+        if timed_out_s is not None:
+            left = " It did not react to the interrupt and still runs: restart the kernel." if running else ""
+            return CellOutcome.TIMEOUT, f"The cell ran longer than {timed_out_s:g} s and was interrupted.{left}"
+        status, name = reply.get("status"), reply.get("ename")
+        if status is None and self.interrupted:
+            return CellOutcome.INTERRUPTED, "The cell was interrupted."
+        if status is None:
+            if errors:
+                return CellOutcome.ERROR, ""
+            return CellOutcome.LOST, "The kernel became idle, but its reply to the cell did not come."
+        if status == "ok" or name == FINISH:
+            late = "" if self._idle else "The kernel's idle status did not come; the last outputs may be missing."
+            return CellOutcome.OK, late
+        if status == "aborted" or status == "abort":
+            return CellOutcome.ABORTED, "The kernel refused the cell because an earlier one failed."
+        if self.interrupted and name in ("KeyboardInterrupt", "CancelledError"):
+            return CellOutcome.INTERRUPTED, "The cell was interrupted."
+        return CellOutcome.ERROR, ""
+
+    def _finish(self, reply: Content) -> FinishValue | None:
+        for payload in self.payloads():
+            if payload.get("source") == FINISH:
+                return FinishValue(value=cast("Json", json.loads(str(payload.get("value")))))
+        return None

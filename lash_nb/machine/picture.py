@@ -1,0 +1,387 @@
+"""TurnPicture: the pure fold from TurnActivity to what is shown of a turn.
+
+Decided here: what belongs to which step, what counts as the answer, and the words for the state of a turn. Live views
+and the static bundle draw pictures and read nothing else. Pure: other modules of the machine only.
+
+- A step begins with a model call. What an attempt said that is made again (`RetryStatus`) does not count.
+- The words that end the turn are its answer: they leave their step and are shown once.
+- The same activity gives the same picture, however the model's text was split on its way.
+- Adding a delta costs O(1) at the time and O(log n) copies of a character over the whole stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from .events import (
+    CellOutputs,
+    ChildTokenUsageEvent,
+    CodeBlockCompleted,
+    CodeBlockStarted,
+    ErrorEvent,
+    InjectedMessagesCommitted,
+    InjectedTurnInputAccepted,
+    LlmRequestEvent,
+    LlmResponseEvent,
+    MessageEvent,
+    PluginEvent,
+    ReasoningDelta,
+    RetryStatus,
+    StatusRuntimeEvent,
+    TextDelta,
+    TokenUsageEvent,
+    ToolCallEvent,
+    ToolCallStart,
+    TurnActivity,
+    TurnOutcomeEvent,
+    TurnStarted,
+)
+from .execution import CellOutcome, CellOutput, FinishValue
+from .llm import LlmTerminalReason, LlmUsage
+from .messages import MessageRole, PluginMessage
+from .outcomes import (
+    AgentFrameSwitch,
+    AssistantMessage,
+    Finished,
+    Stopped,
+    SubmittedError,
+    ToolError,
+    TurnFinish,
+    TurnOutcome,
+    TurnStop,
+    TurnStopReason,
+)
+from .tool_calls import ToolSucceeded
+from .wire import Json, dumps
+
+__all__ = [
+    "GrowingText",
+    "Note",
+    "NoteKind",
+    "Phase",
+    "PictureState",
+    "StepPicture",
+    "ToolCallPicture",
+    "TurnPicture",
+]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GrowingText:
+    """An immutable text that is cheap to append to; equal to another of the same characters.
+
+    Each piece is at least twice as long as the next, so there are few, and a character is copied O(log n) times.
+    """
+
+    pieces: tuple[str, ...] = ()
+
+    def appended(self, text: str) -> GrowingText:
+        """This text and then `text`."""
+        if not text:
+            return self
+        pieces = list(self.pieces)
+        while pieces and len(pieces[-1]) < 2 * len(text):
+            text = pieces.pop() + text
+        return GrowingText((*pieces, text))
+
+    def __str__(self) -> str:
+        return "".join(self.pieces)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.pieces))
+
+    def __eq__(self, other: object) -> bool:
+        return str(self) == str(other) if isinstance(other, GrowingText) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+
+class PictureState(StrEnum):
+    """Whether a turn goes on, and how it ended."""
+
+    RUNNING = "running"
+    DONE = "done"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+class Phase(StrEnum):
+    """What a running turn is doing; the value is the sentence that is shown."""
+
+    STARTING = "starting"
+    WAITING = "waiting for the model"
+    ANSWERING = "the model is answering"
+    CELL = "running a cell"
+    TOOLS = "running tools"
+    BETWEEN = "preparing the next step"
+
+
+class NoteKind(StrEnum):
+    """What a note is about."""
+
+    SAID = "said"
+    """The user said something while the turn ran."""
+    STATUS = "status"
+    NOTICE = "notice"
+    RETRY = "retry"
+    """A model call is made again: of interest only while it happens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """Something beside the steps."""
+
+    kind: NoteKind
+    text: str
+    after: int
+    """How many steps there were: the note stands behind them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCallPicture:
+    """One tool call; `succeeded` is None while it runs."""
+
+    call_id: str | None
+    name: str
+    args: Json
+    succeeded: bool | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepPicture:
+    """One model call and what followed from it."""
+
+    said: GrowingText = GrowingText()
+    thought: GrowingText = GrowingText()
+    code: str | None = None
+    language: str = "python"
+    effect_id: int | None = None
+    """None until the code is run."""
+    outputs: tuple[CellOutput, ...] = ()
+    outcome: CellOutcome | None = None
+    """None while the cell runs, or when there is none."""
+    duration_ms: int | None = None
+    detail: str = ""
+    tool_calls: tuple[ToolCallPicture, ...] = ()
+
+    @property
+    def prose(self) -> str:
+        return str(self.said)
+
+    @property
+    def reasoning(self) -> str:
+        return str(self.thought)
+
+    @property
+    def running(self) -> bool:
+        return self.effect_id is not None and self.outcome is None
+
+    @property
+    def empty(self) -> bool:
+        return not (self.said or self.thought or self.tool_calls) and self.code is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnPicture:
+    """What is shown of one turn."""
+
+    turn: int = 0
+    request: str = ""
+    model: str = ""
+    steps: tuple[StepPicture, ...] = ()
+    state: PictureState = PictureState.RUNNING
+    phase: Phase = Phase.STARTING
+    why: str = ""
+    """Why it stopped or failed; while it runs, more about the phase."""
+    answer: str | None = None
+    value: FinishValue | None = None
+    usage: LlmUsage = field(default_factory=LlmUsage)
+    child_usage: LlmUsage = field(default_factory=LlmUsage)
+    errors: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """The state in words: never only a colour or a spinner."""
+        if self.state is PictureState.RUNNING:
+            head: str = self.phase
+        else:
+            head = self.state
+        return f"{head}{'' if self.why.startswith('by you') else ':'} {self.why}" if self.why else head
+
+    def apply(self, activity: TurnActivity) -> TurnPicture:
+        """The picture after one more thing happened."""
+        match activity:
+            case TurnStarted(turn=turn, request=request, model=model):
+                return TurnPicture(turn=turn, request=request, model=model)
+            case LlmRequestEvent():
+                steps = self.steps if self.steps and self.steps[-1].empty else (*self.steps, StepPicture())
+                return replace(self, steps=steps, phase=Phase.WAITING, why="")
+            case TextDelta(content=text) if text:
+                picture = self._unrun()
+                return picture._last(said=picture.steps[-1].said.appended(text))._now(Phase.ANSWERING)
+            case ReasoningDelta(content=text) if text:
+                picture = self._unrun()
+                return picture._last(thought=picture.steps[-1].thought.appended(text))._now(Phase.ANSWERING)
+            case LlmResponseEvent():
+                return self._now(Phase.BETWEEN)
+            case MessageEvent(text=text, kind=kind):
+                if not kind.endswith("_code"):
+                    return self._noted(NoteKind.NOTICE, text)
+                return self._unrun()._last(code=text, language=kind.removesuffix("_code"))
+            case CodeBlockStarted(effect_id=effect_id, language=language, code=code):
+                cell = {"effect_id": effect_id, "language": language, "code": code}
+                return self._unrun()._last(**cell)._now(Phase.CELL)
+            case CellOutputs(effect_id=effect_id, outputs=outputs):
+                return self._cell(effect_id, outputs=outputs)
+            case CodeBlockCompleted():
+                ended = {
+                    "outputs": activity.outputs,
+                    "outcome": activity.outcome,
+                    "duration_ms": activity.duration_ms,
+                    "detail": activity.detail,
+                }
+                return self._cell(activity.effect_id, **ended)._now(Phase.BETWEEN)
+            case ToolCallStart() | ToolCallEvent():
+                return self._tool(activity)
+            case TurnOutcomeEvent(outcome=outcome):
+                return self._ended(outcome)
+            case _:
+                return self._beside(activity)
+
+    # -- parts of a step -----------------------------------------------------------------------------------------------
+
+    def _now(self, phase: Phase) -> TurnPicture:
+        return replace(self, phase=phase, why="") if self.state is PictureState.RUNNING else self
+
+    def _last(self, **changes: object) -> TurnPicture:
+        steps = self.steps or (StepPicture(),)
+        return replace(self, steps=(*steps[:-1], replace(steps[-1], **changes)))  # type: ignore[arg-type]
+
+    def _unrun(self) -> TurnPicture:
+        """With a last step whose cell was not run yet."""
+        if self.steps and self.steps[-1].effect_id is None:
+            return self
+        return replace(self, steps=(*self.steps, StepPicture()))
+
+    def _cell(self, effect_id: int, **changes: object) -> TurnPicture:
+        for index in range(len(self.steps) - 1, -1, -1):
+            if self.steps[index].effect_id == effect_id:
+                step = replace(self.steps[index], **changes)  # type: ignore[arg-type]
+                return replace(self, steps=(*self.steps[:index], step, *self.steps[index + 1 :]))
+        return self
+
+    def _tool(self, event: ToolCallStart | ToolCallEvent) -> TurnPicture:
+        calls = self.steps[-1].tool_calls if self.steps else ()
+        shown = ToolCallPicture(call_id=event.call_id, name=event.name, args=event.args)
+        if isinstance(event, ToolCallStart):
+            return self._last(tool_calls=(*calls, shown))._now(Phase.TOOLS)
+        outcome = event.output.outcome
+        succeeded = isinstance(outcome, ToolSucceeded)
+        shown = replace(
+            shown, succeeded=succeeded, problem="" if isinstance(outcome, ToolSucceeded) else outcome.payload.message
+        )
+        for index, call in enumerate(calls):
+            if call.succeeded is None and call.call_id == event.call_id and call.name == event.name:
+                return self._last(tool_calls=(*calls[:index], shown, *calls[index + 1 :]))
+        return self._last(tool_calls=(*calls, shown))
+
+    # -- beside the steps ----------------------------------------------------------------------------------------------
+
+    def _beside(self, activity: TurnActivity) -> TurnPicture:
+        match activity:
+            case TokenUsageEvent(cumulative=cumulative):
+                return replace(self, usage=cumulative)
+            case ChildTokenUsageEvent(usage=usage):
+                return replace(self, child_usage=self.child_usage + usage)
+            case ErrorEvent(message=message, envelope=envelope):
+                if envelope is not None and envelope.terminal_reason is LlmTerminalReason.CANCELLED:
+                    return self
+                return replace(self, errors=(*self.errors, message))
+            case RetryStatus():
+                return self._retried(activity)
+            case InjectedTurnInputAccepted(inputs=inputs):
+                return self._delivered(one.message for one in inputs)
+            case InjectedMessagesCommitted(messages=messages):
+                return self._delivered(messages)
+            case PluginEvent(event=StatusRuntimeEvent(label=label, detail=detail)):
+                return self._noted(NoteKind.STATUS, f"{label}: {detail}" if detail else label)
+            case _:
+                return self
+
+    def _noted(self, kind: NoteKind, text: str) -> TurnPicture:
+        """With one more note; the same one twice at the same place is one (input is accepted, then committed)."""
+        after = len(self.steps) - (1 if self.steps and self.steps[-1].empty else 0)
+        note = Note(kind=kind, text=text, after=after)
+        return self if note in self.notes else replace(self, notes=(*self.notes, note))
+
+    def _delivered(self, messages: Iterable[PluginMessage]) -> TurnPicture:
+        picture = self
+        for message in messages:
+            text = message.content or "\n\n".join(part.content for part in message.parts if part.content)
+            kind = NoteKind.SAID if message.role is MessageRole.USER else NoteKind.NOTICE
+            picture = picture._noted(kind, text) if text else picture
+        return picture
+
+    def _retried(self, event: RetryStatus) -> TurnPicture:
+        why = f"attempt {event.attempt} of {event.max_attempts} in {event.wait_seconds} s ({event.reason})"
+        picture = self
+        if self.steps and self.steps[-1].code is None:
+            picture = self._last(said=GrowingText(), thought=GrowingText())
+        return replace(picture._noted(NoteKind.RETRY, why)._now(Phase.WAITING), why=why)
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def _ended(self, outcome: TurnOutcome) -> TurnPicture:
+        if self.state is not PictureState.RUNNING:
+            return self
+        ended = replace(self, state=PictureState.DONE, why="")
+        match outcome:
+            case Finished(finish=finish):
+                ended = ended._finished(finish)
+            case AgentFrameSwitch(task=task):
+                ended = ended._noted(NoteKind.NOTICE, f"handed over: {task}")
+            case Stopped(stop=stop):
+                state, why = self._reason(stop)
+                ended = replace(self, state=state, why=why)
+        return ended._trimmed()
+
+    def _finished(self, finish: TurnFinish) -> TurnPicture:
+        if isinstance(finish, AssistantMessage):
+            return replace(self, answer=finish.text)._without_answer(finish.text)
+        return replace(self, value=FinishValue(value=finish.value))
+
+    def _without_answer(self, text: str) -> TurnPicture:
+        """The last step without the words that are the answer."""
+        if not self.steps or self.steps[-1].code is not None or self.steps[-1].prose.strip() != text.strip():
+            return self
+        return self._last(said=GrowingText())
+
+    def _trimmed(self) -> TurnPicture:
+        return replace(self, steps=self.steps[:-1]) if self.steps and self.steps[-1].empty else self
+
+    def _reason(self, stop: TurnStop) -> tuple[PictureState, str]:
+        failed = PictureState.FAILED
+        match stop:
+            case SubmittedError(value=value):
+                return failed, f"the agent gave up: {value if isinstance(value, str) else dumps(value)}"
+            case ToolError(tool_name=name, value=value):
+                return failed, f"the tool {name} ended the turn: {value if isinstance(value, str) else dumps(value)}"
+            case TurnStopReason.CANCELLED:
+                return PictureState.STOPPED, f"by you: {self._doing()}"
+            case TurnStopReason.MAX_TURNS:
+                return PictureState.STOPPED, "the limit of steps was reached"
+            case TurnStopReason.INCOMPLETE:
+                return PictureState.STOPPED, self.errors[-1] if self.errors else "there was no answer"
+            case _:
+                return failed, self.errors[-1] if self.errors else stop.replace("_", " ")
+
+    def _doing(self) -> str:
+        last = self.steps[-1] if self.steps else StepPicture()
+        if last.running or last.outcome is CellOutcome.INTERRUPTED:
+            return "a cell was running"
+        return "between two steps" if last.code is not None else "the model was answering"

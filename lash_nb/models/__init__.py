@@ -1,0 +1,193 @@
+"""Who answers a model call: the contract of models, what streams out of them, and how their names are opened.
+
+What is decided here: one request in, streamed deltas and one response out, in our own types; every failure of
+a provider is a ModelCallError that holds a typed record; what the user got wrong (a broken cassette, a
+missing key) is an InputError and goes to the user, never to the model. Imports `machine` and `errors` only;
+implementations import this package, never each other, and are found through MODELS (`lash_nb.models.choice`
+opens them).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol, TypeAlias, assert_never
+
+from ..machine.attachments import AttachmentStore
+from ..machine.llm import (
+    LlmOutputPart,
+    LlmRequest,
+    LlmResponse,
+    LlmTerminalReason,
+    ReasoningOutput,
+    TextOutput,
+    ToolCallOutputPart,
+)
+
+__all__ = [
+    "MODELS",
+    "NAME_FORMS",
+    "OFFLINE",
+    "CallContext",
+    "Delta",
+    "Model",
+    "OnDelta",
+    "Opening",
+    "ReasoningChunk",
+    "Sampling",
+    "TextChunk",
+    "ToolCallChunk",
+    "play",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How the provider draws its tokens, passed beside the request; None leaves it to the provider."""
+
+    temperature: float | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallContext:
+    """Where in the conversation a call stands, and what it needs beside the request."""
+
+    session: str
+    """A label that is stable across runs: "1" for the first session of a notebook, "2" after `%lash new`."""
+    turn: int
+    """The turn in the session, from 1."""
+    step: int
+    """The model call in the turn, from 1."""
+    user_text: str
+    """What the user asked for in this turn."""
+    attachments: AttachmentStore | None = None
+    """Where the bytes of stored attachments are; None when there is no store."""
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextChunk:
+    """The next characters of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReasoningChunk:
+    """The next characters of the reasoning that the provider shows."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCallChunk:
+    """The next characters of a tool call's arguments; the first chunk of a call may hold none."""
+
+    call_id: str
+    tool_name: str
+    input_json_delta: str
+
+
+Delta: TypeAlias = TextChunk | ReasoningChunk | ToolCallChunk
+OnDelta: TypeAlias = Callable[[Delta], bool]
+"""Called on the caller's event loop with each delta; True = enough, stop and answer with what came."""
+
+
+class Model(Protocol):
+    """Answers model calls. One instance serves one event loop; calls may overlap."""
+
+    @property
+    def name(self) -> str:
+        """What opens this model again: `openai:gpt-6-luna`, `replay:x.cassette.jsonl`, `scripted`."""
+
+    async def complete(
+        self, request: LlmRequest, *, context: CallContext, on_delta: OnDelta | None = None
+    ) -> LlmResponse:
+        """One answer to one request.
+
+        Raises: ModelCallError for every failure of the provider (nothing is retried here); InputError for
+        what the user must put right; CancelledError passes through, with the connection closed.
+        """
+
+    async def aclose(self) -> None:
+        """Lets go of connections and files; idempotent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """What a model's factory gets: the part of the name behind the colon, and the surroundings."""
+
+    argument: str
+    base_dir: Path
+    """Relative paths in names are relative to this: the notebook's directory."""
+    strict: bool
+    """Replay compares whole requests."""
+    env: Mapping[str, str]
+    """The environment to read keys from."""
+
+
+MODELS: Mapping[str, str] = MappingProxyType(
+    {
+        "openai": "lash_nb.models.providers:open_openai",
+        "replay": "lash_nb.models.replay:open_replay",
+        "scripted": "lash_nb.models.scripted:open_scripted",
+    }
+)
+"""The registry: the word before a name's colon → `module:attribute` of a callable (Opening) -> Model."""
+
+NAME_FORMS = ("openai:MODEL", "openai:MODEL@http://HOST:PORT/v1", "replay:PATH", "scripted:PATH")
+"""How names are written, for messages."""
+
+OFFLINE = frozenset({"replay", "scripted"})
+"""The words whose models send nothing anywhere."""
+
+
+def _text(part: LlmOutputPart) -> str:
+    return part.input_json if isinstance(part, ToolCallOutputPart) else part.text
+
+
+def _delta(part: LlmOutputPart, new: str) -> Delta:
+    match part:
+        case TextOutput():
+            return TextChunk(text=new)
+        case ReasoningOutput():
+            return ReasoningChunk(text=new)
+        case ToolCallOutputPart():
+            return ToolCallChunk(call_id=part.call_id, tool_name=part.tool_name, input_json_delta=new)
+    assert_never(part)
+
+
+def _cut(part: LlmOutputPart, end: int) -> tuple[LlmOutputPart, ...]:
+    """What is left of a part that was stopped after `end` characters."""
+    if end >= len(_text(part)):
+        return (part,)
+    # Half of a tool call's arguments are of no use to anybody.
+    return () if isinstance(part, ToolCallOutputPart) else (replace(part, text=part.text[:end]),)
+
+
+async def play(
+    response: LlmResponse, *, on_delta: OnDelta | None, chunk_size: int = 16, delay_s: float = 0.0
+) -> LlmResponse:
+    """Streams a known response as a provider would; the answer is what on_delta let through."""
+    if on_delta is None:
+        return response
+    parts = response.parts or (TextOutput(text=response.full_text),)
+    for index, part in enumerate(parts):
+        text = _text(part)
+        for start in range(0, len(text), chunk_size):
+            await asyncio.sleep(delay_s)  # also when it is 0: each chunk is a place to be cancelled at
+            if on_delta(_delta(part, text[start : start + chunk_size])):
+                kept = (*parts[:index], *_cut(part, start + chunk_size))
+                return replace(
+                    response,
+                    full_text="".join(piece.text for piece in kept if isinstance(piece, TextOutput)),
+                    parts=kept,
+                    terminal_reason=LlmTerminalReason.STOP,
+                    terminal_diagnostic=None,
+                )
+    return response

@@ -1,0 +1,165 @@
+"""Which model answers: the order of precedence, what is said about it, and opening it by name.
+
+What is decided here: what the user named last and nearest wins; a key in the environment is used only when
+nothing was named; a notebook's own metadata may pin a cassette and nothing else (a mailed notebook must not
+send data to a host of its choice). No environment is read but the mapping that is passed in. Imports the
+contract and `errors` only; implementations are loaded by name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib import import_module
+from pathlib import Path
+from types import MappingProxyType
+
+from ..errors import UnknownModelError
+from . import MODELS, NAME_FORMS, OFFLINE, Model, Opening
+
+__all__ = ["DEFAULT_MODELS", "MODEL_VARIABLE", "ModelChoice", "Previews", "choose_model", "open_model"]
+
+MODEL_VARIABLE = "LASH_NB_MODEL"
+
+DEFAULT_MODELS: Mapping[str, str] = MappingProxyType({"OPENAI_API_KEY": "openai:gpt-6-luna"})
+"""Key variable → the model it stands for when none is named: the provider's small one (as of 2026-11)."""
+
+
+class Previews(StrEnum):
+    """How much of the user's variables the model is shown."""
+
+    SCHEMA = "schema"
+    SAMPLE = "sample"
+    FULL = "full"
+
+
+_SHOWN: Mapping[Previews, str] = MappingProxyType(
+    {
+        Previews.SCHEMA: "names, types and columns of used variables are sent",
+        Previews.SAMPLE: "column names and 3 rows of used variables are sent",
+        Previews.FULL: "used variables are sent as far as the prompt holds them",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelChoice:
+    """A model's name, what chose it, and what leaves the machine because of it."""
+
+    name: str
+    why: str
+    sends: str
+    note: str = ""
+    """What else should be said: a suggestion of the notebook that was not followed."""
+
+    @property
+    def announcement(self) -> str:
+        """The first line of a session."""
+        return f"{self.name}, chosen by {self.why}; {self.sends}" + (f" ({self.note})" if self.note else "")
+
+
+def choose_model(
+    explicit: str | None = None,
+    *,
+    notebook_pick: str | None = None,
+    notebook_pin: str | None = None,
+    configured: str | None = None,
+    env: Mapping[str, str] | None = None,
+    cassette: Path | None = None,
+    previews: Previews = Previews.SAMPLE,
+) -> ModelChoice:
+    """The model that answers.
+
+    `explicit` is `-m` of the cell or the command, `notebook_pick` is `%lash model NAME`, `notebook_pin` what
+    the metadata of the notebook says, `configured` the trait, `cassette` the notebook's own
+    `NAME.cassette.jsonl` (used when it exists).
+
+    Raises: UnknownModelError when nothing chooses a model, or when what does is not of any known form.
+    """
+    env = os.environ if env is None else env
+    pinned, note = _pin(notebook_pin)
+    ways = [
+        (explicit, "-m"),
+        (notebook_pick, "%lash model"),
+        (pinned, "the notebook's metadata"),
+        (configured, "the configuration"),
+        (env.get(MODEL_VARIABLE), MODEL_VARIABLE),
+        *((name, f"{key} in the environment") for key, name in DEFAULT_MODELS.items() if env.get(key)),
+    ]
+    for name, why in ways:
+        if name and name.strip():
+            name = name.strip()
+            _form(name)
+            return ModelChoice(name=name, why=why, sends=_sends(name, env, previews), note=note)
+    if cassette is not None and cassette.is_file():
+        name = f"replay:{cassette.name}"
+        return ModelChoice(
+            name=name, why="the cassette beside the notebook", sends=_sends(name, env, previews), note=note
+        )
+    keys = " or ".join(DEFAULT_MODELS)
+    hint = f" ({note})" if note else ""
+    raise UnknownModelError(
+        f"no model is chosen: name one (`%lash model NAME`, -m NAME or {MODEL_VARIABLE}), or set {keys}; "
+        f"NAME is {_forms()}{hint}"
+    )
+
+
+def _pin(name: str | None) -> tuple[str | None, str]:
+    if not name:
+        return None, ""
+    if name.startswith("replay:"):
+        return name, ""
+    return None, f"the notebook suggests {name!r}; `%lash model NAME` if you want it"
+
+
+def _sends(name: str, env: Mapping[str, str], previews: Previews) -> str:
+    kind, _, argument = name.partition(":")
+    if kind in OFFLINE:
+        return "nothing leaves this machine"
+    address = argument.partition("@http")[2]
+    address = f"http{address}" if address else env.get("OPENAI_BASE_URL", "")
+    return _SHOWN[previews] + (f" to {address}" if address else "")
+
+
+def _forms() -> str:
+    return ", ".join(NAME_FORMS)
+
+
+def _form(name: str) -> str:
+    """The word that says how to open this name. Raises: UnknownModelError."""
+    kind = name.partition(":")[0]
+    if kind in MODELS:
+        return kind
+    near = difflib.get_close_matches(kind.lower(), MODELS, n=1)
+    if near:
+        guess = f"did you mean {near[0] + name[len(kind) :]!r}? "
+    elif ":" not in name:
+        likely = "replay" if name.endswith(".jsonl") else "scripted" if name.endswith(".json") else "openai"
+        guess = f"did you mean {likely + ':' + name!r}? "
+    else:
+        guess = ""
+    raise UnknownModelError(f"there is no model {name!r}; {guess}(names: {_forms()})")
+
+
+def open_model(name: str, *, base_dir: Path, strict: bool = False, env: Mapping[str, str] | None = None) -> Model:
+    """The model of that name; paths in it are relative to `base_dir`, `strict` is for replays.
+
+    Raises: UnknownModelError, MissingKeyError, MissingExtraError, CassetteError or another InputError;
+    nothing is sent yet.
+    """
+    name = name.strip()
+    kind = _form(name)
+    module, _, attribute = MODELS[kind].partition(":")
+    factory = getattr(import_module(module), attribute)
+    model: Model = factory(
+        Opening(
+            argument=name.partition(":")[2].strip(),
+            base_dir=base_dir,
+            strict=strict,
+            env=os.environ if env is None else env,
+        )
+    )
+    return model

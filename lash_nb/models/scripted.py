@@ -1,0 +1,153 @@
+"""A model that says what it was told to say: the public double, for tests and demonstrations.
+
+What is decided here: replies are used up one a call (a flat script), or looked up by turn and step (a script
+by turn, which therefore survives a redelivered call). A script that runs out is a failed call, not an answer.
+
+`scripted:PATH` reads the script from a JSON file, either a list of replies used in order
+
+    ["first reply", "second reply"]
+
+or replies by turn, one for each step
+
+    {"turns": {"1": ["reply of step 1", "reply of step 2"], "2": ["…"]}}
+
+Imports the contract, `machine` and `errors` only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from ..errors import InputError, ModelCallError
+from ..machine.llm import (
+    LlmCallError,
+    LlmRequest,
+    LlmResponse,
+    LlmTerminalReason,
+    ProviderFailureKind,
+    TextOutput,
+)
+from . import CallContext, OnDelta, Opening, play
+
+__all__ = ["Reply", "Script", "ScriptedModel", "open_scripted", "read_script"]
+
+Answer: TypeAlias = str | LlmResponse | LlmCallError
+Reply: TypeAlias = "Answer | Callable[[LlmRequest], Answer]"
+"""One reply: text, a whole response, a failure, or a function of the request that gives one of these."""
+Script: TypeAlias = "Sequence[Reply] | Mapping[int, Sequence[Reply]]"
+"""Replies in order, or by turn (from 1) and then step."""
+
+
+class ScriptedModel:
+    """Answers from a script, streaming in chunks of `chunk_size` characters, `delay_s` apart.
+
+    `requests` and `contexts` hold what was asked, in order.
+    """
+
+    def __init__(self, replies: Script, *, name: str = "scripted", chunk_size: int = 16, delay_s: float = 0.0) -> None:
+        self.name = name
+        self.requests: list[LlmRequest] = []
+        self.contexts: list[CallContext] = []
+        self.closed = False
+        self._by_turn = (
+            {turn: tuple(steps) for turn, steps in replies.items()} if isinstance(replies, Mapping) else None
+        )
+        self._in_order = () if isinstance(replies, Mapping) else tuple(replies)
+        self._used = 0
+        self._chunk_size = chunk_size
+        self._delay_s = delay_s
+
+    async def complete(
+        self, request: LlmRequest, *, context: CallContext, on_delta: OnDelta | None = None
+    ) -> LlmResponse:
+        """The next reply of the script. Raises: ModelCallError when it is a failure, or when there is
+        none."""
+        self.requests.append(request)
+        self.contexts.append(context)
+        reply = self._next(context)
+        answer = reply(request) if callable(reply) else reply
+        if isinstance(answer, LlmCallError):
+            raise ModelCallError(answer)
+        if isinstance(answer, str):
+            answer = LlmResponse(
+                full_text=answer, parts=(TextOutput(text=answer),), terminal_reason=LlmTerminalReason.STOP
+            )
+        return await play(answer, on_delta=on_delta, chunk_size=self._chunk_size, delay_s=self._delay_s)
+
+    def _next(self, context: CallContext) -> Reply:
+        if self._by_turn is not None:
+            steps = self._by_turn.get(context.turn, ())
+            if context.step <= len(steps):
+                return steps[context.step - 1]
+            raise _used_up(f"the script has {_count(len(steps))} for turn {context.turn}, this is step {context.step}")
+        if self._used < len(self._in_order):
+            self._used += 1
+            return self._in_order[self._used - 1]
+        raise _used_up(
+            f"the script has {_count(len(self._in_order))}, and all are used (turn {context.turn}, step {context.step})"
+        )
+
+    async def aclose(self) -> None:
+        """Marks the model closed."""
+        self.closed = True
+
+
+def _count(replies: int) -> str:
+    return "1 reply" if replies == 1 else f"{replies} replies"
+
+
+def _used_up(message: str) -> ModelCallError:
+    return ModelCallError(
+        LlmCallError(
+            message=message,
+            retryable=False,
+            kind=ProviderFailureKind.VALIDATION,
+            terminal_reason=LlmTerminalReason.PROVIDER_ERROR,
+        )
+    )
+
+
+def open_scripted(opening: Opening) -> ScriptedModel:
+    """The model of `scripted:PATH`. Raises: InputError when the file cannot be read as a script."""
+    if not opening.argument:
+        raise InputError("`scripted` needs a file: scripted:PATH (a JSON file with replies)")
+    path = opening.base_dir / Path(opening.argument).expanduser()
+    return ScriptedModel(read_script(path), name=f"scripted:{opening.argument}")
+
+
+def read_script(path: Path) -> list[Reply] | dict[int, list[Reply]]:
+    """The script in a JSON file. Raises: InputError that names the file and the place in it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: the script cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: the script is not UTF-8 text (byte {error.start})") from error
+    try:
+        script: object = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}:{error.lineno}:{error.colno}: the script is not JSON ({error.msg})") from error
+    if isinstance(script, list):
+        return _replies(path, "the script", script)
+    if not isinstance(script, dict) or not isinstance(script.get("turns"), dict):
+        raise InputError(f'{path}: a script is a list of replies, or {{"turns": {{"1": [replies], …}}}}')
+    turns: dict[int, list[Reply]] = {}
+    for label, steps in script["turns"].items():
+        if not (label.isascii() and label.isdigit() and int(label) > 0):
+            raise InputError(f'{path}: turns: "{label}" is not the number of a turn (1, 2, …)')
+        turns[int(label)] = _replies(path, f"turns.{label}", steps)
+    return turns
+
+
+def _replies(path: Path, place: str, value: object) -> list[Reply]:
+    if not isinstance(value, list):
+        raise InputError(f"{path}: {place} is not a list of replies")
+    replies: list[Reply] = []
+    for index, reply in enumerate(value):
+        if not isinstance(reply, str):
+            raise InputError(f"{path}: {place}[{index}] is not a text")
+        replies.append(reply)
+    return replies

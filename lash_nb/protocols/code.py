@@ -1,0 +1,377 @@
+"""The code protocol: the model writes prose and one cell, the cell is run, its outputs come back, until it answers.
+
+Decided here: what follows from each reply and each result (`reference/protocols.md`, "Code protocol"). Two differences
+to the reference, both on purpose: the answer is appended to the history *before* the before_completion checkpoint, so
+that a turn which goes on (the user said something meanwhile) knows what it already answered; and messages carry the
+history, events only what they do not. A driver keeps nothing between callbacks: the budget of attempts without
+progress is counted from the events, so it survives a restore.
+
+`ExecResponse.terminal_finish` is `{"value": …}` when the cell called `finish(value)` and None otherwise
+(`observations.finish_marker`): a bare null could not be told from `finish(None)`. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
+
+from ..machine.checkpoints import CheckpointKind, FinishWith, ResumeAction
+from ..machine.config import TurnProtocol
+from ..machine.driver import (
+    AdvanceProtocolIteration,
+    AppendEvents,
+    DriverAction,
+    DriverContext,
+    Emit,
+    Finish,
+    ScheduleTurnLimitFinal,
+    StartCheckpoint,
+    StartExec,
+    StartLlm,
+    WaitingExecView,
+    WaitingLlmView,
+)
+from ..machine.events import (
+    Conversation,
+    ErrorEnvelope,
+    ErrorEvent,
+    ProtocolRecord,
+    SessionEventRecord,
+)
+from ..machine.execution import ExecResponse
+from ..machine.llm import (
+    LlmResponse,
+)
+from ..machine.messages import Message
+from ..machine.outcomes import AssistantMessage, FinalValue, Finished, Stopped, TurnOutcome, TurnStopReason
+from ..machine.tool_calls import CompletedToolCall, ToolCallRecord
+from ..machine.wire import Json, dumps
+from . import SamplingHint, ValidateValue
+from .grammar import CellStream, Grammar
+from .history import CodeProjector
+from .observations import ObservationBudget, cut_text
+from .prompt import (
+    finish_reminder,
+    invalid_value_error,
+    invalid_value_note,
+    no_progress_message,
+    retry_note,
+    system_prompt,
+    turn_limit_text,
+)
+from .records import (
+    CODE_DRIVER_STATE,
+    CODE_EVENT,
+    CodeAssistantContent,
+    CodeDiagnostic,
+    CodeDriverState,
+    CodeEvent,
+    CodeTrajectoryEntry,
+    assistant_message,
+    note_message,
+    observation_message,
+    record_id,
+)
+from .replies import LANGUAGE, Decision, Said, decide, read_response, reply_events, step_with_result
+from .termination import CODE_TERMINATION, CodeTermination, FinishRequired, Natural
+from .tool_events import terminal_outcome, tool_call_events
+
+__all__ = ["CODE_TURN_PROTOCOL", "CodeDriver", "CodeProtocol"]
+
+EXTRACTION = "llm_extraction"
+"""Phase of the diagnostic that is written for each reply."""
+
+CODE_TURN_PROTOCOL: TurnProtocol[CodeEvent, CodeTermination, CodeDriverState] = TurnProtocol(
+    name="code", event=CODE_EVENT, termination=CODE_TERMINATION, driver_state=CODE_DRIVER_STATE
+)
+
+_FINAL_BUDGET = ObservationBudget(max_chars=8 * 1024, max_lines=400)
+"""How much of a final value stands in the history; the outcome and the event hold the whole."""
+
+
+class CodeProtocol:
+    """The code protocol for one turn: what the host puts into `TurnMachineConfig`, and what it uses beside it.
+
+    `turn_id` makes the ids of messages and events; it must be unique in the session. `run_offset` is the one that the
+    machine is made with. `validate` is asked about every final value. Everything else is to be the same in all turns
+    of a session, or the model's prompt prefix changes.
+    """
+
+    name = "code"
+    turn_protocol = CODE_TURN_PROTOCOL
+
+    def __init__(
+        self,
+        *,
+        turn_id: str,
+        run_offset: int = 0,
+        termination: CodeTermination | None = None,
+        validate: ValidateValue | None = None,
+        grammar: Grammar = "tags",
+        vision: bool = True,
+        budget: ObservationBudget | None = None,
+        no_progress_limit: int = 12,
+        instructions: str = "",
+    ) -> None:
+        self.termination: CodeTermination = termination or Natural()
+        self.budget = budget or ObservationBudget()
+        """What `observations.exec_response` is to be called with, so that the prompt names the real limits."""
+        self.vision = vision
+        self.driver = CodeDriver(
+            turn_id=turn_id,
+            run_offset=run_offset,
+            validate=validate,
+            grammar=grammar,
+            no_progress_limit=no_progress_limit,
+        )
+        self.projector = CodeProjector(grammar=grammar, vision=vision, run_offset=run_offset)
+        self.system_prompt = system_prompt(grammar, budget=self.budget, vision=vision, instructions=instructions)
+        self._grammar: Grammar = grammar
+
+    def turn_limit_message(self, message_id: str, max_turns: int) -> Message:
+        """The note that grants one last reply."""
+        return note_message(message_id, turn_limit_text(max_turns))
+
+    def set_volatile(self, blocks: Sequence[str]) -> None:
+        """The host's blocks of the last message, until they are replaced."""
+        self.projector.set_volatile(blocks)
+
+    def open_stream(self) -> CellStream:
+        """A reader for one model call: masks the cell, says when to stop."""
+        return CellStream(self._grammar)
+
+    def sampling(self, *, protocol_iteration: int, attempt: int = 1) -> SamplingHint:
+        """The provider's defaults: the stream is stopped by its reader, so no stop sequence has to be supported."""
+        return SamplingHint()
+
+
+class CodeDriver:
+    """The four callbacks."""
+
+    def __init__(
+        self,
+        *,
+        turn_id: str,
+        run_offset: int = 0,
+        validate: ValidateValue | None = None,
+        grammar: Grammar = "tags",
+        no_progress_limit: int = 12,
+    ) -> None:
+        self._turn_id = turn_id
+        self._run_offset = run_offset
+        self._validate = validate
+        self._grammar: Grammar = grammar
+        self._no_progress_limit = no_progress_limit
+
+    # -- callbacks -----------------------------------------------------------------------------------------------------
+
+    def prepare_protocol_iteration(self, ctx: DriverContext) -> Sequence[DriverAction]:
+        """Call the model; a config that cannot work ends the turn before any call."""
+        problem = self._config_problem(ctx)
+        if problem is not None:
+            return [_error("runtime", "bad_protocol_options", problem), _stop(TurnStopReason.RUNTIME_ERROR)]
+        return [StartLlm(request=ctx.project_llm_request(False), driver_state=CodeDriverState())]
+
+    def handle_llm_success(
+        self, ctx: DriverContext, waiting: WaitingLlmView, response: LlmResponse, text_streamed: bool
+    ) -> Sequence[DriverAction]:
+        """A cell is run, an answer ends the turn, anything else is told to the model."""
+        said = read_response(response, self._grammar)
+        decision = decide(said, value_required=isinstance(ctx.termination, FinishRequired))
+        records = self._attempt(ctx, decision, said)
+        emits = reply_events(said, protocol_iteration=ctx.protocol_iteration, text_streamed=text_streamed)
+        match decision:
+            case Decision.EXECUTE:
+                return [*emits, AppendEvents(records=records), _exec(said)]
+            case Decision.ANSWER:
+                finish = FinishWith(outcome=Finished(finish=AssistantMessage(text=said.reply.prose)))
+                return [
+                    *emits,
+                    AppendEvents(records=(*records, *self._prose_message(ctx, said))),
+                    StartCheckpoint(checkpoint=CheckpointKind.BEFORE_COMPLETION, on_empty=finish),
+                ]
+            case Decision.REMIND:
+                note = finish_reminder()
+            case Decision.RETRY:
+                problem = said.reply.problem
+                assert problem is not None
+                note = retry_note(problem, self._grammar, draft=said.reply.draft)
+            case Decision.EMPTY:
+                message = "The model gave an empty reply."
+                return [*emits, AppendEvents(records=records), *_provider_error("empty_response", message)]
+            case Decision.NATIVE_TOOL_CALL:
+                message = f"The model called {said.native_calls[0]!r} as a tool; in this protocol there are none."
+                return [*emits, AppendEvents(records=records), *_provider_error("native_tool_call", message)]
+        return [*emits, *self._continue_or_stop(ctx, (*records, *self._prose_message(ctx, said)), note)]
+
+    def handle_tool_results(
+        self, ctx: DriverContext, completed: tuple[CompletedToolCall, ...]
+    ) -> Sequence[DriverAction]:
+        """Cannot happen: this protocol starts no tool batch."""
+        message = "Tool results came in a turn of the code protocol, which asks for none."
+        return [_error("runtime", "unexpected_tool_results", message), _stop(TurnStopReason.RUNTIME_ERROR)]
+
+    def handle_exec_result(
+        self, ctx: DriverContext, waiting: WaitingExecView, result: ExecResponse | str
+    ) -> Sequence[DriverAction]:
+        """A final value or a tool that ends the turn; else the model sees what came of its cell."""
+        step = step_with_result(waiting, result)
+        calls: tuple[ToolCallRecord, ...] = () if isinstance(result, str) else result.tool_calls
+        emits: list[DriverAction] = [Emit(event=event) for event in tool_call_events(calls)]
+        outcome = terminal_outcome(calls)
+        if outcome is not None:
+            return [*emits, *self._complete(ctx, step, outcome)]
+        if step.finish is not None:
+            problem = None if self._validate is None else self._validate(step.finish.value)
+            if problem is None:
+                value = FinalValue(value=step.finish.value)
+                return [*emits, *self._complete(ctx, step, Finished(finish=value))]
+            failed = replace(step, finish=None, exec_error=invalid_value_error(problem))
+            return [*emits, *self._continue_or_stop(ctx, self._trajectory(ctx, failed), invalid_value_note())]
+        note = None if step.problem is None else retry_note(step.problem, self._grammar)
+        return [*emits, *self._continue_or_stop(ctx, self._trajectory(ctx, step), note)]
+
+    # -- what follows --------------------------------------------------------------------------------------------------
+
+    def _complete(self, ctx: DriverContext, step: CodeDriverState, outcome: TurnOutcome) -> list[DriverAction]:
+        return [
+            AppendEvents(records=self._trajectory(ctx, step)),
+            StartCheckpoint(checkpoint=CheckpointKind.BEFORE_COMPLETION, on_empty=FinishWith(outcome=outcome)),
+        ]
+
+    def _continue_or_stop(
+        self, ctx: DriverContext, records: Sequence[SessionEventRecord], note: str | None
+    ) -> list[DriverAction]:
+        """The next iteration, unless a bound is hit; at the turn limit the note about the last reply is dropped."""
+        appended: list[DriverAction] = [AppendEvents(records=tuple(records)), AdvanceProtocolIteration()]
+        if ctx.should_force_exit_after_grace_turn():
+            return [*appended, _stop(TurnStopReason.MAX_TURNS)]
+        following = ctx.protocol_iteration + 1
+        go_on = StartCheckpoint(checkpoint=CheckpointKind.AFTER_WORK, on_empty=ResumeAction.PREPARE_ITERATION)
+        limit = ctx.max_turns
+        if limit is not None and following >= ctx.protocol_run_offset + limit:
+            if isinstance(ctx.termination, FinishRequired):
+                return [*appended, _stop(TurnStopReason.MAX_TURNS)]
+            last = ctx.config.turn_limit_final_message(self._id(following, "turn_limit"), limit)
+            return [*appended, ScheduleTurnLimitFinal(message=last), go_on]
+        if self._attempts_without_progress(ctx, records) >= self._no_progress_limit:
+            failure = _error("code_protocol", "no_progress", no_progress_message(self._no_progress_limit))
+            return [*appended, failure, _stop(TurnStopReason.INCOMPLETE)]
+        if note is not None:
+            told = Conversation(message=note_message(self._id(ctx.protocol_iteration, "note"), note))
+            appended[0] = AppendEvents(records=(*records, told))
+        return [*appended, go_on]
+
+    def _attempts_without_progress(self, ctx: DriverContext, records: Sequence[SessionEventRecord]) -> int:
+        """How many replies of this turn came since the last cell that ran free of errors, or the last answer."""
+        count = 0
+        for record in chain(reversed(records), reversed(ctx.events)):
+            if not isinstance(record, ProtocolRecord):
+                continue
+            match record.event:
+                case CodeTrajectoryEntry(id=found, protocol_iteration=iteration, error=error):
+                    if error is None or found != self._id(iteration, "step"):
+                        break
+                case CodeDiagnostic(id=found, protocol_iteration=iteration, phase=phase, payload=payload):
+                    if found != self._id(iteration, "attempt") or phase != EXTRACTION:
+                        break
+                    if isinstance(payload, Mapping) and payload.get("decision") == "answer":
+                        break
+                    count += 1
+        return count
+
+    # -- records -------------------------------------------------------------------------------------------------------
+
+    def _id(self, iteration: int, purpose: str) -> str:
+        return record_id(self._turn_id, iteration, purpose)
+
+    def _attempt(self, ctx: DriverContext, decision: Decision, said: Said) -> tuple[SessionEventRecord, ...]:
+        """The diagnostic of one reply, and what was said in it."""
+        iteration, reply = ctx.protocol_iteration, said.reply
+        payload: dict[str, Json] = {
+            "decision": decision.value,
+            "termination": "finish_required" if isinstance(ctx.termination, FinishRequired) else "natural",
+            "reply_chars": len(said.text),
+            "prose_chars": len(reply.prose),
+            "code_chars": len(reply.code or reply.draft),
+            "reasoning_chars": sum(len(item.text) for item in said.reasoning),
+        }
+        if reply.problem is not None:
+            payload["problem"] = reply.problem.value
+        attempt = CodeDiagnostic(
+            id=self._id(iteration, "attempt"), protocol_iteration=iteration, phase=EXTRACTION, payload=payload
+        )
+        thought = "\n\n".join(item.text for item in said.reasoning if item.text.strip())
+        if not thought and not reply.prose:
+            return (ProtocolRecord(event=attempt),)
+        content = CodeAssistantContent(
+            id=self._id(iteration, "content"), reasoning=thought or None, prose=reply.prose or None
+        )
+        return ProtocolRecord(event=attempt), ProtocolRecord(event=content)
+
+    def _prose_message(self, ctx: DriverContext, said: Said) -> tuple[SessionEventRecord, ...]:
+        """A reply of which no cell was run, as a message; nothing when it held no prose."""
+        prose = said.reply.prose
+        if not prose:
+            return ()
+        message_id = self._id(ctx.protocol_iteration, "reply")
+        return (Conversation(message=assistant_message(message_id, reasoning=said.reasoning, prose=prose)),)
+
+    def _trajectory(self, ctx: DriverContext, step: CodeDriverState) -> tuple[SessionEventRecord, ...]:
+        """A step as history: the event, the reply in emission form, and what came of it."""
+        iteration, code = ctx.protocol_iteration, step.executed_code or ""
+        said = assistant_message(self._id(iteration, "reply"), reasoning=step.reasoning, prose=step.prose, code=code)
+        final = None if step.finish is None else cut_text(dumps(step.finish.value), budget=_FINAL_BUDGET)[0]
+        seen = observation_message(
+            self._id(iteration, "observation"),
+            output=step.output,
+            images=step.images,
+            error=step.exec_error,
+            final=final,
+        )
+        entry = CodeTrajectoryEntry(
+            id=self._id(iteration, "step"),
+            protocol_iteration=iteration,
+            code=code,
+            observation=seen.id,
+            output_chars=tuple(len(text) for text in step.output),
+            images=step.images,
+            error=None if step.exec_error is None else step.exec_error.split("\n", 1)[0],
+            final_output=step.finish,
+        )
+        return ProtocolRecord(event=entry), Conversation(message=said), Conversation(message=seen)
+
+    def _config_problem(self, ctx: DriverContext) -> str | None:
+        if not isinstance(ctx.termination, (Natural, FinishRequired)):
+            return (
+                f"The termination options of the code protocol are Natural or FinishRequired, not {ctx.termination!r}."
+            )
+        if ctx.protocol_run_offset != self._run_offset:
+            return (
+                f"CodeProtocol was made for run_offset {self._run_offset}, the machine has {ctx.protocol_run_offset}."
+            )
+        return None
+
+
+# -- ends ---------------------------------------------------------------------------------------------------
+
+
+def _exec(said: Said) -> StartExec:
+    code = said.reply.code or ""
+    state = CodeDriverState(
+        reasoning=said.reasoning, prose=said.reply.prose, executed_code=code, problem=said.reply.problem
+    )
+    return StartExec(language=LANGUAGE, code=code, driver_state=state)
+
+
+def _error(kind: str, code: str, message: str) -> Emit:
+    return Emit(event=ErrorEvent(message=message, envelope=ErrorEnvelope(kind=kind, code=code, user_message=message)))
+
+
+def _stop(reason: TurnStopReason) -> Finish:
+    return Finish(outcome=Stopped(stop=reason))
+
+
+def _provider_error(code: str, message: str) -> tuple[DriverAction, DriverAction]:
+    return _error("llm_provider", code, message), _stop(TurnStopReason.PROVIDER_ERROR)

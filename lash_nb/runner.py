@@ -1,0 +1,375 @@
+"""Notebooks without a frontend: every cell is executed, and the result is on disk all the while.
+
+What is decided here:
+- What is wrong with notebook, parameters, kernel, model or paths is found before anything runs or is written.
+- OUT is saved before the first cell, after each cell, and when the kernel asks for `metadata.lash_nb` to be set,
+  before that is acknowledged: a run killed at any moment leaves the last of these. IN is never written.
+- A cell that fails ends the run; tags `raises-exception` and `skip-execution` hold. SIGINT and SIGTERM interrupt the
+  cell, wait for it, save; a second one does not wait. No process is left behind.
+- The status, and with it the exit code (design §10), follows from the error that ended the run and from the outcome
+  in the newest envelope.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal, TypedDict, Unpack
+
+from nbformat import NotebookNode
+
+from . import errors
+from .errors import InputError, KernelDiedError, NotebookError
+from .headless import CellError, HeadlessKernel, kernel_for
+from .machine.llm import LlmUsage
+from .machine.outcomes import TurnStopReason
+from .machine.state import TurnCheckpoint
+from .models import OFFLINE
+from .models.choice import choose_model, open_model
+from .stores.documents import Output, load_notebook, place_output, with_parameters
+from .stores.notebook import METADATA_KEY, open_checkpoint, read_block
+from .stores.summaries import TurnSummary, summarize
+
+__all__ = ["CellReport", "CellState", "RunOptions", "RunResult", "RunStatus", "run_notebook", "run_notebook_async"]
+
+STOP_GRACE_S = 20.0
+"""How long an interrupted cell may take to end; a turn needs its own bounded waits inside this."""
+
+
+class RunStatus(StrEnum):
+    """How a run ended."""
+
+    DONE = "done"
+    FAILED = "failed"
+    BAD_INPUT = "bad input"
+    BOUND = "bound hit"
+    WAITING = "waiting for approval"
+    STOPPED = "stopped"
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the command line."""
+        return list(RunStatus).index(self)
+
+
+class CellState(StrEnum):
+    """What became of a cell."""
+
+    RUNNING = "running"
+    DONE = "done"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    FAILED_AS_TAGGED = "failed, as its tag allows"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellReport:
+    """One code cell, told twice: when it starts and when it has ended."""
+
+    number: int
+    """From 1, code cells alone."""
+    total: int
+    label: str
+    """Its first line."""
+    state: CellState
+    steps: int = 0
+    """Model calls of the turns that ended in it."""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """What came of a run; the executed notebook is in `out`."""
+
+    status: RunStatus
+    out: Path
+    cells: tuple[CellReport, ...]
+    turns: tuple[TurnSummary, ...]
+    usage: LlmUsage
+    error: str = ""
+    """One sentence, when the status is not `done`."""
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 1 failed, 2 bad input, 3 a bound was hit, 4 waiting for approval, 5 stopped."""
+        return self.status.exit_code
+
+
+OnProgress = Callable[[CellReport], None]
+
+
+class RunOptions(TypedDict, total=False):
+    """What a run can be told, all of it optional."""
+
+    parameters: Mapping[str, Any]
+    """For the cell tagged `parameters`."""
+    model: str | None
+    record: str | Path | bool | None
+    """A cassette to write; True: the notebook's own."""
+    replay: Literal["loose", "strict"] | None
+    """Play the notebook's own cassette."""
+    on_progress: OnProgress | None
+    kernel_name: str | None
+    """Default: what the notebook says."""
+    timeout: float | None
+    """Seconds that a cell may take; default: no bound."""
+    cwd: str | Path | None
+    """The kernel's directory; default: the notebook's."""
+
+
+def run_notebook(in_: str | Path, out: str | Path | None = None, **options: Unpack[RunOptions]) -> RunResult:
+    """Execute a notebook into `out` (default: `IN.out.ipynb` beside it); a cell's failure is in the result.
+
+    Works where an event loop is running, too (it waits in another thread); signals are heeded in the main thread only.
+
+    Raises:
+        InputError: something that was given cannot be used; nothing was run or written.
+        KernelStartError: the notebook's kernel did not come up; nothing was written.
+        NotebookError: `out` cannot be written any more.
+    """
+    run = _Run(in_, out, **options)
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(run.play())
+    with ThreadPoolExecutor(1, thread_name_prefix="lash-nb-run") as thread:
+        return thread.submit(asyncio.run, run.play()).result()
+
+
+async def run_notebook_async(
+    in_: str | Path, out: str | Path | None = None, **options: Unpack[RunOptions]
+) -> RunResult:
+    """`run_notebook`, awaited. Cancelled, it interrupts the cell, saves, and is cancelled."""
+    return await _Run(in_, out, **options).play()
+
+
+# ------------------------------------------------------------------------------------------------ before it is run
+
+
+def _check_model(model: str, home: Path, replay: str | None) -> None:
+    """The cheap checks: keys and packages are checked in the kernel, which imports the provider's library anyway."""
+    name = choose_model(model).name
+    kind = name.partition(":")[0]
+    if replay and kind != "replay":
+        raise InputError(f"the model {model} and a replay: a run is asked for one of them")
+    if kind in OFFLINE:
+        open_model(name, base_dir=home, strict=replay == "strict")
+
+
+def _clear(notebook: NotebookNode) -> None:
+    """What earlier runs left would be taken for this one's."""
+    notebook.metadata.pop(METADATA_KEY, None)
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and not _has_tag(cell, "skip-execution"):
+            cell.outputs, cell.execution_count = [], None
+
+
+def _has_tag(cell: NotebookNode, tag: str) -> bool:
+    return tag in cell.metadata.get("tags", [])
+
+
+# ---------------------------------------------------------------------------------------------------- while it runs
+
+
+class _Run:
+    """One run: everything that can be known beforehand is checked when it is made."""
+
+    def __init__(
+        self,
+        in_: str | Path,
+        out: str | Path | None,
+        *,
+        parameters: Mapping[str, Any] | None = None,
+        model: str | None = None,
+        record: str | Path | bool | None = None,
+        replay: Literal["loose", "strict"] | None = None,
+        on_progress: OnProgress | None = None,
+        kernel_name: str | None = None,
+        timeout: float | None = None,
+        cwd: str | Path | None = None,
+    ) -> None:
+        path = Path(in_)
+        self._notebook = load_notebook(path)
+        self._output = Output(place_output(path, Path(out) if out is not None else None))
+        self._home = path.resolve().parent
+        with_parameters(self._notebook, parameters or {})
+        self._kernel_name = kernel_for(self._notebook, named=kernel_name, path=path)
+        if model is not None:
+            _check_model(model, self._home, replay)
+        if record and replay:
+            raise InputError("record and replay: a run does one of them")
+        if cwd is not None and not Path(cwd).is_dir():
+            raise InputError(f"there is no directory {cwd}")
+        self._output.probe()
+        cassette = self._home / f"{path.stem}.cassette.jsonl" if record is True else record
+        self._options = {
+            "model": model,
+            "record": str(Path(cassette).resolve()) if cassette else None,
+            "replay": replay,
+            "notebook": str(path.resolve()),
+            "headless": True,
+            "state_dir": os.environ.get("LASH_NB_STATE_DIR") or str(self._output.path.with_suffix(".lash")),
+        }
+        _clear(self._notebook)
+        self._cwd = Path(cwd) if cwd is not None else self._home
+        self._tell = on_progress or (lambda report: None)
+        self._timeout = timeout
+        self._signals = 0
+        self._stop = asyncio.Event()
+        self._cells: list[CellReport] = []
+        self._turns: dict[tuple[str, int], TurnSummary] = {}
+        self._opened: dict[str, TurnCheckpoint] = {}
+
+    async def play(self) -> RunResult:
+        """The run itself."""
+        kernel = HeadlessKernel(self._notebook, output=self._output, name=self._kernel_name)
+        with self._heeding_signals():
+            try:
+                await kernel.start(cwd=self._cwd, options=self._options)
+                self._output.save(self._notebook)
+                status, error = await self._execute(kernel)
+            finally:
+                await asyncio.shield(kernel.shut_down(now=self._signals > 1))
+        kernel.keep_widgets()
+        self._output.save(self._notebook)
+        turns = tuple(self._turns.values())
+        usage = sum((turn.usage for turn in turns), LlmUsage())
+        return RunResult(
+            status=status, error=error, out=self._output.path, cells=tuple(self._cells), turns=turns, usage=usage
+        )
+
+    async def _execute(self, kernel: HeadlessKernel) -> tuple[RunStatus, str]:
+        """All cells in order, up to the first that fails."""
+        cells = [(i, c) for i, c in enumerate(self._notebook.cells) if c.cell_type == "code" and c.source.strip()]
+        for number, (index, cell) in enumerate(cells, 1):
+            label = cell.source.strip().partition("\n")[0]
+            report = CellReport(number=number, total=len(cells), label=label, state=CellState.RUNNING)
+            if _has_tag(cell, "skip-execution"):
+                self._report(replace(report, state=CellState.SKIPPED))
+                continue
+            if self._signals:
+                return RunStatus.STOPPED, f"stopped before cell {number} of {len(cells)}"
+            self._tell(report)
+            try:
+                known = self._steps()
+                status, error = await self._cell(kernel, cell, index)
+            finally:
+                self._output.save(self._notebook)
+                self._read_turns()
+            state = {RunStatus.DONE: CellState.DONE, RunStatus.STOPPED: CellState.STOPPED}.get(status, CellState.FAILED)
+            if state is CellState.DONE and any(output.output_type == "error" for output in cell.outputs):
+                state = CellState.FAILED_AS_TAGGED
+            self._report(replace(report, state=state, steps=self._steps() - known, error=error))
+            if status is not RunStatus.DONE:
+                return status, f"cell {number} of {len(cells)}: {error}"
+        return RunStatus.DONE, ""
+
+    def _report(self, report: CellReport) -> None:
+        self._cells.append(report)
+        self._tell(report)
+
+    async def _cell(self, kernel: HeadlessKernel, cell: NotebookNode, index: int) -> tuple[RunStatus, str]:
+        task = asyncio.ensure_future(kernel.execute(cell, index=index))
+        try:
+            await self._ended(task, self._timeout)
+            if not task.done():
+                await self._interrupt(kernel, task)
+                stopped = self._signals > 0
+                bound = f"it did not end within {self._timeout} s"
+                return (RunStatus.STOPPED, "stopped") if stopped else (RunStatus.BOUND, bound)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._interrupt(kernel, task))
+            raise
+        match task.exception():
+            case None:
+                return RunStatus.DONE, ""
+            case CellError() as error:
+                return self._blame(error, cell)
+            case KernelDiedError() as error:
+                return RunStatus.FAILED, str(error)
+            case error:
+                raise error
+
+    async def _ended(self, task: asyncio.Future[Any], timeout_s: float | None) -> None:
+        """Waits until the cell has ended, a signal came, or time is up."""
+        self._stop.clear()
+        signalled = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait({task, signalled}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            signalled.cancel()
+
+    async def _interrupt(self, kernel: HeadlessKernel, task: asyncio.Future[Any]) -> None:
+        await kernel.interrupt()
+        await self._ended(task, STOP_GRACE_S)
+        task.cancel()
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # read, so that asyncio does not report it as lost
+
+    def _blame(self, error: CellError, cell: NotebookNode) -> tuple[RunStatus, str]:
+        """Whose fault it was. What lash_nb raises on purpose is a sentence already; of the rest, the first line."""
+        if error.name not in _ERRORS or "lash" not in cell.source:
+            return RunStatus.FAILED, f"{error.name}: {error.message}".strip().partition("\n")[0]
+        if issubclass(_ERRORS[error.name], InputError):
+            return RunStatus.BAD_INPUT, error.message
+        self._read_turns()
+        stop = next((turn.stop for turn in reversed(self._turns.values())), None)
+        failed_turn = error.name == errors.TurnFailed.__name__ and isinstance(stop, TurnStopReason)
+        return _STOPS.get(stop, RunStatus.FAILED) if failed_turn else RunStatus.FAILED, error.message
+
+    def _steps(self) -> int:
+        return sum(turn.steps for turn in self._turns.values())
+
+    def _read_turns(self) -> None:
+        """Learn what the block says; one that is broken is the kernel's affair."""
+        try:
+            block = read_block(self._notebook.metadata)
+            before = None
+            for place, envelope in block.placed() if block else ():
+                key = (envelope["session"], envelope["turn"])
+                checkpoint = self._opened.get(envelope["sha256"]) or open_checkpoint(envelope, place=place)
+                self._opened[envelope["sha256"]] = checkpoint
+                self._turns[key] = summarize(checkpoint, session=key[0], turn=key[1], before=before)
+                before = checkpoint
+        except NotebookError:
+            pass
+
+    @contextmanager
+    def _heeding_signals(self) -> Iterator[None]:
+        loop, heeded = asyncio.get_running_loop(), []
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            try:
+                loop.add_signal_handler(number, self._on_signal)
+            except (RuntimeError, ValueError):  # not the main thread
+                continue
+            heeded.append(number)
+        try:
+            yield
+        finally:
+            for number in heeded:
+                loop.remove_signal_handler(number)
+
+    def _on_signal(self) -> None:
+        self._signals += 1
+        self._stop.set()
+
+
+_ERRORS: Mapping[str, type[BaseException]] = {
+    **{name: getattr(errors, name) for name in errors.__all__},
+    "UsageError": InputError,  # how IPython says that a magic was used wrongly
+}
+_STOPS: Mapping[object, RunStatus] = {
+    TurnStopReason.MAX_TURNS: RunStatus.BOUND,
+    TurnStopReason.INCOMPLETE: RunStatus.BOUND,
+    TurnStopReason.CANCELLED: RunStatus.STOPPED,
+}

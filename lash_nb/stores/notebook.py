@@ -1,0 +1,399 @@
+"""Copies of turns in a notebook: the envelope, the block `metadata.lash_nb`, and how a kernel has it written.
+
+An envelope holds one TurnCheckpoint as text with its hash and its place in the chain; the block holds the envelopes of
+a session: `turns`, oldest first, and `head`, the turn in progress. A notebook is untrusted: reading checks versions,
+types, sizes and hashes, and never executes, unpickles or calls anything. Every problem is one sentence with the place.
+
+The notebook file is never written from here. `NotebookCopies` asks whoever holds it (the headless runner, a frontend's
+extension) over the comm target `lash_nb.notebook`: `{op: "set", key, value, id}`, answered by `{id, ok}`.
+
+Clock, hash chain and sequence numbers are the caller's: `saved_at`, `parent` and `seq` come in as arguments.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import sys
+import uuid
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from itertools import count
+from typing import TYPE_CHECKING, Any, cast
+
+from ..errors import CorruptCheckpointError, DecodeError, NotebookError
+from ..machine.state import TurnCheckpoint
+from ..machine.wire import Json, loads
+
+if TYPE_CHECKING:
+    from comm.base_comm import BaseComm
+
+__all__ = [
+    "COMM_TARGET",
+    "FORMAT_VERSION",
+    "INLINE_BYTES",
+    "METADATA_KEY",
+    "Block",
+    "NotebookCopies",
+    "checkpoint_text",
+    "make_block",
+    "make_envelope",
+    "open_checkpoint",
+    "read_block",
+    "read_envelope",
+    "schema",
+    "verify_chain",
+]
+
+FORMAT_VERSION = 1
+"""Of envelope and block. What is newer is refused, what is older is read."""
+
+METADATA_KEY = "lash_nb"
+COMM_TARGET = "lash_nb.notebook"
+INLINE_BYTES = 64 * 1024
+"""Up to here a checkpoint stays text that can be read and diffed."""
+
+MAX_BYTES = 64 * 1024 * 1024
+"""No conversation comes near this; what claims to is meant to exhaust memory."""
+
+ENCODING = "zlib+base64"
+
+Envelope = dict[str, Any]
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+# ------------------------------------------------------------------------------------------------------- envelopes
+
+
+def _pretty(text: str) -> str:
+    """The same JSON, one field a line. A lone surrogate is escaped: it has no UTF-8 and could not be saved."""
+    pretty = json.dumps(loads(text), indent=1, ensure_ascii=False, allow_nan=False)
+    return _LONE_SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", pretty)
+
+
+def make_envelope(
+    checkpoint_text: str,
+    *,
+    session: str,
+    turn: int,
+    seq: int,
+    parent: str | None,
+    saved_at: str,
+    engine: str,
+) -> Envelope:
+    """The envelope of a TurnCheckpoint's JSON text.
+
+    `parent` is the `sha256` of the envelope of the turn before (None for the first turn), also for a head: heads
+    replace each other, so that one of them can be nobody's parent. `seq` counts every envelope of the session.
+
+    Raises:
+        DecodeError: the text is not JSON.
+        NotebookError: it is larger than any reader takes.
+    """
+    text = _pretty(checkpoint_text)
+    data = text.encode()
+    if len(data) > MAX_BYTES:
+        raise NotebookError(f"a turn of {len(data):,} bytes is too large for a notebook (at most {MAX_BYTES:,})")
+    envelope: Envelope = {
+        "version": FORMAT_VERSION,
+        "session": session,
+        "turn": turn,
+        "seq": seq,
+        "parent": parent,
+        "sha256": _sha256(text),
+        "engine": engine,
+        "saved_at": saved_at,
+    }
+    if len(data) <= INLINE_BYTES:
+        # At "\n" alone: str.splitlines would also break at characters that JSON leaves unescaped.
+        *lines, last = text.split("\n")
+        envelope["checkpoint"] = [line + "\n" for line in lines] + [last]
+    else:
+        envelope["encoding"] = ENCODING
+        envelope["checkpoint"] = base64.b64encode(zlib.compress(data)).decode("ascii")
+    return envelope
+
+
+def _inflated(packed: str, place: str) -> str:
+    inflater = zlib.decompressobj()
+    try:
+        raw = inflater.decompress(base64.b64decode(packed, validate=True), MAX_BYTES + 1)
+        text = raw.decode()
+    except (ValueError, zlib.error):  # not base64, not ASCII, not UTF-8
+        raise CorruptCheckpointError(f"{place}.checkpoint is damaged: it cannot be decompressed") from None
+    if len(raw) > MAX_BYTES:
+        raise CorruptCheckpointError(f"{place}.checkpoint is refused: it decompresses to more than {MAX_BYTES:,} bytes")
+    if not inflater.eof or inflater.unused_data:
+        raise CorruptCheckpointError(f"{place}.checkpoint is damaged: it was cut off, or something was added")
+    return text
+
+
+def checkpoint_text(envelope: Mapping[str, Any], *, place: str = "envelope") -> str:
+    """The pretty-printed text in an envelope, once its hash has been found right.
+
+    Raises:
+        NotebookError: it is not an envelope, or one of a newer format.
+        CorruptCheckpointError: it is one, and damaged.
+    """
+    checked = read_envelope(envelope, place=place)
+    stored = checked["checkpoint"]
+    text = _inflated(stored, place) if "encoding" in checked else "".join(stored)
+    try:
+        found = _sha256(text)
+    except UnicodeEncodeError:
+        raise CorruptCheckpointError(f"{place}.checkpoint is damaged: it is not Unicode text") from None
+    if found != checked["sha256"]:
+        raise CorruptCheckpointError(
+            f"{place}.checkpoint is damaged: its SHA-256 is not the one that was saved with it"
+        )
+    return text
+
+
+def open_checkpoint(envelope: Mapping[str, Any], *, place: str = "envelope") -> TurnCheckpoint:
+    """The TurnCheckpoint in an envelope, checked all the way down. Raises as `checkpoint_text` does."""
+    text = checkpoint_text(envelope, place=place)
+    try:
+        return TurnCheckpoint.from_text(text)
+    except DecodeError as error:
+        raise CorruptCheckpointError(f"{place}.checkpoint holds no TurnCheckpoint: {error}") from error
+
+
+# ---------------------------------------------------------------------------------------------------- what is valid
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_digest(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
+def _object(value: object, place: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise NotebookError(f"{place} is {_shown(value)}, not an object")
+    return value
+
+
+def _check_version(value: Mapping[str, Any], place: str) -> None:
+    version = value.get("version")
+    if not _is_count(version) or version == 0:
+        raise NotebookError(f"{place}.version is {_shown(version)}, not a format version")
+    if cast("int", version) > FORMAT_VERSION:
+        raise NotebookError(
+            f"{place} was written by a newer lash_nb (format {version}; this one reads up to {FORMAT_VERSION}): "
+            "upgrade lash_nb to read it"
+        )
+
+
+def read_envelope(value: object, *, place: str = "envelope") -> Envelope:
+    """An envelope whose fields have the right types; its hash is not looked at. Unknown fields are kept.
+
+    Raises:
+        NotebookError: naming the field.
+    """
+    envelope = _object(value, place)
+    _check_version(envelope, place)
+
+    def expect(field: str, right: bool, wanted: str) -> None:
+        if not right:
+            raise NotebookError(f"{place}.{field} is {_shown(envelope.get(field))}, not {wanted}")
+
+    for field in ("session", "engine", "saved_at"):
+        expect(field, isinstance(envelope.get(field), str), "text")
+    expect("session", envelope["session"] != "", "the name of a session")
+    expect("turn", _is_count(envelope.get("turn")) and envelope["turn"] > 0, "the number of a turn")
+    expect("seq", _is_count(envelope.get("seq")), "a whole number")
+    parent = envelope.get("parent", "missing")
+    expect("parent", parent is None or _is_digest(parent), "a SHA-256 or null")
+    expect("sha256", _is_digest(envelope.get("sha256")), "a SHA-256")
+    stored = envelope.get("checkpoint")
+    if "encoding" in envelope:
+        expect("encoding", envelope["encoding"] == ENCODING, repr(ENCODING))
+        expect("checkpoint", isinstance(stored, str), "base64 text")
+    else:
+        lines = isinstance(stored, Sequence) and not isinstance(stored, str)
+        expect("checkpoint", lines and all(isinstance(line, str) for line in stored or ()), "a list of lines")
+    return dict(envelope)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """What `metadata.lash_nb` holds, its structure checked; the checkpoints in it are not opened yet."""
+
+    session: str
+    head: Envelope | None
+    turns: tuple[Envelope, ...]
+
+    def placed(self) -> tuple[tuple[str, Envelope], ...]:
+        """Every envelope in order, with the words that name its place."""
+        turns = [(f"metadata.{METADATA_KEY}.turns[{index}]", turn) for index, turn in enumerate(self.turns)]
+        return (*turns, *([(f"metadata.{METADATA_KEY}.head", self.head)] if self.head else []))
+
+
+def make_block(*, session: str, head: Envelope | None, turns: Sequence[Envelope]) -> dict[str, Json]:
+    """The value of `metadata.lash_nb`."""
+    return {"version": FORMAT_VERSION, "session": session, "head": head, "turns": list(turns)}
+
+
+def read_block(metadata: Mapping[str, Any]) -> Block | None:
+    """The block in a notebook's metadata; None when there is none. Opens no checkpoint.
+
+    Raises:
+        NotebookError: the block is not of the format, or of a newer one; names the field.
+    """
+    if METADATA_KEY not in metadata:
+        return None
+    place = f"metadata.{METADATA_KEY}"
+    value = _object(metadata[METADATA_KEY], place)
+    _check_version(value, place)
+    session, head, turns = value.get("session"), value.get("head", "missing"), value.get("turns")
+    if not isinstance(session, str) or not session:
+        raise NotebookError(f"{place}.session is {_shown(session)}, not the name of a session")
+    if not isinstance(turns, Sequence) or isinstance(turns, str):
+        raise NotebookError(f"{place}.turns is {_shown(turns)}, not a list")
+    return Block(
+        session=session,
+        head=None if head is None else read_envelope(head, place=f"{place}.head"),
+        turns=tuple(read_envelope(turn, place=f"{place}.turns[{index}]") for index, turn in enumerate(turns)),
+    )
+
+
+def verify_chain(block: Block) -> None:
+    """Every hash is right, each envelope names the turn before it as its parent, and numbers only rise.
+
+    Raises:
+        CorruptCheckpointError: naming the first envelope that is not as it should be.
+    """
+    before: Envelope | None = None
+    for place, envelope in block.placed():
+        checkpoint_text(envelope, place=place)
+        if envelope["session"] != block.session:
+            raise CorruptCheckpointError(f"{place} is of session {_shown(envelope['session'])}, not {block.session!r}")
+        if envelope.get("parent") != (before["sha256"] if before else None):
+            raise CorruptCheckpointError(f"{place} does not follow the turn before it: `parent` is another hash")
+        if before and (envelope["seq"] <= before["seq"] or envelope["turn"] <= before["turn"]):
+            raise CorruptCheckpointError(f"{place} is out of order: `turn` and `seq` must rise")
+        before = envelope
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of `metadata.lash_nb`."""
+    text = resources.files(__package__).joinpath("notebook.schema.json").read_text(encoding="utf-8")
+    return cast("dict[str, Any]", json.loads(text))
+
+
+# ------------------------------------------------------------------------------------------------- from the kernel
+
+
+class NotebookCopies:
+    """Has the notebook's holder write `metadata.lash_nb`; lives in the notebook's kernel, one a session.
+
+    Call `begin` on the main thread when a turn starts, `set` from any thread while it runs. Messages carry the cell of
+    `begin` as their parent, because nbclient drops what is not parented to the cell that runs. An answer arrives on
+    the main thread, when the cell awaits or has ended: nothing here waits for one.
+
+    This speaks the comm protocol itself: an ipykernel comm takes its parent from the calling thread's context, and
+    triggers `post_execute` (which flushes plots) at each message that comes in.
+    """
+
+    def __init__(self, *, offered: bool) -> None:
+        """`offered`: somebody may answer. Else nothing is ever sent: to a frontend an unknown target is an error."""
+        self._kernel: Any = _ipykernel() if offered else None
+        self.comm_id: str = ""
+        self._parent: Mapping[str, Any] = {}
+        self._ids = count(1)
+        self._done: set[int] = set()
+        self._refused: dict[int, str] = {}
+        # The comm manager of the kernel reads and sets this name when the other side closes.
+        self._closed = False
+
+    @property
+    def answering(self) -> bool | None:
+        """True once something was acknowledged, False when nobody answers, None while that is open."""
+        if self._kernel is None or self._closed:
+            return False
+        return True if self._done else None
+
+    def begin(self) -> None:
+        """A turn starts in the cell that is running now; the first time, this opens the comm."""
+        if self._kernel is None or self._closed:
+            return
+        self._parent = dict(self._kernel.get_parent("shell"))
+        if not self.comm_id:
+            from comm import get_comm_manager
+
+            self.comm_id = uuid.uuid4().hex
+            get_comm_manager().register_comm(cast("BaseComm", self))
+            self._send("comm_open", target_name=COMM_TARGET, data={})
+
+    def set(self, block: Mapping[str, Json]) -> int | None:
+        """Ask for `block` to be written; the number under which `acknowledged` knows it, None when not sent."""
+        if not self.comm_id or self._closed:
+            return None
+        number = next(self._ids)
+        self._send("comm_msg", data={"op": "set", "key": METADATA_KEY, "value": block, "id": number})
+        return number
+
+    def acknowledged(self, number: int | None) -> bool:
+        """Whether that block has been written."""
+        return number in self._done
+
+    def refusal(self, number: int | None) -> str | None:
+        """Why that block could not be written; None while that is not known."""
+        return None if number is None else self._refused.get(number)
+
+    def close(self) -> None:
+        """Close the comm; sends nothing any more."""
+        if not self.comm_id or self._closed:
+            return
+        self._closed = True
+        self._send("comm_close", data={})
+        from comm import get_comm_manager
+
+        get_comm_manager().unregister_comm(cast("BaseComm", self))
+
+    def handle_msg(self, message: Mapping[str, Any]) -> None:
+        """An answer, handed over by the kernel's comm manager on the main thread."""
+        data = message["content"].get("data")
+        if not isinstance(data, Mapping) or not isinstance(data.get("id"), int):
+            return
+        if data.get("ok") is True:
+            self._done.add(data["id"])
+        else:
+            self._refused[data["id"]] = str(data.get("error") or "refused")
+
+    def handle_close(self, message: Mapping[str, Any]) -> None:
+        """The other side closed, or never knew the target: nobody answers from now on."""
+        self._closed = True
+
+    def _send(self, kind: str, **content: Any) -> None:
+        kernel = self._kernel
+        # The kernel's iopub socket hands every message to the kernel's own I/O thread: any thread may send.
+        kernel.session.send(
+            kernel.iopub_socket,
+            kind,
+            {"comm_id": self.comm_id, **content},
+            parent=self._parent,
+            ident=f"comm-{self.comm_id}".encode("ascii"),
+        )
+
+
+def _ipykernel() -> Any:
+    """The ipykernel that this process is, None when it is not one. Imports nothing that is not there already."""
+    module = sys.modules.get("ipykernel.kernelbase")
+    return module.Kernel.instance() if module is not None and module.Kernel.initialized() else None

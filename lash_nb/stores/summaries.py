@@ -1,0 +1,91 @@
+"""What a stored TurnCheckpoint says about its turn: request, answer, code, value, outcome, steps, tokens.
+
+Decided here: a turn's own messages are those that the checkpoint of the turn before does not hold, because histories
+only grow; its outcome is what the machine had still to tell when the checkpoint was taken (a finished turn is stored
+before its last effects are drained). Reads the machine's records only; opens no envelope, runs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..machine.effects import Done, Emit
+from ..machine.events import TurnOutcomeEvent
+from ..machine.llm import LlmUsage
+from ..machine.messages import Message, MessageRole, PartKind
+from ..machine.outcomes import AssistantMessage, FinalValue, Finished, Stopped, ToolValueFinish, TurnOutcome, TurnStop
+from ..machine.state import TurnCheckpoint
+from ..machine.wire import Json
+
+__all__ = ["TurnSummary", "summarize"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnSummary:
+    """One turn as a reader of the notebook wants it."""
+
+    id: str
+    turn: int
+    request: str
+    text: str
+    """The answer; what was said last when there is none."""
+    code: tuple[str, ...]
+    value: Json
+    """What `finish` was given, None when it was not called."""
+    outcome: TurnOutcome | None
+    """None while the turn is in progress."""
+    steps: int
+    usage: LlmUsage
+
+    @property
+    def stop(self) -> TurnStop | None:
+        """Why the turn stopped without an answer; None when it has one, or is in progress."""
+        return self.outcome.stop if isinstance(self.outcome, Stopped) else None
+
+
+def summarize(checkpoint: TurnCheckpoint, *, session: str, turn: int, before: TurnCheckpoint | None) -> TurnSummary:
+    """The summary of a turn; `before` is the checkpoint of the turn before it in the session."""
+    messages = _own(_messages(checkpoint), _messages(before) if before else ())
+    told = [effect.event for effect in checkpoint.pending_effects if isinstance(effect, Emit)]
+    outcomes = [event.outcome for event in told if isinstance(event, TurnOutcomeEvent)]
+    outcome = outcomes[-1] if outcomes else None
+    finish = outcome.finish if isinstance(outcome, Finished) else None
+    return TurnSummary(
+        id=f"{session}:{turn}",
+        turn=turn,
+        request=_texts(next((m for m in messages if m.role is MessageRole.USER), None)),
+        text=finish.text if isinstance(finish, AssistantMessage) else _last_said(messages),
+        code=tuple(
+            part.content
+            for message in messages
+            if message.role is MessageRole.ASSISTANT
+            for part in message.parts
+            if part.kind is PartKind.CODE
+        ),
+        value=finish.value if isinstance(finish, FinalValue | ToolValueFinish) else None,
+        outcome=outcome,
+        steps=checkpoint.protocol_iteration - checkpoint.protocol_run_offset + 1,
+        usage=checkpoint.cumulative_usage,
+    )
+
+
+def _messages(checkpoint: TurnCheckpoint) -> Sequence[Message]:
+    """The conversation; that of a finished turn has moved into its Done effect."""
+    done = [effect for effect in checkpoint.pending_effects if isinstance(effect, Done)]
+    return done[-1].messages if done else checkpoint.messages
+
+
+def _own(messages: Sequence[Message], earlier: Sequence[Message]) -> list[Message]:
+    known = {message.id for message in earlier}
+    return [message for message in messages if message.id not in known]
+
+
+def _texts(message: Message | None) -> str:
+    parts = message.parts if message else ()
+    return "\n\n".join(part.content for part in parts if part.kind in (PartKind.TEXT, PartKind.PROSE))
+
+
+def _last_said(messages: Sequence[Message]) -> str:
+    said = (_texts(message) for message in reversed(messages) if message.role is MessageRole.ASSISTANT)
+    return next((text for text in said if text), "")

@@ -1,0 +1,103 @@
+"""What must not be believed or passed on: hashes of stored texts, and secrets taken out of everything that is kept.
+
+Decided here: what looks like a secret, by the name of an environment variable, its value, or the shape of a token;
+redaction happens before a record, a model or a log sees a text (design promise 11). Standard library only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from .machine.execution import CellOutput, CellResult, DisplayOutput, ErrorOutput, ResultOutput, StreamOutput
+
+__all__ = ["Redactor", "looks_secret", "sha256_text"]
+
+_SECRET_WORD = re.compile(
+    r"(?:^|_)(?:[A-Z]*KEYS?|[A-Z]*TOKENS?|[A-Z]*SECRETS?|[A-Z]*PASSWORDS?|PASSWD|PASS|PWD|PASSPHRASE|"
+    r"CREDENTIALS?|CREDS|AUTH|BEARER|PAT|DSN|COOKIE|JWT|[A-Z]*APIKEY)(?:_|$|\d)",
+)
+_PASSWORD_IN_URL = re.compile(r"[A-Za-z][\w+.-]*://[^/\s:@]*:([^/\s@]+)@")
+_HARMLESS = frozenset({"PWD", "OLDPWD"})
+# The published shapes of tokens of the commonest providers; a shape is only listed when it is unmistakable.
+_TOKEN = re.compile(
+    r"\b(?:sk-(?:ant-|proj-)?[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{50,}"
+    r"|AKIA[0-9A-Z]{16}|AIza[0-9A-Za-z_-]{35}|xox[abprs]-[A-Za-z0-9-]{10,}|hf_[A-Za-z0-9]{30,})"
+)
+_SHORTEST_SECRET = 8
+REDACTED = "[redacted]"
+
+
+def sha256_text(text: str) -> str:
+    """The SHA-256 of a text, as hex."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def looks_secret(name: str, value: str) -> bool:
+    """Whether an environment variable is to be kept from code that an agent wrote.
+
+    Rather one too many than one too few; users let a named one through.
+    """
+    if name in _HARMLESS:
+        return False
+    return _SECRET_WORD.search(name.upper()) is not None or _PASSWORD_IN_URL.search(value) is not None
+
+
+class Redactor:
+    """Takes secrets out of texts: the values of secret-looking variables, and what has the shape of a token."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        values = {value for name, value in env.items() if looks_secret(name, value) and len(value) >= _SHORTEST_SECRET}
+        values |= {match[1] for value in env.values() for match in _PASSWORD_IN_URL.finditer(value)}
+        # Longest first: a secret may be a part of another.
+        known = sorted((re.escape(v) for v in values if len(v) >= _SHORTEST_SECRET), key=len, reverse=True)
+        self._known = re.compile("|".join(known)) if known else None
+
+    def text(self, text: str) -> str:
+        """The text without secrets."""
+        if self._known is not None:
+            text = self._known.sub(REDACTED, text)
+        return _TOKEN.sub(REDACTED, text)
+
+    def value(self, value: Any) -> Any:
+        """A JSON value with every text in it redacted."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, Mapping):
+            return {key: self.value(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.value(item) for item in value]
+        return value
+
+    def outputs(self, outputs: tuple[CellOutput, ...]) -> tuple[CellOutput, ...]:
+        """A cell's outputs without secrets; binary representations are left as they are."""
+        return tuple(self._output(output) for output in outputs)
+
+    def _output(self, output: CellOutput) -> CellOutput:
+        match output:
+            case StreamOutput():
+                return replace(output, head=self.text(output.head), tail=self.text(output.tail))
+            case ErrorOutput():
+                return self._error(output)
+            case DisplayOutput() | ResultOutput():
+                data = {
+                    mime: item if mime.startswith(("image/", "audio/", "video/")) else self.value(item)
+                    for mime, item in output.data.items()
+                }
+                return replace(output, data=data)
+
+    def _error(self, error: ErrorOutput) -> ErrorOutput:
+        lines = tuple(self.text(line) for line in error.traceback)
+        return replace(error, evalue=self.text(error.evalue), traceback=lines)
+
+    def result(self, result: CellResult) -> CellResult:
+        """A cell's end without secrets."""
+        return replace(
+            result,
+            outputs=self.outputs(result.outputs),
+            error=None if result.error is None else self._error(result.error),
+            finish=None if result.finish is None else replace(result.finish, value=self.value(result.finish.value)),
+        )

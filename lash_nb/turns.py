@@ -1,0 +1,117 @@
+"""What a turn gave, as a value: `Turn`, and how it shows itself.
+
+A Turn is what `session.run` returns and what a `%%lash` cell evaluates to. It shows its static bundle, unless the magic
+has drawn the turn already (then displaying it again would double it).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .kernels.outputs import to_nbformat
+from .machine.attachments import AttachmentStore
+from .machine.llm import LlmUsage
+from .machine.outcomes import AssistantMessage, Finished, Stopped, TurnOutcome, TurnStopReason
+from .machine.picture import PictureState, TurnPicture
+from .views.text import static_bundle
+
+__all__ = ["Turn"]
+
+_BOUNDS = (TurnStopReason.MAX_TURNS, TurnStopReason.INCOMPLETE)
+
+
+class Turn:
+    """One finished turn.
+
+    `id` is `SESSION.TURN`; `text` is the answer in words (the reason, when there is none); `code` holds the cells that
+    were run, in order; `outputs` are all their outputs as nbformat dicts; `value` is what the code passed to
+    `finish(...)`, or None; `usage` counts tokens; `outcome` is the machine's record of how it ended.
+    """
+
+    def __init__(
+        self,
+        *,
+        session: str,
+        number: int,
+        picture: TurnPicture,
+        outcome: TurnOutcome,
+        usage: LlmUsage,
+        value: Any = None,
+        envelope: dict[str, Any] | None = None,
+        store: AttachmentStore | None = None,
+    ) -> None:
+        self.session = session
+        self.number = number
+        self.picture = picture
+        self.outcome = outcome
+        self.usage = usage
+        self.value = value
+        self.envelope = envelope
+        """The copy of this turn that goes into the notebook."""
+        self.shown = False
+        """Whether it was drawn already; `display(turn)` then draws nothing."""
+        self._store = store
+
+    @property
+    def id(self) -> str:
+        """`SESSION.TURN`."""
+        return f"{self.session}.{self.number}"
+
+    @property
+    def request(self) -> str:
+        """What was asked."""
+        return self.picture.request
+
+    @property
+    def model(self) -> str:
+        """Which model answered."""
+        return self.picture.model
+
+    @property
+    def ok(self) -> bool:
+        """Whether it ended with an answer or a value."""
+        return isinstance(self.outcome, Finished)
+
+    @property
+    def status(self) -> str:
+        """`done`, `stopped` (by the user), `bound` (a limit was hit) or `failed`."""
+        if self.ok:
+            return "done"
+        if isinstance(self.outcome, Stopped) and self.outcome.stop in _BOUNDS:
+            return "bound"
+        return "stopped" if self.picture.state is PictureState.STOPPED else "failed"
+
+    @property
+    def text(self) -> str:
+        """The answer in words; for a value its text; else the sentence that says why there is none."""
+        if isinstance(self.outcome, Finished):
+            finish = self.outcome.finish
+            return finish.text if isinstance(finish, AssistantMessage) else str(finish.value)
+        return self.picture.sentence
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        """The cells that were run, in order."""
+        return tuple(step.code for step in self.picture.steps if step.code is not None and step.outcome is not None)
+
+    @property
+    def outputs(self) -> tuple[dict[str, Any], ...]:
+        """All outputs of all cells, in order, as nbformat dicts."""
+        return tuple(output for step in self.picture.steps for output in to_nbformat(step.outputs))
+
+    def bundle(self) -> dict[str, Any]:
+        """The static bundle: text/plain, text/markdown, text/html."""
+        return static_bundle(self.picture, store=self._store)
+
+    def __repr__(self) -> str:
+        return f"<Turn {self.id}: {self.picture.sentence}, {len(self.code)} cells>"
+
+    def __str__(self) -> str:
+        return self.text
+
+    def _ipython_display_(self) -> None:
+        if self.shown:
+            return
+        from IPython.display import display
+
+        display(self.bundle(), raw=True)  # type: ignore[no-untyped-call]

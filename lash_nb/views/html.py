@@ -1,0 +1,170 @@
+"""A picture as HTML without script: what the static bundle and the live widget show.
+
+Decided here: headings for steps and answer, `<details>` for code and outputs, which of them stand open. No colours and
+no fonts of our own, so the page's theme, light or dark, holds. Everything is escaped or made safe (`prose`, `markup`);
+images are data URIs. No durations, dates or ids: two replays give the same bytes.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+from ..machine.attachments import AttachmentStore
+from ..machine.execution import CellOutcome
+from ..machine.picture import Note, NoteKind, PictureState, StepPicture, ToolCallPicture, TurnPicture
+from .pieces import ImagePiece, MarkupPiece, Piece, clean, cut, pieces, value_text
+from .prose import prose_html
+
+__all__ = ["answer_html", "footer_text", "notes_html", "picture_html", "step_html", "step_status", "tool_call_text"]
+
+_OPEN_LINES = 20
+"""Outputs of more lines than this are closed at first, unless there is something to look at."""
+
+_ENDS = {
+    CellOutcome.ERROR: "an error",
+    CellOutcome.INTERRUPTED: "interrupted",
+    CellOutcome.TIMEOUT: "out of time",
+    CellOutcome.DEAD: "the kernel died",
+    CellOutcome.ABORTED: "not run",
+    CellOutcome.LOST: "lost",
+}
+
+
+def step_status(step: StepPicture) -> str:
+    """How the step's cell ended, when that was not well; empty otherwise."""
+    if step.outcome is not None:
+        return _ENDS.get(step.outcome, "")
+    if step.code is None:
+        return ""
+    return "not run" if step.effect_id is None else "not ended"
+
+
+def tool_call_text(call: ToolCallPicture) -> str:
+    """One line about a tool call."""
+    how = {None: "not ended", True: "done", False: f"failed: {call.problem}"}[call.succeeded]
+    arguments = cut(value_text(call.args), head_chars=300, tail_chars=100)
+    return clean(f"{call.name}({arguments}): {how}")
+
+
+def footer_text(picture: TurnPicture) -> str:
+    """State, number of steps, tokens and model in one line."""
+    parts = [clean(picture.sentence)]
+    count = len(picture.steps)
+    if count:
+        parts.append(f"{count} step{'' if count == 1 else 's'}")
+    usage = picture.usage + picture.child_usage
+    if usage.total:
+        read = usage.total - usage.output_tokens
+        parts.append(f"{read:,} tokens in, {usage.output_tokens:,} out")
+    if picture.model:
+        parts.append(clean(picture.model))
+    return " · ".join(parts)
+
+
+def picture_html(
+    picture: TurnPicture, *, store: AttachmentStore | None = None, images: bool = True, with_request: bool = False
+) -> str:
+    """The whole turn; without `images`, a note stands where each would be."""
+    parts: list[str] = []
+    if with_request and picture.request:
+        parts.append(f"<section><h4>Request</h4>{_pre(clean(picture.request))}</section>")
+    parts.append(notes_html(picture.notes, after=0))
+    for number, step in enumerate(picture.steps, start=1):
+        running = picture.state is PictureState.RUNNING
+        parts.append(step_html(step, number=number, store=store, images=images, running=running))
+        parts.append(notes_html(picture.notes, after=number))
+    parts.append(answer_html(picture))
+    parts.extend(f"<p><strong>Error:</strong> {_escaped(error)}</p>" for error in other_errors(picture))
+    parts.append(f"<p><small>{_escaped(footer_text(picture))}</small></p>")
+    return "<div>\n" + "\n".join(part for part in parts if part) + "\n</div>"
+
+
+def other_errors(picture: TurnPicture) -> Sequence[str]:
+    """The errors that the state's sentence does not tell already."""
+    return [error for error in picture.errors if error != picture.why]
+
+
+def step_html(
+    step: StepPicture, *, number: int, store: AttachmentStore | None = None, images: bool = True, running: bool = False
+) -> str:
+    """One step: what was said, the code, what came of it."""
+    parts = [f"<h4>Step {number}</h4>"]
+    if step.reasoning.strip():
+        parts.append(f"<details><summary>Reasoning</summary>{prose_html(cut(step.reasoning))}</details>")
+    if step.prose.strip():
+        # A long text that grows is sent again and again.
+        parts.append(prose_html(cut(step.prose) if running else step.prose))
+    if step.code is not None:
+        code = clean(step.code).strip("\n")
+        lines = code.count("\n") + 1
+        summary = f"Code ({_escaped(step.language)}, {lines} line{'' if lines == 1 else 's'})"
+        is_open = " open" if running and step.outcome is None else ""
+        parts.append(
+            f"<details{is_open}><summary>{summary}</summary><pre><code>{html.escape(code)}</code></pre></details>"
+        )
+        parts.append(_outcome_html(step, number=number, store=store, images=images, running=running))
+    if step.tool_calls:
+        calls = "".join(f"<li>{_escaped(tool_call_text(call))}</li>" for call in step.tool_calls)
+        parts.append(f"<ul>{calls}</ul>")
+    return f'<section aria-label="Step {number}">' + "\n".join(part for part in parts if part) + "</section>"
+
+
+def _outcome_html(step: StepPicture, *, number: int, store: AttachmentStore | None, images: bool, running: bool) -> str:
+    shown = pieces(step.outputs, store=store)
+    status = "" if running and step.outcome is None else step_status(step)
+    summary = f"Output: {status}" if status else "Output"
+    detail = f"<p>{_escaped(step.detail)}</p>" if step.detail else ""
+    if not shown:
+        return f"<p><em>{summary}</em></p>{detail}" if status else detail
+    body = "\n".join(_piece_html(piece, number=number, images=images) for piece in shown)
+    is_open = " open" if _worth_a_look(shown) and not status else ""
+    return f"<details{is_open}><summary>{summary}</summary>{body}</details>{detail}"
+
+
+def _worth_a_look(shown: Sequence[Piece]) -> bool:
+    if any(isinstance(piece, ImagePiece | MarkupPiece) for piece in shown):
+        return True
+    return sum(piece.text.count("\n") + 1 for piece in shown if not isinstance(piece, ImagePiece)) <= _OPEN_LINES
+
+
+def _piece_html(piece: Piece, *, number: int, images: bool) -> str:
+    if isinstance(piece, MarkupPiece):
+        return f"<div>{piece.markup}</div>"
+    if isinstance(piece, ImagePiece):
+        label = html.escape(piece.label)
+        if not images:
+            return f"<p>[{label}]</p>"
+        source = f"data:{piece.media_type};base64,{piece.data}"
+        return f'<p><img src="{source}" alt="Image of step {number} ({label})" style="max-width: 100%"></p>'
+    return _pre(piece.text.rstrip("\n"))
+
+
+def answer_html(picture: TurnPicture) -> str:
+    """The answer in words, the value that `finish` gave; empty when there is neither."""
+    parts: list[str] = []
+    if picture.answer is not None and picture.answer.strip():
+        parts.append("<h4>Answer</h4>" if picture.steps else "")
+        parts.append(prose_html(picture.answer))
+    if picture.value is not None:
+        parts.append(f"<h4>Result</h4>{_pre(value_text(picture.value.value))}")
+    return f'<section aria-label="Answer">{"".join(parts)}</section>' if parts else ""
+
+
+def notes_html(notes: Sequence[Note], *, after: int) -> str:
+    """The notes that stand behind a step; what was only of interest while it happened is left out."""
+    shown = [note for note in notes if note.after == after and note.kind is not NoteKind.RETRY]
+    return "\n".join(f"<p><em>{_escaped(note_text(note))}</em></p>" for note in shown)
+
+
+def note_text(note: Note) -> str:
+    """A note as a sentence."""
+    return f"You said: {note.text}" if note.kind is NoteKind.SAID else note.text
+
+
+def _pre(text: str) -> str:
+    return f'<pre style="white-space: pre-wrap">{html.escape(text)}</pre>'
+
+
+def _escaped(text: str) -> str:
+    return html.escape(clean(text)).replace("\n", "<br>")

@@ -1,0 +1,193 @@
+"""What is left of a kernel when it is gone: no process, no file, no descriptor, however it went."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from lash_nb.errors import KernelDiedError
+from lash_nb.kernels.managed import ManagedKernel
+from lash_nb.kernels.process import RuntimeDirectory
+
+
+def children() -> set[int]:
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        found |= {int(pid) for pid in (task / "children").read_text().split()}
+    return found
+
+
+def descriptors() -> dict[str, str]:
+    found = {}
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            found[entry.name] = os.readlink(entry)
+        except FileNotFoundError:  # the listing's own
+            continue
+    return found
+
+
+def directory_of(kernel: ManagedKernel) -> Path:
+    assert kernel._life is not None
+    return kernel._life.process.directory
+
+
+def wait_until_gone(pid: int) -> None:
+    while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]:
+        time.sleep(0.02)
+
+
+def test_shutdown_leaves_nothing() -> None:
+    before_children, before_fds = children(), descriptors()
+
+    async def life() -> tuple[Path, int]:
+        kernel = ManagedKernel()
+        await kernel.start()
+        directory = directory_of(kernel)
+        assert (directory.stat().st_mode & 0o777, (directory / "connection.json").stat().st_mode & 0o777) == (
+            0o700,
+            0o600,
+        )
+        result = await kernel.run("k", "import subprocess; p = subprocess.Popen(['sleep', '100']); print(p.pid)")
+        await kernel.restart()
+        assert not directory.exists()
+        directory = directory_of(kernel)
+        await kernel.shutdown()
+        return directory, int(getattr(result.outputs[0], "head"))  # noqa: B009
+
+    directory, grandchild = asyncio.run(life())
+    assert not directory.exists()
+    assert children() == before_children
+    assert len(descriptors()) == len(before_fds)
+    wait_until_gone(grandchild)
+    assert "lash_nb kernel I/O" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_killed_kernel_leaves_nothing_after_shutdown() -> None:
+    before = children()
+
+    async def life() -> Path:
+        kernel = ManagedKernel()
+        await kernel.start()
+        assert kernel.pid is not None
+        os.kill(kernel.pid, signal.SIGKILL)
+        while kernel.alive:
+            await asyncio.sleep(0.01)
+        directory = directory_of(kernel)
+        await kernel.shutdown()
+        return directory
+
+    assert not asyncio.run(life()).exists()
+    assert children() == before
+
+
+def test_a_forgotten_kernel_is_reaped() -> None:
+    before = children()
+
+    async def life() -> Path:
+        kernel = ManagedKernel()
+        await kernel.start()
+        return directory_of(kernel)
+
+    directory = asyncio.run(life())
+    gc.collect()
+    assert not directory.exists()
+    assert children() == before
+
+
+@pytest.mark.parametrize("after", [0.0, 0.2, 0.45])
+def test_a_cancelled_start_leaves_nothing(after: float) -> None:
+    before = children()
+
+    async def life() -> None:
+        kernel = ManagedKernel()
+        start = asyncio.ensure_future(kernel.start())
+        await asyncio.sleep(after)
+        start.cancel()
+        await asyncio.wait([start])
+        await kernel.shutdown()
+
+    asyncio.run(life())
+    assert children() == before
+
+
+HOST = """
+import asyncio, sys, time
+from lash_nb.kernels.managed import ManagedKernel
+async def main():
+    kernel = ManagedKernel()
+    await kernel.start()
+    result = await kernel.run("k", "import subprocess; p = subprocess.Popen(['sleep', '100']); print(p.pid)")
+    print(kernel.pid, result.outputs[0].head.strip(), kernel._life.process.directory, flush=True)
+    if "exit" in sys.argv: sys.exit(0)
+    time.sleep(60)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("how", ["exit", "killed"])
+def test_nothing_outlives_its_host(how: str) -> None:
+    with subprocess.Popen([sys.executable, "-c", HOST, how], stdout=subprocess.PIPE, text=True) as host:
+        assert host.stdout is not None
+        kernel, grandchild, directory = host.stdout.readline().split()
+        if how == "killed":
+            host.kill()
+        host.wait()
+    wait_until_gone(int(kernel))
+    wait_until_gone(int(grandchild))
+    while Path(directory).exists():
+        time.sleep(0.02)
+
+
+def test_directories_of_crashed_hosts_are_swept() -> None:
+    crashed, alive = RuntimeDirectory(), RuntimeDirectory()
+    try:
+        assert crashed._lock is not None
+        os.close(crashed._lock)
+        crashed._lock = None
+        for directory in (crashed, alive):
+            os.utime(directory.path, (0, 0))
+        RuntimeDirectory.sweep()
+        assert not crashed.path.exists()
+        assert alive.path.exists()
+    finally:
+        alive.remove()
+        crashed.remove()
+
+
+def test_a_forked_child_neither_uses_nor_ends_the_kernel() -> None:
+    async def life() -> None:
+        kernel = ManagedKernel()
+        await kernel.start()
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                code = 0 if not kernel.alive and child_is_refused(kernel) else 2
+                del kernel
+                gc.collect()
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(pid, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        assert (await kernel.run("k", "1")).outcome == "ok"
+        await kernel.shutdown()
+
+    asyncio.run(life())
+
+
+def child_is_refused(kernel: ManagedKernel) -> bool:
+    try:
+        kernel.run("k", "1").send(None)
+    except KernelDiedError:
+        return True
+    return False

@@ -1,0 +1,1 @@
+"""Tests of `lash_nb.models`."""

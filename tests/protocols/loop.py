@@ -1,0 +1,164 @@
+"""A small host for tests: plays a TurnMachine under the code protocol against canned replies and cell results.
+
+It follows the host rules (drain the queue, then answer the outstanding id), and with `through_json` it takes a
+TurnCheckpoint at every step, sends it through JSON, and goes on from that with a newly made protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lash_nb.machine.checkpoints import CheckpointDelivery, CheckpointKind
+from lash_nb.machine.driver import CheckedDriver
+from lash_nb.machine.effects import (
+    Checkpoint,
+    CheckpointResponse,
+    Done,
+    Emit,
+    ExecCode,
+    ExecResult,
+    ExecutionEnvironmentSynced,
+    LlmCall,
+    LlmComplete,
+    Response,
+    SyncExecutionEnvironment,
+)
+from lash_nb.machine.events import SessionEventRecord, SessionStreamEvent, TurnOutcomeEvent
+from lash_nb.machine.execution import ExecResponse
+from lash_nb.machine.llm import LlmCallError, LlmRequest, LlmResponse, LlmTerminalReason, TextBlock
+from lash_nb.machine.messages import Message, MessageRole, Part, PartKind
+from lash_nb.machine.outcomes import TurnOutcome
+from lash_nb.machine.state import TurnCheckpoint
+from lash_nb.machine.turn import TurnMachine, TurnMachineConfig
+from lash_nb.protocols.code import CODE_TURN_PROTOCOL, CodeProtocol
+
+__all__ = ["Played", "delivery", "play", "reply", "text_of", "user_message"]
+
+
+def user_message(message_id: str, text: str) -> Message:
+    return Message(
+        id=message_id, role=MessageRole.USER, parts=(Part(id=f"{message_id}.p0", kind=PartKind.TEXT, content=text),)
+    )
+
+
+def reply(text: str, **fields: Any) -> LlmResponse:
+    return LlmResponse(full_text=text, **{"terminal_reason": LlmTerminalReason.STOP, **fields})
+
+
+def delivery(*messages: Message) -> CheckpointDelivery:
+    return CheckpointDelivery(committed_user_messages=messages, messages=(), transient_messages=(), turn_causes=())
+
+
+def text_of(request: LlmRequest, index: int) -> str:
+    """All text of one message of a request."""
+    return "\n".join(block.text for block in request.messages[index].blocks if isinstance(block, TextBlock))
+
+
+@dataclass(kw_only=True)
+class Played:
+    """What happened in a turn."""
+
+    requests: list[LlmRequest] = field(default_factory=list)
+    executed: list[str] = field(default_factory=list)
+    checkpoints: list[CheckpointKind] = field(default_factory=list)
+    emitted: list[SessionStreamEvent] = field(default_factory=list)
+    outcome: TurnOutcome | None = None
+    messages: tuple[Message, ...] = ()
+    events: tuple[SessionEventRecord, ...] = ()
+    replies_left: int = 0
+    results_left: int = 0
+
+
+def play(
+    replies: Sequence[LlmResponse | LlmCallError | str],
+    results: Sequence[ExecResponse | str] = (),
+    *,
+    deliveries: Sequence[CheckpointDelivery] = (),
+    protocol: Callable[[], CodeProtocol] = lambda: CodeProtocol(turn_id="t1"),
+    messages: Sequence[Message] = (user_message("u0", "Which lines lose money?"),),
+    events: Sequence[SessionEventRecord] = (),
+    max_turns: int | None = 30,
+    run_offset: int = 0,
+    through_json: bool = False,
+    streamed: bool = False,
+) -> Played:
+    """Play one turn to its end; fails when a canned answer is missing. `deliveries[i]` answers the i-th checkpoint."""
+    played = Played()
+    made: list[TurnMachineConfig[Any, Any, Any]] = []
+
+    def config() -> TurnMachineConfig[Any, Any, Any]:
+        one = protocol()
+        one.set_volatile(["Variables: none."])
+        made.append(
+            TurnMachineConfig(
+                driver=CheckedDriver(one.driver),
+                projector=one.projector,
+                protocol=one.turn_protocol,
+                model="canned",
+                sync_execution_environment=True,
+                max_turns=max_turns,
+                system_prompt=one.system_prompt,
+                session_id="s1",
+                termination=one.termination,
+                turn_limit_final_message=one.turn_limit_message,
+            )
+        )
+        return made[-1]
+
+    queue, cells = list(replies), list(results)
+    machine = TurnMachine(config(), messages, events, protocol_run_offset=run_offset)
+    waiting: Any = None
+    while True:
+        if through_json and waiting is None:
+            text = machine.checkpoint().to_text(CODE_TURN_PROTOCOL)
+            read = TurnCheckpoint.from_text(text, CODE_TURN_PROTOCOL)
+            assert read == machine.checkpoint()
+            machine = TurnMachine.restore(config(), read)
+        effect = machine.poll_effect()
+        match effect:
+            case Emit(event=TurnOutcomeEvent(outcome=outcome)):
+                played.outcome = outcome
+            case Emit(event=event):
+                played.emitted.append(event)
+            case Done():
+                played.messages = tuple(effect.messages)
+                played.events = tuple(machine.events)
+                break
+            case SyncExecutionEnvironment() | LlmCall() | ExecCode() | Checkpoint():
+                waiting = effect
+            case None:
+                assert waiting is not None, "the machine neither waits nor goes on"
+                machine.handle_response(_answer(waiting, played, queue, cells, deliveries, streamed))
+                waiting = None
+    played.replies_left, played.results_left = len(queue), len(cells)
+    return played
+
+
+def _answer(
+    effect: SyncExecutionEnvironment | LlmCall | ExecCode | Checkpoint,
+    played: Played,
+    replies: list[LlmResponse | LlmCallError | str],
+    results: list[ExecResponse | str],
+    deliveries: Sequence[CheckpointDelivery],
+    streamed: bool,
+) -> Response:
+    match effect:
+        case SyncExecutionEnvironment():
+            return ExecutionEnvironmentSynced(id=effect.id, result=None)
+        case LlmCall():
+            played.requests.append(effect.request)
+            said = replies.pop(0)
+            return LlmComplete(
+                id=effect.id, result=reply(said) if isinstance(said, str) else said, text_streamed=streamed
+            )
+        case ExecCode():
+            assert effect.language == "python"
+            played.executed.append(effect.code)
+            return ExecResult(id=effect.id, result=results.pop(0))
+        case Checkpoint():
+            count = len(played.checkpoints)
+            played.checkpoints.append(effect.checkpoint)
+            nothing = delivery()
+            return CheckpointResponse(id=effect.id, delivery=deliveries[count] if count < len(deliveries) else nothing)
