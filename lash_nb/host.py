@@ -1,4 +1,4 @@
-"""How each effect of one turn is fulfilled; every await of a turn is here.
+"""The loop of one turn: the machine asks, `fulfil.py` does, the answer goes back; how a turn ends by other ways.
 
 The loop: drain the machine's queue, perform the one effect that carries an id, answer it, again. The rules that keep
 the machine's hazards out of reach (`reference/turn-machine.md` 1.14): the queue is drained before an answer is given;
@@ -14,106 +14,21 @@ goes on.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, assert_never
+from dataclasses import dataclass
 
-from .errors import DriverContractError, InputError, KernelBusyError, KernelDiedError, LashError, ModelCallError
-from .kernels import Kernel
-from .machine.attachments import AttachmentStore
-from .machine.checkpoints import CheckpointDelivery
-from .machine.effects import (
-    CancelLlm,
-    Checkpoint,
-    CheckpointResponse,
-    Done,
-    Emit,
-    ExecCode,
-    ExecResult,
-    ExecutionEnvironmentSynced,
-    LlmCall,
-    LlmComplete,
-    Log,
-    LogEvent,
-    Progress,
-    Response,
-    SyncExecutionEnvironment,
-    ToolCalls,
-    ToolResults,
-    WaitingEffect,
-)
-from .machine.events import (
-    CellOutputs,
-    CodeBlockCompleted,
-    CodeBlockStarted,
-    ErrorEnvelope,
-    ErrorEvent,
-    InjectedInput,
-    InjectedTurnInputAccepted,
-    ReasoningDelta,
-    TextDelta,
-    TurnActivity,
-    TurnOutcomeEvent,
-)
-from .machine.execution import CellOutcome, CellResult, NamespaceSummary
-from .machine.llm import LlmResponse, LlmTerminalReason, TextOutput
-from .machine.messages import Message, MessageRole, Part, PartKind, PluginMessage
+from .errors import DriverContractError, InputError, LashError
+from .fulfil import Fulfilment, TurnPorts
+from .machine.effects import CancelLlm, Done, Effect, Emit, Log, Progress, Response, WaitingEffect
+from .machine.events import ErrorEnvelope, ErrorEvent, TurnOutcomeEvent
+from .machine.execution import NamespaceSummary
 from .machine.outcomes import Stopped, TurnOutcome, TurnStopReason
 from .machine.state import PrepareIteration, PreparingProtocol, TurnCheckpoint
 from .machine.turn import TurnMachine
-from .models import CallContext, Delta, Model, ReasoningChunk, Sampling, TextChunk
-from .protocols import ModelProtocol, ProseDelta
-from .protocols.namespace import lost_names, namespace_block
-from .protocols.observations import exec_response, observe
-from .toolkits import ToolFunction, call_tools
-from .trust import Redactor
 
-__all__ = ["Inbox", "TurnHost", "TurnPorts", "TurnResult"]
+__all__ = ["TurnHost", "TurnResult"]
 
 _MOST_FRUITLESS_POLLS = 8
 """How often in a row a driver is asked again that only emits."""
-
-
-class Inbox:
-    """What the user said while a turn runs; delivered at its next checkpoint."""
-
-    def __init__(self) -> None:
-        self._texts: list[str] = []
-
-    def say(self, text: str) -> None:
-        """Queue a text; blank ones are dropped, so that an empty delivery stays empty (Q4)."""
-        if text.strip():
-            self._texts.append(text)
-
-    def drain(self) -> list[str]:
-        """All that is queued, once."""
-        texts, self._texts = self._texts, []
-        return texts
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TurnPorts:
-    """Everything outside of the machine that one turn needs."""
-
-    protocol: ModelProtocol
-    model: Model
-    kernel: Kernel
-    context: CallContext
-    """Session label, turn number and the user's text; the step is counted here."""
-    session_id: str
-    store: AttachmentStore | None = None
-    tools: Mapping[str, ToolFunction] = field(default_factory=dict)
-    inbox: Inbox = field(default_factory=Inbox)
-    redactor: Redactor = field(default_factory=lambda: Redactor({}))
-    known_variables: NamespaceSummary = field(default_factory=NamespaceSummary)
-    """What the kernel held when it was last looked at; names what is lost when it dies."""
-    on_activity: Callable[[TurnActivity], None] = lambda activity: None
-    on_record: Callable[[TurnCheckpoint, bool], None] = lambda checkpoint, final: None
-    """Called with each checkpoint to be kept; True for the last one of the turn."""
-    on_log: Callable[[LogEvent], None] = lambda event: None
-    time_limit_s: float | None = None
-    cell_limit_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,13 +47,10 @@ class TurnHost:
     def __init__(self, machine: TurnMachine, ports: TurnPorts) -> None:
         self.machine = machine
         self.ports = ports
-        self._step = 0
-        self._said = 0
+        self._fulfil = Fulfilment(ports)
         self._outcome: TurnOutcome | None = None
         self._done: Done | None = None
         self._final: TurnCheckpoint | None = None
-        self._known = ports.known_variables
-        self._notices: list[str] = []
 
     async def run(self) -> TurnResult:
         """Drive the turn to its outcome.
@@ -173,7 +85,9 @@ class TurnHost:
         assert self._outcome is not None
         assert self._done is not None
         assert self._final is not None
-        return TurnResult(outcome=self._outcome, done=self._done, checkpoint=self._final, known_variables=self._known)
+        return TurnResult(
+            outcome=self._outcome, done=self._done, checkpoint=self._final, known_variables=self._fulfil.known
+        )
 
     # -- the loop ------------------------------------------------------------------------------------------------------
 
@@ -182,7 +96,8 @@ class TurnHost:
             effect = self._drain()
             if effect is not None and not self.machine.is_done():
                 self._record()
-                self._answer(await self._perform(effect))
+                iteration = self.machine.protocol_iteration
+                self._answer(await self._fulfil.perform(effect, protocol_iteration=iteration))
             elif self._done is None:
                 raise self._broken("started nothing and left the turn without an end")
 
@@ -199,21 +114,26 @@ class TurnHost:
                 fruitless += 1
                 if fruitless > _MOST_FRUITLESS_POLLS:
                     raise self._broken(f"emitted {fruitless} times in a row and started nothing")
-            match effect:
-                case None:
-                    return waiting
-                case Emit(event=event):
-                    if isinstance(event, TurnOutcomeEvent):
-                        self._outcome = event.outcome
-                    self.ports.on_activity(event)
-                case Done():
-                    self._done = effect
-                case Log(event=log_event):
-                    self.ports.on_log(log_event)
-                case Progress() | CancelLlm():
-                    pass  # the record is the checkpoint; the machine never emits CancelLlm
-                case _:
-                    waiting = effect
+            if effect is None:
+                return waiting
+            waiting = self._tell(effect) or waiting
+
+    def _tell(self, effect: Effect) -> WaitingEffect | None:
+        """Pass on an effect that is told; the one that is asked comes back."""
+        match effect:
+            case Emit(event=event):
+                if isinstance(event, TurnOutcomeEvent):
+                    self._outcome = event.outcome
+                self.ports.on_activity(event)
+            case Done():
+                self._done = effect
+            case Log(event=log_event):
+                self.ports.on_log(log_event)
+            case Progress() | CancelLlm():
+                pass  # the record is the checkpoint; the machine never emits CancelLlm
+            case _:
+                return effect
+        return None
 
     def _preparing(self) -> bool:
         return isinstance(self.machine.state, (PreparingProtocol, PrepareIteration))
@@ -254,182 +174,11 @@ class TurnHost:
             self._drain()
 
     def _quiet(self) -> None:
-        """Drain what is queued without performing it, so that nothing of it stands behind the end (Q3).
-
-        A machine that a driver left Finished without an end has nothing queued and gives no final record here.
-        """
-        if not self.machine.is_done():
-            self._drain()
-
-    # -- effects -------------------------------------------------------------------------------------------------------
-
-    async def _perform(self, effect: WaitingEffect) -> Response:
-        match effect:
-            case SyncExecutionEnvironment():
-                return await self._sync(effect)
-            case LlmCall():
-                return await self._call_model(effect)
-            case ToolCalls():
-                results = await call_tools(effect.calls, self.ports.tools, on_activity=self.ports.on_activity)
-                return ToolResults(id=effect.id, results=results)
-            case ExecCode():
-                return await self._execute(effect)
-            case Checkpoint():
-                return self._deliver(effect)
-            case _:
-                assert_never(effect)
-
-    async def _sync(self, effect: SyncExecutionEnvironment) -> ExecutionEnvironmentSynced:
-        """Kernel alive, its variables described: the volatile blocks of the next request."""
-        try:
-            await self._ensure_kernel()
-            background = self.ports.kernel.take_background()
-            if background:
-                seen = observe(self.ports.redactor.outputs(background))
-                self._notices.append("Written by code that ran on after its cell:\n" + "\n".join(seen.texts))
-            try:
-                self._known = await self.ports.kernel.namespace()
-                block = namespace_block(self._known)
-            except KernelBusyError as error:
-                block = f"The kernel's variables could not be read just now: {error}"
-        except LashError as error:
-            return ExecutionEnvironmentSynced(id=effect.id, result=str(error))
-        notices, self._notices = self._notices, []
-        self.ports.protocol.set_volatile([self.ports.redactor.text(text) for text in (*notices, block)])
-        return ExecutionEnvironmentSynced(id=effect.id, result=None)
-
-    async def _ensure_kernel(self) -> None:
-        kernel = self.ports.kernel
-        if kernel.alive:
-            return
-        if not kernel.epoch:
-            await kernel.start()
-            return
-        await kernel.restart()
-        self._notices.append(f"The kernel's process had ended; a new one was started. {lost_names(self._known)}")
-
-    async def _call_model(self, effect: LlmCall) -> LlmComplete:
-        self._step += 1
-        ports = self.ports
-        stream = ports.protocol.open_stream()
-        streamed = False
-
-        def show(events: Any) -> None:
-            for event in events:
-                if isinstance(event, ProseDelta):
-                    ports.on_activity(TextDelta(content=event.text))
-
-        def on_delta(delta: Delta) -> bool:
-            nonlocal streamed
-            streamed = True
-            if isinstance(delta, TextChunk):
-                show(stream.feed(delta.text))
-            elif isinstance(delta, ReasoningChunk):
-                ports.on_activity(ReasoningDelta(content=delta.text))
-            return stream.stop
-
-        hint = ports.protocol.sampling(protocol_iteration=self.machine.protocol_iteration)
-        context = replace(
-            ports.context,
-            step=self._step,
-            attachments=ports.store,
-            sampling=Sampling(temperature=hint.temperature, stop=hint.stop, seed=hint.seed),
-        )
-        try:
-            response = await ports.model.complete(effect.request, context=context, on_delta=on_delta)
-        except ModelCallError as error:
-            return LlmComplete(id=effect.id, result=error.error, text_streamed=streamed)
-        if stream.stop:
-            response = self._spliced(response)
-        else:
-            show(stream.close())
-        return LlmComplete(id=effect.id, result=response, text_streamed=streamed)
-
-    def _spliced(self, response: LlmResponse) -> LlmResponse:
-        """The response up to where its stream was stopped: what a chunk held beyond that is as if never written."""
-        stream, kept = self.ports.protocol.open_stream(), []
-        for line in response.full_text.split("\n"):
-            kept.append(line)
-            stream.feed(line + "\n")
-            if stream.stop:
-                break
-        text = "\n".join(kept)
-        others = tuple(part for part in response.parts if not isinstance(part, TextOutput))
-        return replace(
-            response,
-            full_text=text,
-            parts=(*others, TextOutput(text=text)) if response.parts else (),
-            terminal_reason=LlmTerminalReason.STOP,
-        )
-
-    async def _execute(self, effect: ExecCode) -> ExecResult:
-        ports, kernel = self.ports, self.ports.kernel
-        redactor = ports.redactor
-        ports.on_activity(CodeBlockStarted(effect_id=effect.id, language=effect.language, code=effect.code))
-        started = time.monotonic()
-
-        def on_output(outputs: Any) -> None:
-            ports.on_activity(CellOutputs(effect_id=effect.id, outputs=redactor.outputs(outputs)))
-
-        if effect.language != kernel.language:
-            result = _not_run(f"This kernel speaks {kernel.language}, not {effect.language}; the cell was not run.")
-        else:
-            key = f"{kernel.epoch}:{ports.session_id}:{ports.context.turn}:{effect.id}"
-            try:
-                result = await kernel.run(key, effect.code, on_output=on_output, timeout_s=ports.cell_limit_s)
-            except asyncio.CancelledError:
-                self._completed(effect, CellResult(outcome=CellOutcome.INTERRUPTED), started)
-                raise
-            except (KernelDiedError, KernelBusyError) as error:
-                result = _not_run(f"The cell was not run: {error}")
-        result = redactor.result(result)
-        if not kernel.alive:
-            result = replace(result, detail=f"{result.detail} {await self._replaced()}".strip())
-        self._completed(effect, result, started)
-        return ExecResult(
-            id=effect.id,
-            result=exec_response(
-                result, attachments=ports.store, budget=ports.protocol.budget, vision=ports.protocol.vision
-            ),
-        )
-
-    async def _replaced(self) -> str:
-        """A new kernel in place of the dead one, and the sentence that says so."""
-        lost = lost_names(self._known)
-        try:
-            await self.ports.kernel.restart()
-        except LashError as error:
-            return f"No new kernel could be started: {error}"
-        return f"A new kernel was started; it is empty. {lost}"
-
-    def _completed(self, effect: ExecCode, result: CellResult, started: float) -> None:
-        self.ports.on_activity(
-            CodeBlockCompleted(
-                effect_id=effect.id,
-                outcome=result.outcome,
-                outputs=result.outputs,
-                duration_ms=round((time.monotonic() - started) * 1000),
-                detail=result.detail,
-            )
-        )
-
-    def _deliver(self, effect: Checkpoint) -> CheckpointResponse:
-        """What the user said meanwhile, as messages of the user's own."""
-        texts = self.ports.inbox.drain()
-        messages = []
-        for text in texts:
-            self._said += 1
-            message_id = f"m_user_{self.ports.context.turn}_{self._said}"
-            part = Part(id=f"{message_id}.p0", kind=PartKind.TEXT, content=text)
-            messages.append(Message(id=message_id, role=MessageRole.USER, parts=(part,)))
-        if texts:
-            inputs = tuple(InjectedInput(message=PluginMessage(role=MessageRole.USER, content=text)) for text in texts)
-            self.ports.on_activity(InjectedTurnInputAccepted(inputs=inputs, checkpoint=effect.checkpoint))
-        return CheckpointResponse(id=effect.id, delivery=CheckpointDelivery(committed_user_messages=tuple(messages)))
-
-
-def _not_run(detail: str) -> CellResult:
-    return CellResult(outcome=CellOutcome.ABORTED, detail=detail)
+        """Pass on what is queued and perform none of it, so that nothing stands behind the end (Q3)."""
+        while self.machine.queued and not self.machine.is_done():
+            effect = self.machine.poll_effect()
+            assert effect is not None
+            self._tell(effect)
 
 
 def _envelope(kind: str, code: str, message: str) -> ErrorEnvelope:

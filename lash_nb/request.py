@@ -1,0 +1,185 @@
+"""One request: a turn of a session from its text to its `Turn`. Puts machine, protocol and host together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from .conversation import Conversation
+from .fulfil import Inbox, TurnPorts
+from .host import TurnHost, TurnResult
+from .kernels import Kernel
+from .machine.attachments import AttachmentStore
+from .machine.config import TurnMachineConfig
+from .machine.driver import CheckedDriver
+from .machine.effects import LogEvent
+from .machine.events import TurnActivity, TurnStarted
+from .machine.outcomes import FinalValue, Finished
+from .machine.picture import TurnPicture
+from .machine.state import TurnCheckpoint
+from .machine.turn import TurnMachine
+from .models import CallContext, Model
+from .protocols import PROTOCOLS, ModelProtocol, ValidateValue
+from .protocols.termination import CodeTermination, FinishRequired, Natural
+from .toolkits import ToolFunction
+from .trust import Redactor
+from .turns import Turn
+from .typed import OutputType, schema_validator
+
+__all__ = ["Request", "RequestRun", "Surroundings"]
+
+_log = logging.getLogger("lash_nb")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is asked, and within which bounds."""
+
+    text: str
+    wanted: OutputType | None = None
+    schema: Any = None
+    max_steps: int | None = None
+    time_limit_s: float | None = None
+    cell_limit_s: float | None = None
+    on_activity: Callable[[TurnActivity], None] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What all turns of a session share."""
+
+    label: str
+    model: Model
+    kernel: Kernel
+    store: AttachmentStore
+    inbox: Inbox
+    redactor: Redactor
+    protocol: str = "code"
+    instructions: str = ""
+    tools: Mapping[str, ToolFunction] = field(default_factory=dict)
+    on_log: Callable[[LogEvent], None] = lambda event: None
+
+
+class RequestRun:
+    """A request on its way."""
+
+    def __init__(self, request: Request, conversation: Conversation) -> None:
+        self.request = request
+        self.conversation = conversation
+        self.number = len(conversation.turns) + 1
+        self.picture = TurnPicture()
+        self.turn: Turn | None = None
+        """The turn, once it has ended; also when `run` raised."""
+        self._watcher = request.on_activity
+        self._envelope: dict[str, Any] | None = None
+
+    async def run(self, around: Surroundings) -> Turn:
+        """Drive the turn to its end and take it into the conversation; raises as `TurnHost.run` does."""
+        protocol = self._protocol(around)
+        machine = self._machine(around, protocol)
+        self._saw(TurnStarted(turn=self.number, request=self.request.text, model=around.model.name))
+        host = TurnHost(machine, self._ports(around, protocol))
+        try:
+            await host.run()
+        finally:
+            # Also when it was stopped or failed: the turn has ended in order and is kept.
+            self.turn = self._ended(host.result(), around)
+        return self.turn
+
+    def _protocol(self, around: Surroundings) -> ModelProtocol:
+        module, _, attribute = PROTOCOLS[around.protocol].partition(":")
+        wanted, schema = self.request.wanted, self.request.schema
+        validate: ValidateValue | None = None
+        termination: CodeTermination = Natural()
+        if wanted is not None:
+            validate, termination = wanted.problem, FinishRequired(schema=wanted.schema)
+        elif schema is not None:
+            validate, termination = schema_validator(schema), FinishRequired(schema=schema)
+        protocol: ModelProtocol = getattr(import_module(module), attribute)(
+            turn_id=f"t{self.number}",
+            run_offset=self.conversation.run_offset,
+            termination=termination,
+            validate=validate,
+            instructions=around.instructions,
+        )
+        return protocol
+
+    def _machine(self, around: Surroundings, protocol: ModelProtocol) -> TurnMachine:
+        config = TurnMachineConfig(
+            driver=CheckedDriver(protocol.driver),
+            projector=protocol.projector,
+            protocol=protocol.turn_protocol,
+            model=around.model.name,
+            sync_execution_environment=True,
+            max_turns=self.request.max_steps,
+            system_prompt=protocol.system_prompt,
+            session_id=self.conversation.session_id,
+            emit_llm_trace=True,
+            termination=protocol.termination,
+            turn_limit_final_message=protocol.turn_limit_message,
+        )
+        return TurnMachine(
+            config,
+            self.conversation.asked(self.number, self.request.text),
+            self.conversation.events,
+            protocol_run_offset=self.conversation.run_offset,
+        )
+
+    def _ports(self, around: Surroundings, protocol: ModelProtocol) -> TurnPorts:
+        request = self.request
+        return TurnPorts(
+            protocol=protocol,
+            model=around.model,
+            kernel=around.kernel,
+            context=CallContext(session=around.label, turn=self.number, step=0, user_text=request.text),
+            session_id=self.conversation.session_id,
+            store=around.store,
+            tools=around.tools,
+            inbox=around.inbox,
+            redactor=around.redactor,
+            known_variables=self.conversation.known_variables,
+            on_activity=self._saw,
+            on_record=lambda checkpoint, final: self._recorded(checkpoint, protocol, final),
+            on_log=around.on_log,
+            time_limit_s=request.time_limit_s,
+            cell_limit_s=request.cell_limit_s,
+        )
+
+    def _saw(self, activity: TurnActivity) -> None:
+        self.picture = self.picture.apply(activity)
+        if self._watcher is None:
+            return
+        try:
+            self._watcher(activity)
+        except Exception:
+            # What only looks on must not end a turn.
+            _log.exception("a watcher of a turn failed and is not told any more")
+            self._watcher = None
+
+    def _recorded(self, checkpoint: TurnCheckpoint, protocol: ModelProtocol, final: bool) -> None:
+        self._envelope = self.conversation.envelope(self.number, checkpoint, protocol.turn_protocol) or self._envelope
+        if not final and self._envelope is not None:
+            self.conversation.publish(self._envelope)
+
+    def _ended(self, result: TurnResult, around: Surroundings) -> Turn:
+        turn = Turn(
+            session=self.conversation.session_id,
+            number=self.number,
+            picture=self.picture,
+            outcome=result.outcome,
+            usage=result.checkpoint.cumulative_usage,
+            value=self._value(result),
+            envelope=self._envelope,
+            store=around.store,
+        )
+        self.conversation.adopt(turn, result)
+        return turn
+
+    def _value(self, result: TurnResult) -> Any:
+        if not isinstance(result.outcome, Finished) or not isinstance(result.outcome.finish, FinalValue):
+            return None
+        value, wanted = result.outcome.finish.value, self.request.wanted
+        return value if wanted is None else wanted.read(value)
