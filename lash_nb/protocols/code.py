@@ -227,8 +227,8 @@ class CodeDriver:
             if problem is None:
                 value = FinalValue(value=step.finish.value)
                 return [*emits, *self._complete(ctx, step, Finished(finish=value))]
-            failed = replace(step, finish=None, exec_error=invalid_value_error(problem))
-            return [*emits, *self._continue_or_stop(ctx, self._trajectory(ctx, failed), invalid_value_note())]
+            failed = replace(step, finish=None, exec_error=invalid_value_error())
+            return [*emits, *self._continue_or_stop(ctx, self._trajectory(ctx, failed), invalid_value_note(problem))]
         note = None if step.problem is None else retry_note(step.problem, self._grammar)
         return [*emits, *self._continue_or_stop(ctx, self._trajectory(ctx, step), note)]
 

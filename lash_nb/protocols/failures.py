@@ -22,9 +22,11 @@ _MAX_LEDGER_CALLS = 50
 _MAX_ARGS_CHARS = 200
 
 _LIBRARY_FRAME = re.compile(
-    r"\s*File (?:[^\n]*(?:site-packages|dist-packages|lib[\\/]python3[^\\/]*)[\\/]|<frozen |[^/\\~<\n])"
+    r"\s*File (?:[^\n]*(?:site-packages|dist-packages|lib[\\/]python3[^\\/]*)[\\/]"
+    r"|<frozen "
+    r"|[^/\\~<:\n][^:\n]*\.p(?:yx|xi|xd):)"
 )
-"""A frame of an installed library, of the standard library, or compiled (IPython shows no absolute path for those)."""
+"""A frame of an installed library, of the standard library, or of compiled code (that has no absolute path)."""
 _LIBRARY_PATH = re.compile(r"^(\s*File )[^\n]*(?:site-packages|dist-packages|lib[\\/]python3[^\\/]*)[\\/]")
 _RULE = re.compile(r"-{20,}\s*")
 

@@ -16,6 +16,7 @@ Pure: imports the package's contract only.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Literal, TypeAlias
@@ -39,6 +40,9 @@ OPEN_TAG, CLOSE_TAG = "<lash-cell>", "</lash-cell>"
 
 _BLANKS = " \t\r"
 """What may stand beside a tag on its line. Not `str.strip`'s set: that one holds the Unicode line separators."""
+
+_MAX_TAG_LINE = 200
+"""A longer line is no tag line: what is held back of a stream stays short."""
 
 _LANGUAGES = frozenset({"python", "python3", "py", "ipython", "tool_code"})
 """Info strings that open a cell in the fence grammar (the last is what Gemini models write)."""
@@ -82,9 +86,13 @@ class _TagLines:
     def may_be_tag(self, start: str, *, inside: bool) -> bool:
         """Whether a line that begins so could still turn out to be a tag line."""
         bare = start.lstrip(_BLANKS)
-        return any(tag.startswith(bare) or not bare.removeprefix(tag).strip(_BLANKS) for tag in (OPEN_TAG, CLOSE_TAG))
+        return len(start) <= _MAX_TAG_LINE and any(
+            tag.startswith(bare) or not bare.removeprefix(tag).strip(_BLANKS) for tag in (OPEN_TAG, CLOSE_TAG)
+        )
 
     def read(self, line: str, *, inside: bool) -> _Kind:
+        if len(line) > _MAX_TAG_LINE:
+            return _Kind.TEXT
         bare = line.strip(_BLANKS)
         return _Kind.OPEN if bare == OPEN_TAG else _Kind.CLOSE if bare == CLOSE_TAG else _Kind.TEXT
 
@@ -102,6 +110,8 @@ class _FenceLines:
         """Length of the fence that is open: the cell's, or another block's in the prose."""
 
     def may_be_tag(self, start: str, *, inside: bool) -> bool:
+        if len(start) > _MAX_TAG_LINE:
+            return False
         bare = start.lstrip(_BLANKS)
         return bare[:3] == "```"[: len(bare)] and (not inside or not bare.strip("`" + _BLANKS))
 
@@ -109,7 +119,7 @@ class _FenceLines:
         bare = line.strip(_BLANKS)
         info = bare.lstrip("`")
         ticks = len(bare) - len(info)
-        if ticks < 3 or "`" in info:
+        if ticks < 3 or "`" in info or len(line) > _MAX_TAG_LINE:
             return _Kind.TEXT
         if self._ticks:
             if info or ticks < self._ticks:
@@ -253,9 +263,8 @@ def render_cell(code: str, grammar: Grammar = "tags") -> str:
     """A cell exactly as a model must write it: the form in which past cells stand in the history."""
     if grammar == "tags":
         return f"{OPEN_TAG}\n{code}\n{CLOSE_TAG}"
-    ticks = "```"
-    while ticks in code:
-        ticks += "`"
+    longest = max((len(run) for run in re.findall("`+", code)), default=0)
+    ticks = "`" * max(3, longest + 1)
     return f"{ticks}python\n{code}\n{ticks}"
 
 

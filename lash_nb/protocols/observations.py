@@ -162,9 +162,13 @@ def _fit(text: _Text, budget: ObservationBudget) -> tuple[str, TextProjectionMet
         shown, kept_chars, kept_lines = text.head, text.chars, text.lines
     else:
         front = _front(text.head, int(max_chars * _FRONT_SHARE), max(1, int(max_lines * _FRONT_SHARE)))
-        back = _back(text.tail or text.head, max_chars - len(front), max(1, max_lines - front.count("\n") - 1))
-        kept_chars, kept_lines = len(front) + len(back), front.count("\n") + back.count("\n")
-        cut_chars, cut_lines = text.chars - kept_chars, text.lines - 1 - kept_lines
+        # A line that is cut through counts as shown, on each side of the cut.
+        front_lines = front.count("\n") + (not front.endswith("\n"))
+        rest = text.tail if text.omitted_chars else text.head
+        back = _back(rest, max_chars - len(front), max(1, max_lines - front_lines))
+        kept_chars = len(front) + len(back)
+        kept_lines = min(text.lines, front_lines + back.count("\n") + 1)
+        cut_chars, cut_lines = text.chars - kept_chars, text.lines - kept_lines
         count = f"{cut_chars:,} of {text.chars:,} characters ({cut_lines:,} of {text.lines:,} lines)"
         shown = f"{front.rstrip(chr(10))}\n[… {count} cut here. {_STILL_LIVE}]\n{back.lstrip(chr(10))}"
     metadata = TextProjectionMetadata(

@@ -7,6 +7,7 @@ providers' prompt caches hit. Real limits are named as numbers. Pure.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from ..machine.messages import TurnCause
@@ -108,9 +109,8 @@ def system_prompt(
 
 def fenced(text: str) -> str:
     """Text between lines of tildes, more of them than the text has in a row: it cannot end its own fence."""
-    fence = "~~~"
-    while fence in text:
-        fence += "~"
+    longest = max((len(run) for run in re.findall("~+", text)), default=0)
+    fence = "~" * max(3, longest + 1)
     return f"{fence}\n{text}\n{fence}"
 
 
@@ -171,16 +171,16 @@ def finish_reminder() -> str:
     )
 
 
-def invalid_value_error(problem: str) -> str:
+def invalid_value_error() -> str:
     """What stands as the error of a cell whose final value was refused."""
-    return f"error: the value given to finish(…) does not fit the required schema.\n{problem.strip()}"
+    return "error: the value given to finish(…) does not fit what is required."
 
 
-def invalid_value_note() -> str:
+def invalid_value_note(problem: str) -> str:
     """What a model is told when the value that it finished with was refused."""
     return (
-        "Your value was refused, so the turn goes on. Variables are as the cell left them: correct the value and call "
-        "finish(value) again."
+        f"Your value was refused, so the turn goes on. What is wrong with it:\n{fenced(problem.strip())}\n"
+        "Variables are as the cell left them: correct the value and call finish(value) again."
     )
 
 

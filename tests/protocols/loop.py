@@ -7,7 +7,8 @@ TurnCheckpoint at every step, sends it through JSON, and goes on from that with 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 from lash_nb.machine.checkpoints import CheckpointDelivery, CheckpointKind
@@ -34,7 +35,7 @@ from lash_nb.machine.state import TurnCheckpoint
 from lash_nb.machine.turn import TurnMachine, TurnMachineConfig
 from lash_nb.protocols.code import CODE_TURN_PROTOCOL, CodeProtocol
 
-__all__ = ["Played", "delivery", "play", "reply", "text_of", "user_message"]
+__all__ = ["Played", "delivery", "play", "prefix_problems", "reply", "text_of", "user_message"]
 
 
 def user_message(message_id: str, text: str) -> Message:
@@ -71,6 +72,22 @@ class Played:
     results_left: int = 0
 
 
+def _config(protocol: CodeProtocol, max_turns: int | None) -> TurnMachineConfig[Any, Any, Any]:
+    protocol.set_volatile(["Variables: none."])
+    return TurnMachineConfig(
+        driver=CheckedDriver(protocol.driver),
+        projector=protocol.projector,
+        protocol=protocol.turn_protocol,
+        model="canned",
+        sync_execution_environment=True,
+        max_turns=max_turns,
+        system_prompt=protocol.system_prompt,
+        session_id="s1",
+        termination=protocol.termination,
+        turn_limit_final_message=protocol.turn_limit_message,
+    )
+
+
 def play(
     replies: Sequence[LlmResponse | LlmCallError | str],
     results: Sequence[ExecResponse | str] = (),
@@ -85,54 +102,28 @@ def play(
     streamed: bool = False,
 ) -> Played:
     """Play one turn to its end; fails when a canned answer is missing. `deliveries[i]` answers the i-th checkpoint."""
-    played = Played()
-    made: list[TurnMachineConfig[Any, Any, Any]] = []
-
-    def config() -> TurnMachineConfig[Any, Any, Any]:
-        one = protocol()
-        one.set_volatile(["Variables: none."])
-        made.append(
-            TurnMachineConfig(
-                driver=CheckedDriver(one.driver),
-                projector=one.projector,
-                protocol=one.turn_protocol,
-                model="canned",
-                sync_execution_environment=True,
-                max_turns=max_turns,
-                system_prompt=one.system_prompt,
-                session_id="s1",
-                termination=one.termination,
-                turn_limit_final_message=one.turn_limit_message,
-            )
-        )
-        return made[-1]
-
-    queue, cells = list(replies), list(results)
-    machine = TurnMachine(config(), messages, events, protocol_run_offset=run_offset)
-    waiting: Any = None
-    while True:
+    played, queue, cells = Played(), list(replies), list(results)
+    machine = TurnMachine(_config(protocol(), max_turns), messages, events, protocol_run_offset=run_offset)
+    waiting: SyncExecutionEnvironment | LlmCall | ExecCode | Checkpoint | None = None
+    done = False
+    while not done:
         if through_json and waiting is None:
-            text = machine.checkpoint().to_text(CODE_TURN_PROTOCOL)
-            read = TurnCheckpoint.from_text(text, CODE_TURN_PROTOCOL)
+            read = TurnCheckpoint.from_text(machine.checkpoint().to_text(CODE_TURN_PROTOCOL), CODE_TURN_PROTOCOL)
             assert read == machine.checkpoint()
-            machine = TurnMachine.restore(config(), read)
-        effect = machine.poll_effect()
-        match effect:
-            case Emit(event=TurnOutcomeEvent(outcome=outcome)):
-                played.outcome = outcome
+            machine = TurnMachine.restore(_config(protocol(), max_turns), read)
+        match machine.poll_effect():
             case Emit(event=event):
                 played.emitted.append(event)
-            case Done():
-                played.messages = tuple(effect.messages)
-                played.events = tuple(machine.events)
-                break
-            case SyncExecutionEnvironment() | LlmCall() | ExecCode() | Checkpoint():
+            case Done(messages=final):
+                played.messages, played.events, done = tuple(final), tuple(machine.events), True
+            case SyncExecutionEnvironment() | LlmCall() | ExecCode() | Checkpoint() as effect:
                 waiting = effect
             case None:
                 assert waiting is not None, "the machine neither waits nor goes on"
                 machine.handle_response(_answer(waiting, played, queue, cells, deliveries, streamed))
                 waiting = None
     played.replies_left, played.results_left = len(queue), len(cells)
+    [played.outcome] = [event.outcome for event in played.emitted if isinstance(event, TurnOutcomeEvent)]
     return played
 
 
@@ -162,3 +153,43 @@ def _answer(
             played.checkpoints.append(effect.checkpoint)
             nothing = delivery()
             return CheckpointResponse(id=effect.id, delivery=deliveries[count] if count < len(deliveries) else nothing)
+
+
+def prefix_problems(requests: Sequence[LlmRequest]) -> list[str]:
+    """Where a request does not repeat the one before it (its last message aside), or marks the wrong text."""
+    problems: list[str] = []
+    for number, request in enumerate(requests):
+        texts = [
+            (index, place)
+            for index, message in enumerate(request.messages[:-1])
+            for place, block in enumerate(message.blocks)
+            if isinstance(block, TextBlock)
+        ]
+        marked = [
+            (index, place)
+            for index, message in enumerate(request.messages)
+            for place, block in enumerate(message.blocks)
+            if isinstance(block, TextBlock) and block.cache_breakpoint
+        ]
+        if marked != texts[-1:]:
+            problems.append(f"request {number} marks {marked}")
+    for number, (before, after) in enumerate(pairwise(requests)):
+        old, new = _unmarked(before)[:-1], _unmarked(after)[:-1]
+        if new[: len(old)] != old:
+            problems.append(f"request {number + 1} changes what request {number} said")
+        if after.attachments[: len(before.attachments)] != before.attachments:
+            problems.append(f"request {number + 1} changes the attachments of request {number}")
+    return problems
+
+
+def _unmarked(request: LlmRequest) -> list[tuple[object, list[object]]]:
+    return [
+        (
+            message.role,
+            [
+                replace(block, cache_breakpoint=False) if isinstance(block, TextBlock) else block
+                for block in message.blocks
+            ],
+        )
+        for message in request.messages
+    ]
