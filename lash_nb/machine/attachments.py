@@ -7,10 +7,12 @@ reference has them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from string import ascii_lowercase, ascii_uppercase, digits
 from typing import Protocol, TypeAlias
 
 from .wire import (
     STRING,
+    U32,
     U64,
     Codec,
     DecodeError,
@@ -21,6 +23,7 @@ from .wire import (
     refined,
     strict_struct,
     struct,
+    trimmed,
 )
 
 __all__ = [
@@ -119,23 +122,26 @@ class AttachmentStore(Protocol):
     def writer(self, *, media_type: str, label: str | None = None) -> AttachmentWriter: ...
 
 
+_LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
+_TOKEN = frozenset(ascii_lowercase + digits + "!#$%&'*+-.^_`|~")
+
+
 def _media_type(text: str) -> str:
-    """Trimmed and lower-cased `type/subtype`; anything else (parameters, blanks, two slashes) is refused."""
-    normal = text.strip().lower()
-    kind, slash, subtype = normal.partition("/")
-    if not (kind and slash and subtype) or "/" in subtype or ";" in normal or any(c.isspace() for c in normal):
+    """Trimmed and lower-cased `type/subtype`, both MIME tokens; anything else (parameters, blanks) is refused."""
+    normal = trimmed(text).translate(_LOWER)
+    names = normal.split("/")
+    if len(names) != 2 or not all(name and _TOKEN.issuperset(name) for name in names):
         raise DecodeError(f"{text!r} is not a media type (type/subtype, no parameters)")
     return normal
 
 
 MEDIA_TYPE: Codec[str] = refined(STRING, _media_type)
-_U32 = bounded_integer(0, 2**32 - 1)
 INLINE_BYTES: Codec[bytes] = Codec(list, array(bounded_integer(0, 255), bytes).decode)
 
 _TYPE_METADATA: Codec[ImageMetadata] = internally_tagged(
     "attachment metadata",
     "type",
-    {"image": (ImageMetadata, strict_struct(ImageMetadata, width=omit_none(_U32), height=omit_none(_U32)))},
+    {"image": (ImageMetadata, strict_struct(ImageMetadata, width=omit_none(U32), height=omit_none(U32)))},
 )
 ATTACHMENT_REF: Codec[AttachmentRef] = struct(
     AttachmentRef,

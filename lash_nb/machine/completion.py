@@ -20,6 +20,7 @@ from .llm import (
     TextOutput,
 )
 from .outcomes import Stopped, TurnOutcome, TurnStopReason
+from .wire import trimmed
 
 __all__ = [
     "llm_debug",
@@ -33,6 +34,7 @@ __all__ = [
 
 _OVERFLOW = "Model produced no output because the prompt reached the configured context window."
 _RAW_LIMIT = 4000
+_USIZE_MAX = 2**64 - 1
 
 _STOPS = {
     LlmTerminalReason.OUTPUT_LIMIT: TurnStopReason.INCOMPLETE,
@@ -53,7 +55,7 @@ def refined(response: LlmResponse, max_context_tokens: int | None) -> LlmRespons
         and usage.output_tokens == 0
         and max_context_tokens is not None
         and max_context_tokens > 0
-        and max(prompt, 0) >= max_context_tokens * 95 // 100
+        and max(prompt, 0) >= min(max_context_tokens * 95, _USIZE_MAX) // 100
     ):
         return replace(response, terminal_reason=LlmTerminalReason.CONTEXT_OVERFLOW, terminal_diagnostic=_OVERFLOW)
     return response
@@ -120,10 +122,12 @@ def sync_failed(problem: str) -> ErrorEvent:
 
 
 def _shortened(raw: str | None) -> str | None:
-    """Trimmed, and cut to its first and last 2,000 characters; None when nothing is left."""
-    text = (raw or "").strip()
+    """Trimmed, and cut to its first and last 2,000 characters; blank text stays, as nothing."""
+    if raw is None:
+        return None
+    text = trimmed(raw)
     if len(text) <= _RAW_LIMIT:
-        return text or None
+        return text
     half = _RAW_LIMIT // 2
     return f"{text[:half]}\n\n... ({len(text) - _RAW_LIMIT} chars omitted) ...\n\n{text[-half:]}"
 
@@ -163,7 +167,7 @@ def _debug_part(part: LlmOutputPart) -> dict[str, Any] | None:
     if isinstance(part, ReasoningOutput):
         replay = part.replay
         return {
-            "has_encrypted": replay is not None and bool(replay.encrypted_content or replay.signature),
+            "has_encrypted": replay is not None and not (replay.encrypted_content is replay.signature is None),
             "id": None if replay is None else replay.item_id,
             "redacted": replay is not None and replay.redacted,
             "summary": None if replay is None else list(replay.summary),

@@ -41,6 +41,7 @@ from .wire import (
     externally_tagged,
     nullable,
     one_or_other,
+    strict_struct,
     struct,
     wrapper,
 )
@@ -333,14 +334,14 @@ RESPONSE: Codec[Response] = externally_tagged(
     {
         "ExecutionEnvironmentSynced": (
             ExecutionEnvironmentSynced,
-            struct(ExecutionEnvironmentSynced, id=U64, result=_SYNC_RESULT),
+            strict_struct(ExecutionEnvironmentSynced, id=U64, result=_SYNC_RESULT),
         ),
-        "LlmComplete": (LlmComplete, struct(LlmComplete, id=U64, result=_LLM_RESULT, text_streamed=BOOLEAN)),
-        "ToolResults": (ToolResults, struct(ToolResults, id=U64, results=array(COMPLETED_TOOL_CALL))),
-        "ExecResult": (ExecResult, struct(ExecResult, id=U64, result=EXEC_RESULT)),
+        "LlmComplete": (LlmComplete, strict_struct(LlmComplete, id=U64, result=_LLM_RESULT, text_streamed=BOOLEAN)),
+        "ToolResults": (ToolResults, strict_struct(ToolResults, id=U64, results=array(COMPLETED_TOOL_CALL))),
+        "ExecResult": (ExecResult, strict_struct(ExecResult, id=U64, result=EXEC_RESULT)),
         "Checkpoint": (
             CheckpointResponse,
-            struct(CheckpointResponse, id=U64, delivery=CHECKPOINT_DELIVERY),
+            strict_struct(CheckpointResponse, id=U64, delivery=CHECKPOINT_DELIVERY),
         ),
     },
 )

@@ -13,12 +13,13 @@ from .wire import (
     BOOLEAN,
     JSON,
     STRING,
+    U32,
     U64,
     Codec,
     Json,
     array,
-    bounded_integer,
     nullable,
+    omit_empty,
     omit_none,
     struct,
 )
@@ -117,7 +118,7 @@ class CellResult:
     execution_count: int | None = None
     duration_s: float = 0.0
     detail: str = ""
-    """One sentence when the outcome is neither ok nor error ("The kernel's process was killed by signal 9 (SIGKILL)…")."""
+    """One sentence when the outcome is neither ok nor error ("The kernel's process was killed by SIGKILL…")."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +167,7 @@ class ExecImage:
 
     mime: str
     reference: AttachmentRef | None = None
-    data: bytes | None = None
+    data: bytes = b""
     label: str
     width: int | None = None
     height: int | None = None
@@ -186,7 +187,6 @@ class ExecResponse:
     terminal_finish: Json = None
 
 
-_U32 = bounded_integer(0, 2**32 - 1)
 EXEC_RESPONSE: Codec[ExecResponse] = struct(
     ExecResponse,
     observations=array(STRING),
@@ -209,10 +209,10 @@ EXEC_RESPONSE: Codec[ExecResponse] = struct(
             ExecImage,
             mime=MEDIA_TYPE,
             reference=omit_none(ATTACHMENT_REF),
-            data=omit_none(INLINE_BYTES),
+            data=omit_empty(INLINE_BYTES, b""),
             label=STRING,
-            width=omit_none(_U32),
-            height=omit_none(_U32),
+            width=omit_none(U32),
+            height=omit_none(U32),
         )
     ),
     printed_images=array(ATTACHMENT_REF),

@@ -11,6 +11,23 @@ from enum import StrEnum
 from typing import Any, TypeAlias
 
 from .attachments import ATTACHMENT_SOURCE, AttachmentSource
+from .capability import (
+    MODEL_CAPABILITY,
+    MODEL_VARIANT,
+    BudgetEncoding,
+    CacheControl,
+    DisableEncoding,
+    DisableWithBudget,
+    DisableWithEffort,
+    Effort,
+    EffortEncoding,
+    ModelCapability,
+    ModelVariant,
+    PlainDisable,
+    PlainVariant,
+    ReasoningCapability,
+    StreamTermination,
+)
 from .messages import (
     REASONING_REPLAY,
     REPLAY_META,
@@ -29,6 +46,7 @@ from .wire import (
     Field,
     Json,
     array,
+    bounded_integer,
     defaulted,
     enum,
     externally_tagged,
@@ -36,9 +54,9 @@ from .wire import (
     nullable,
     omit_empty,
     omit_none,
+    refined,
     strict_struct,
     struct,
-    wrapper,
 )
 
 __all__ = [
@@ -52,8 +70,12 @@ __all__ = [
     "AttachmentBlock",
     "BudgetEncoding",
     "CacheControl",
+    "DisableEncoding",
+    "DisableWithBudget",
+    "DisableWithEffort",
     "Effort",
     "EffortEncoding",
+    "ExecutionEvidence",
     "GenerationOptions",
     "JsonSchemaSpec",
     "LlmCallError",
@@ -72,6 +94,7 @@ __all__ = [
     "ModelVariant",
     "OutputMode",
     "OutputSpec",
+    "PlainDisable",
     "PlainVariant",
     "ProjectionMode",
     "ProviderFailureKind",
@@ -261,71 +284,6 @@ class LlmToolSpec:
     output_schema: ToolSchema
 
 
-class PlainVariant(StrEnum):
-    """A model variant without data."""
-
-    PROVIDER_DEFAULT = "provider_default"
-    DISABLED = "disabled"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effort:
-    """A model variant that asks for a named reasoning effort."""
-
-    effort: str
-
-
-ModelVariant: TypeAlias = PlainVariant | Effort
-
-
-class EffortEncoding(StrEnum):
-    """Reasoning effort is sent as its name."""
-
-    EFFORT = "effort"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BudgetEncoding:
-    """Reasoning effort is sent as a token budget; what it holds is the provider adapter's business."""
-
-    budget: Mapping[str, Json] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReasoningCapability:
-    """Which reasoning efforts a model knows, and how they are sent."""
-
-    efforts: tuple[str, ...] = ()
-    default_effort: str | None = None
-    aliases: Mapping[str, str] = field(default_factory=dict)
-    encoding: EffortEncoding | BudgetEncoding = EffortEncoding.EFFORT
-    disable: Json = None
-    mandatory: bool = False
-
-
-class CacheControl(StrEnum):
-    """The provider's style of prompt-cache breakpoints."""
-
-    ANTHROPIC = "anthropic"
-    GEMINI = "gemini"
-
-
-class StreamTermination(StrEnum):
-    """Whether a stream may end without the provider's terminal event."""
-
-    REQUIRE_TERMINAL_EVIDENCE = "require_terminal_evidence"
-    EOF_TOLERATED = "eof_tolerated"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelCapability:
-    """What a model can do beyond text."""
-
-    reasoning: ReasoningCapability | None = None
-    cache_control: CacheControl | None = None
-    stream_termination: StreamTermination | None = None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationOptions:
     """Limits on what the model writes."""
@@ -353,11 +311,15 @@ class JsonSchemaSpec:
     """JSON of this schema is asked for."""
 
     name: str
-    schema: Json
+    schema: ToolSchema
     strict: bool
 
 
 OutputSpec: TypeAlias = OutputMode | JsonSchemaSpec
+
+_NO_CAPABILITY = ModelCapability()
+
+_NO_CAPABILITY = ModelCapability()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -370,7 +332,7 @@ class LlmRequest:
     tools: tuple[LlmToolSpec, ...] = ()
     tool_choice: LlmToolChoice = LlmToolChoice.NONE
     model_variant: ModelVariant = PlainVariant.PROVIDER_DEFAULT
-    model_capability: ModelCapability = ModelCapability()
+    model_capability: ModelCapability = _NO_CAPABILITY
     generation: GenerationOptions = GenerationOptions()
     scope: LlmRequestScope
     output_spec: OutputSpec | None = None
@@ -409,6 +371,17 @@ LlmOutputPart: TypeAlias = TextOutput | ReasoningOutput | ToolCallOutputPart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionEvidence:
+    """What the provider itself said of the run; never filled in from the request."""
+
+    served_model: str | None = None
+    provider_response_id: str | None = None
+    provider_request_id: str | None = None
+    reasoning_output_tokens: int | None = None
+    provider_finish_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LlmResponse:
     """One answer of a model, complete."""
 
@@ -420,8 +393,9 @@ class LlmResponse:
     provider_usage: Json = None
     request_body: str | None = None
     http_summary: str | None = None
-    execution_evidence: Json = None
-    response_metadata: Json = None
+    execution_evidence: ExecutionEvidence | None = None
+    response_metadata: Mapping[str, Json] = field(default_factory=dict)
+    """What the provider's adapter was told to keep of headers and bodies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -479,43 +453,15 @@ _SCHEMA: Codec[ToolSchema] = struct(ToolSchema, canonical=JSON, projection=omit_
 TOOL_SPEC: Codec[LlmToolSpec] = struct(
     LlmToolSpec, name=STRING, description=STRING, input_schema=_SCHEMA, output_schema=_SCHEMA
 )
-MODEL_VARIANT: Codec[ModelVariant] = externally_tagged(
-    "model variant",
-    {
-        "provider_default": (PlainVariant.PROVIDER_DEFAULT, None),
-        "disabled": (PlainVariant.DISABLED, None),
-        "effort": (Effort, wrapper(Effort, "effort", STRING)),
-    },
-)
-_ENCODING: Codec[Any] = externally_tagged(
-    "reasoning encoding",
-    {
-        "effort": (EffortEncoding.EFFORT, None),
-        "budget": (BudgetEncoding, wrapper(BudgetEncoding, "budget", mapping(JSON))),
-    },
-)
-_REASONING_CAPABILITY: Codec[ReasoningCapability] = struct(
-    ReasoningCapability,
-    efforts=defaulted(array(STRING)),
-    default_effort=omit_none(STRING),
-    aliases=omit_empty(mapping(STRING), {}),
-    encoding=defaulted(_ENCODING, EffortEncoding.EFFORT),
-    disable=omit_none(JSON),
-    mandatory=defaulted(BOOLEAN, False),
-)
-MODEL_CAPABILITY: Codec[ModelCapability] = struct(
-    ModelCapability,
-    reasoning=omit_none(_REASONING_CAPABILITY),
-    cache_control=omit_none(enum(CacheControl)),
-    stream_termination=omit_none(enum(StreamTermination)),
-)
+_JSON_SCHEMA: Codec[JsonSchemaSpec] = struct(JsonSchemaSpec, name=STRING, schema=_SCHEMA, strict=BOOLEAN)
 _OUTPUT_SPEC: Codec[OutputSpec] = externally_tagged(
     "output spec",
     {
         "JsonObject": (OutputMode.JSON_OBJECT, None),
-        "JsonSchema": (JsonSchemaSpec, struct(JsonSchemaSpec, name=STRING, schema=JSON, strict=BOOLEAN)),
+        "JsonSchema": (JsonSchemaSpec, refined(_JSON_SCHEMA, lambda spec: spec)),
     },
 )
+_NONZERO = bounded_integer(1, 2**64 - 1)
 LLM_REQUEST: Codec[LlmRequest] = struct(
     LlmRequest,
     model=STRING,
@@ -525,9 +471,17 @@ LLM_REQUEST: Codec[LlmRequest] = struct(
     tool_choice=enum(LlmToolChoice),
     model_variant=MODEL_VARIANT,
     model_capability=defaulted(MODEL_CAPABILITY, ModelCapability()),
-    generation=defaulted(strict_struct(GenerationOptions, output_token_cap=omit_none(U64)), GenerationOptions()),
+    generation=defaulted(strict_struct(GenerationOptions, output_token_cap=omit_none(_NONZERO)), GenerationOptions()),
     scope=struct(LlmRequestScope, session_id=STRING, agent_frame_id=STRING, request_id=STRING),
     output_spec=nullable(_OUTPUT_SPEC),
+)
+_EVIDENCE: Codec[ExecutionEvidence] = struct(
+    ExecutionEvidence,
+    served_model=nullable(STRING, positional=False),
+    provider_response_id=nullable(STRING, positional=False),
+    provider_request_id=nullable(STRING, positional=False),
+    reasoning_output_tokens=nullable(U64, positional=False),
+    provider_finish_reason=nullable(STRING, positional=False),
 )
 LLM_RESPONSE: Codec[LlmResponse] = struct(
     LlmResponse,
@@ -548,8 +502,8 @@ LLM_RESPONSE: Codec[LlmResponse] = struct(
     provider_usage=nullable(JSON),
     request_body=nullable(STRING),
     http_summary=nullable(STRING),
-    execution_evidence=nullable(JSON),
-    response_metadata=omit_none(JSON),
+    execution_evidence=nullable(_EVIDENCE, positional=False),
+    response_metadata=omit_empty(mapping(JSON), {}),
 )
 LLM_CALL_ERROR: Codec[LlmCallError] = struct(
     LlmCallError,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from typing import Any, Generic, TypeAlias, TypeVar, overload
 
 from .attachments import (
@@ -27,7 +28,6 @@ from .wire import (
     U64,
     Codec,
     Field,
-    Json,
     array,
     enum,
     externally_tagged,
@@ -36,7 +36,6 @@ from .wire import (
     omit_none,
     struct,
 )
-from .wire import JSON as JSON_VALUE
 
 __all__ = [
     "CAUSAL_REF",
@@ -125,8 +124,8 @@ class AppendOnly(Sequence[T], Generic[T]):
         return self._length
 
     def __iter__(self) -> Iterator[T]:
-        for index in range(self._length):
-            yield self._entries[index]
+        # A later `appended` of a longer view may make the list grow meanwhile; this view's part of it never changes.
+        return islice(self._entries, self._length)
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, (AppendOnly, tuple, list)):
@@ -215,7 +214,8 @@ class ResponseTextMeta:
     id: str | None = None
     status: str | None = None
     phase: str | None = None
-    provider_payload: Json = None
+    provider_payload: str | None = None
+    """The provider's own; nothing here reads it."""
     origin_provider: str | None = None
     origin_model: str | None = None
 
@@ -290,7 +290,7 @@ class TriggerOccurrenceRef:
 
     occurrence_id: str
     subscription_id: str | None = None
-    subscription_incarnation: int | None = None
+    subscription_incarnation: str | None = None
     subscription_revision: int | None = None
 
 
@@ -380,9 +380,7 @@ REASONING_REPLAY: Codec[ProviderReasoningReplay] = struct(
 )
 RESPONSE_TEXT_META: Codec[ResponseTextMeta] = struct(
     ResponseTextMeta,
-    **_optional_strings("id", "status", "phase"),
-    provider_payload=omit_none(JSON_VALUE),
-    **_optional_strings("origin_provider", "origin_model"),
+    **_optional_strings("id", "status", "phase", "provider_payload", "origin_provider", "origin_model"),
 )
 _PRUNE_STATE: Codec[PruneState] = externally_tagged(
     "prune state",
@@ -424,7 +422,7 @@ CAUSAL_REF: Codec[CausalRef] = internally_tagged(
                 TriggerOccurrenceRef,
                 occurrence_id=STRING,
                 subscription_id=omit_none(STRING),
-                subscription_incarnation=omit_none(U64),
+                subscription_incarnation=omit_none(STRING),
                 subscription_revision=omit_none(U64),
             ),
         ),

@@ -31,6 +31,7 @@ __all__ = [
     "Finished",
     "MessageNode",
     "PluginNode",
+    "ProtocolEvent",
     "ProtocolEventNode",
     "SessionAppendNode",
     "Stopped",
@@ -53,10 +54,18 @@ class MessageNode:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProtocolEvent:
+    """A protocol's durable record, under the name of who writes it."""
+
+    plugin_id: str
+    payload: Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProtocolEventNode:
     """A protocol event to start a frame with."""
 
-    event: Json
+    event: ProtocolEvent
     caused_by: CausalRef | None = None
 
 
@@ -154,12 +163,13 @@ class Stopped:
 TurnOutcome: TypeAlias = Finished | AgentFrameSwitch | Stopped
 
 _CAUSED_BY = omit_none(CAUSAL_REF)
+_EVENT = struct(ProtocolEvent, plugin_id=STRING, payload=JSON)
 SESSION_APPEND_NODE: Codec[SessionAppendNode] = internally_tagged(
     "append node",
     "kind",
     {
         "message": (MessageNode, struct(MessageNode, message=PLUGIN_MESSAGE, caused_by=_CAUSED_BY)),
-        "protocol_event": (ProtocolEventNode, struct(ProtocolEventNode, event=JSON, caused_by=_CAUSED_BY)),
+        "protocol_event": (ProtocolEventNode, struct(ProtocolEventNode, event=_EVENT, caused_by=_CAUSED_BY)),
         "plugin": (
             PluginNode,
             struct(PluginNode, plugin_type=STRING, body=defaulted(JSON, None), caused_by=_CAUSED_BY),

@@ -362,7 +362,12 @@ class TurnPicture:
         return self._last(said=GrowingText())
 
     def _trimmed(self) -> TurnPicture:
-        return replace(self, steps=self.steps[:-1]) if self.steps and self.steps[-1].empty else self
+        """Without a last step in which nothing is left; notes behind it move up."""
+        if not self.steps or not self.steps[-1].empty:
+            return self
+        last = len(self.steps) - 1
+        notes = tuple(replace(note, after=min(note.after, last)) for note in self.notes)
+        return replace(self, steps=self.steps[:-1], notes=notes)
 
     def _reason(self, stop: TurnStop) -> tuple[PictureState, str]:
         failed = PictureState.FAILED

@@ -39,6 +39,7 @@ from .messages import (
     Summarized,
     TurnCause,
 )
+from .wire import trimmed
 
 __all__ = [
     "ChatProjector",
@@ -78,7 +79,7 @@ class ChatProjector:
         out: list[LlmMessage] = []
         attachments: list[AttachmentSource] = []
         prompt = projection.config.system_prompt
-        if prompt.strip():
+        if trimmed(prompt):
             out.append(LlmMessage(role=LlmRole.SYSTEM, blocks=(TextBlock(text=prompt),)))
         active = {cause.id for cause in projection.turn_causes}
         for message in projection.messages:
@@ -134,12 +135,12 @@ def _render_part(role: MessageRole, part: Part, attachments: list[AttachmentSour
             replay = part.reasoning_meta
             if replay is None or replay == _NO_REPLAY:
                 return None  # text that was only shown never goes back to the model
-            return ReasoningBlock(text=_pruned(part), replay=replay)
+            return ReasoningBlock(text=part.content, replay=replay)
         case PartKind.TOOL_CALL:
             return ToolCallBlock(
                 call_id=part.tool_call_id or "",
                 tool_name=part.tool_name or "",
-                input_json=_pruned(part),
+                input_json=part.content,
                 replay=part.tool_replay,
             )
         case PartKind.TOOL_RESULT:
@@ -147,29 +148,34 @@ def _render_part(role: MessageRole, part: Part, attachments: list[AttachmentSour
         case PartKind.ATTACHMENT if part.attachment is not None and role is MessageRole.USER:
             attachments.append(part.attachment.source)
             return AttachmentBlock(attachment_idx=len(attachments) - 1)
-    text = _pruned(part)
-    if part.kind is PartKind.ATTACHMENT and not text.strip():
-        text = "[Attachment]"
-    if not text.strip():
+    text = _wrapped(role, part.kind, _attachment_text(part) if part.kind is PartKind.ATTACHMENT else _pruned(part))
+    if not trimmed(text):
         return None
-    meta = part.response_meta if role is MessageRole.ASSISTANT and part.kind in _PROSE_KINDS else None
-    return TextBlock(text=_noted(role, part.kind, text), response_meta=meta)
+    return TextBlock(
+        text=_NOTES.get(role, "") + text,
+        response_meta=part.response_meta if part.kind in _PROSE_KINDS else None,
+    )
 
 
 _PROSE_KINDS = (PartKind.PROSE, PartKind.TEXT)
 
 
-def _noted(role: MessageRole, kind: PartKind, text: str) -> str:
-    """System and Event texts say what they are."""
-    if role is MessageRole.EVENT:
-        return f"Runtime event:\n{text}"
-    if role is not MessageRole.SYSTEM:
-        return text
-    if kind is PartKind.OUTPUT:
-        text = f"<output>\n{text}\n</output>"
-    elif kind is PartKind.ERROR:
-        text = f"<error>\n{text}\n</error>"
-    return f"Runtime note:\n{text}"
+_NOTES = {MessageRole.EVENT: "Runtime event:\n", MessageRole.SYSTEM: "Runtime note:\n"}
+"""System and Event texts say what they are."""
+
+
+def _wrapped(role: MessageRole, kind: PartKind, text: str) -> str:
+    """Outputs and errors that the runtime tells of are marked, also when there is nothing in them."""
+    if role is MessageRole.SYSTEM and kind is PartKind.OUTPUT:
+        return f"<output>\n{text}\n</output>"
+    if role is MessageRole.SYSTEM and kind is PartKind.ERROR:
+        return f"<error>\n{text}\n</error>"
+    return text
+
+
+def _attachment_text(part: Part) -> str:
+    """What stands for an attachment that is not sent; its own text only where there is no attachment."""
+    return "[Attachment]" if part.attachment is not None or not trimmed(part.content) else part.content
 
 
 def _pruned(part: Part) -> str:
@@ -189,12 +195,12 @@ def render_causes(causes: Sequence[TurnCause]) -> str:
     sections = ["=== TURN EVENTS ==="]
     for index, cause in enumerate(causes):
         head = f"--- event[{index}] · {cause.event_type} · {cause.id} ---"
-        sections.append(f"{head}\nOrigin: {_origin(cause.origin)}\n\n{cause.text.strip()}")
+        sections.append(f"{head}\nOrigin: {_origin(cause.origin)}\n\n{trimmed(cause.text)}")
     return "\n\n".join(sections)
 
 
 def _origin(origin: MessageOrigin) -> str:
     if isinstance(origin, PluginOrigin):
         return f"plugin {origin.plugin_id}{' (transient)' if origin.transient else ''}"
-    wake = f" ({origin.wake_id})" if origin.wake_id else ""
+    wake = "" if origin.wake_id is None else f" ({origin.wake_id})"
     return f"process {origin.process_id} {origin.event_type} #{origin.sequence}{wake}"

@@ -1,7 +1,7 @@
 """Structs: JSON objects with declared fields, read and written by functions that are generated from the table.
 
-Generated (as `dataclasses` generates `__init__`) because most of the time of reading and writing a long history was spent
-in a loop over the table. Used through `wire.py`, which has the rules.
+Generated (as `dataclasses` generates `__init__`) because most of the time of reading and writing a long history was
+spent in a loop over the table. Used through `wire.py`, which has the rules.
 """
 
 from __future__ import annotations
@@ -58,7 +58,11 @@ def _encoder(table: Mapping[str, Field]) -> Encode:
     scope: dict[str, Any] = {}
     lines = ["def encode(value):", "    out = {}"]
     for name, field in table.items():
-        scope[f"e_{name}"], scope[f"i_{name}"], scope[f"d_{name}"] = field.codec.encode, field.inner.encode, field.default
+        scope[f"e_{name}"], scope[f"i_{name}"], scope[f"d_{name}"] = (
+            field.codec.encode,
+            field.inner.encode,
+            field.default,
+        )
         plain = field.inner.encode is same
         if field.omit and field.default is None:
             text = "item" if plain else f"i_{name}(item)"

@@ -1,4 +1,4 @@
-"""Sums: externally, internally and adjacently tagged, and Rust's Result. Used through `wire.py`, which has the rules."""
+"""Sums: externally, internally and adjacently tagged, Rust's Result. Used through `wire.py`, which has the rules."""
 
 from __future__ import annotations
 

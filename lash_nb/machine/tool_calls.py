@@ -18,6 +18,7 @@ from .outcomes import SESSION_APPEND_NODE, SessionAppendNode
 from .wire import (
     JSON,
     STRING,
+    U32,
     U64,
     Codec,
     DecodeError,
@@ -276,7 +277,14 @@ def _tool_value(value: Any) -> Any:
     raise DecodeError(f'a tool value with {RESERVED_KEY!r} is {{"attachment", source}} or {{"object", entries}}')
 
 
-TOOL_VALUE: Codec[Any] = Codec(_tool_value, _tool_value)
+def _checked_tool_value(value: Any) -> Any:
+    try:
+        return _tool_value(value)
+    except RecursionError:
+        raise DecodeError("this JSON is nested too deeply") from None
+
+
+TOOL_VALUE: Codec[Any] = Codec(_checked_tool_value, _checked_tool_value)
 
 _RETRY: Codec[RetryDisposition] = internally_tagged(
     "retry disposition",
@@ -284,7 +292,7 @@ _RETRY: Codec[RetryDisposition] = internally_tagged(
     {
         "never": (RetryNever, None),
         "safe": (RetrySafe, struct(RetrySafe, after_ms=omit_none(U64))),
-        "exhausted": (RetryExhausted, struct(RetryExhausted, attempts=U64)),
+        "exhausted": (RetryExhausted, struct(RetryExhausted, attempts=U32)),
     },
 )
 

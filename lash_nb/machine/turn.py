@@ -61,7 +61,6 @@ from .effects import (
 from .events import (
     Conversation,
     DoneEvent,
-    ErrorEvent,
     LlmRequestEvent,
     SessionEventRecord,
     SessionStreamEvent,
@@ -463,8 +462,11 @@ class TurnMachine:
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
-    def fail_turn(self, event: ErrorEvent) -> None:
-        """Emit the error and end the turn as a runtime error. Not idempotent, and what is queued stays (Q3)."""
+    def fail_turn(self, event: SessionStreamEvent) -> None:
+        """Emit the event (an error, as a rule) and end the turn as a runtime error.
+
+        Not idempotent, and what is queued stays (Q3).
+        """
         self._emit(event)
         self.finish_with_outcome(Stopped(stop=TurnStopReason.RUNTIME_ERROR))
 

@@ -1,7 +1,7 @@
 """How values are written as JSON and read back: one table-driven codec for every struct and sum of the machine.
 
-What is decided here (with `codec.py`, `structs.py`, `sums.py`, which are used through this module) and nowhere else: which
-JSON each Python value takes, and what is refused. The rules are those of the reference's serde layout
+What is decided here (with `codec.py`, `structs.py`, `sums.py`, which are used through this module) and nowhere else:
+which JSON each Python value takes, and what is refused. The rules are those of the reference's serde layout
 (`reference/turn-machine.md` 1.15): fields in declared order, unknown fields ignored unless a struct is strict, integers
 that are integers (never `true`, never `1.0`), free JSON objects with sorted keys, no NaN.
 

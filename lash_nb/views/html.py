@@ -8,6 +8,7 @@ images are data URIs. No durations, dates or ids: two replays give the same byte
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Sequence
 
 from ..machine.attachments import AttachmentStore
@@ -20,6 +21,8 @@ __all__ = ["answer_html", "footer_text", "notes_html", "picture_html", "step_htm
 
 _OPEN_LINES = 20
 """Outputs of more lines than this are closed at first, unless there is something to look at."""
+
+_BLANK_LINE = re.compile(r"\n(?=[ \t]*\n)")
 
 _ENDS = {
     CellOutcome.ERROR: "an error",
@@ -65,7 +68,7 @@ def footer_text(picture: TurnPicture) -> str:
 def picture_html(
     picture: TurnPicture, *, store: AttachmentStore | None = None, images: bool = True, with_request: bool = False
 ) -> str:
-    """The whole turn; without `images`, a note stands where each would be."""
+    """The whole turn; without `images`, a note stands where each would be (`text.figures` has them)."""
     parts: list[str] = []
     if with_request and picture.request:
         parts.append(f"<section><h4>Request</h4>{_pre(clean(picture.request))}</section>")
@@ -77,7 +80,9 @@ def picture_html(
     parts.append(answer_html(picture))
     parts.extend(f"<p><strong>Error:</strong> {_escaped(error)}</p>" for error in other_errors(picture))
     parts.append(f"<p><small>{_escaped(footer_text(picture))}</small></p>")
-    return "<div>\n" + "\n".join(part for part in parts if part) + "\n</div>"
+    page = "<div>\n" + "\n".join(part for part in parts if part) + "\n</div>"
+    # Where HTML stands in Markdown (nbconvert writes it there), a blank line would end it.
+    return _BLANK_LINE.sub("&#10;", page)
 
 
 def other_errors(picture: TurnPicture) -> Sequence[str]:
@@ -125,7 +130,8 @@ def _outcome_html(step: StepPicture, *, number: int, store: AttachmentStore | No
 def _worth_a_look(shown: Sequence[Piece]) -> bool:
     if any(isinstance(piece, ImagePiece | MarkupPiece) for piece in shown):
         return True
-    return sum(piece.text.count("\n") + 1 for piece in shown if not isinstance(piece, ImagePiece)) <= _OPEN_LINES
+    texts = [piece.text.rstrip("\n") for piece in shown if not isinstance(piece, ImagePiece)]
+    return sum(text.count("\n") + 1 for text in texts) <= _OPEN_LINES
 
 
 def _piece_html(piece: Piece, *, number: int, images: bool) -> str:
@@ -133,7 +139,7 @@ def _piece_html(piece: Piece, *, number: int, images: bool) -> str:
         return f"<div>{piece.markup}</div>"
     if isinstance(piece, ImagePiece):
         label = html.escape(piece.label)
-        if not images:
+        if not images and piece.media_type != "image/svg+xml":
             return f"<p>[{label}]</p>"
         source = f"data:{piece.media_type};base64,{piece.data}"
         return f'<p><img src="{source}" alt="Image of step {number} ({label})" style="max-width: 100%"></p>'

@@ -71,7 +71,8 @@ def choose_view(
 ) -> LiveView:
     """The view for a turn that starts now, in this cell. The Stop button calls `on_stop`, from any thread."""
     place = place or surroundings()
-    if prefer == "quiet" or (prefer == "auto" and place.headless):
+    if prefer == "quiet" or (prefer != "display" and place.headless):
+        # Also where widgets are preferred: executors save the state of widgets, for nobody.
         return QuietView()
     if place.widgets and prefer != "display":
         from .widget import TurnView

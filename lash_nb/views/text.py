@@ -39,7 +39,10 @@ def static_bundle(
 
 
 def figures(picture: TurnPicture, *, store: AttachmentStore | None = None) -> tuple[dict[str, Json], ...]:
-    """The images of the turn as bundles of their own, in order: the native form that every tool knows."""
+    """The images of the turn as bundles of their own, in order: the native form that every tool knows.
+
+    SVG is not among them: it may hold script, so it is shown only as an image within the HTML.
+    """
     found: list[dict[str, Json]] = []
     for number, step in enumerate(picture.steps, start=1):
         for piece in pieces(step.outputs, store=store):

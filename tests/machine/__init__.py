@@ -1,0 +1,1 @@
+"""The turn machine, its records and how they are written."""

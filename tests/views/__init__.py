@@ -1,0 +1,1 @@
+"""Views: expectations are written by hand."""
