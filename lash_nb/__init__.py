@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .version import __version__ as __version__
+
 if TYPE_CHECKING:
     from .errors import LashError
     from .kernels.managed import ManagedKernel
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
     from .runner import run_notebook
     from .session import Session
     from .turns import Turn
-
-__version__ = "0.1.0"
 
 _PUBLIC = {
     "LashError": ".errors",

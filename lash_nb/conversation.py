@@ -11,7 +11,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from . import __version__
 from .errors import NotebookError
 from .host import TurnResult
 from .machine.config import TurnProtocol
@@ -28,7 +27,6 @@ __all__ = ["Conversation", "OnBlock"]
 
 _log = logging.getLogger("lash_nb")
 
-ENGINE = f"lash_nb {__version__}"
 
 OnBlock = Callable[[dict[str, Any], bool], None]
 """Told the value of `metadata.lash_nb`, and whether no turn is in progress."""
@@ -37,7 +35,7 @@ OnBlock = Callable[[dict[str, Any], bool], None]
 class Conversation:
     """The turns of one session, so far."""
 
-    def __init__(self, session_id: str, *, on_block: OnBlock | None = None) -> None:
+    def __init__(self, session_id: str, *, engine: str, on_block: OnBlock | None = None) -> None:
         self.session_id = session_id
         self.turns: list[Turn] = []
         self.messages: AppendOnly[Message] = AppendOnly()
@@ -45,7 +43,8 @@ class Conversation:
         self.run_offset = 0
         """Iterations of all turns so far; the next turn's machine counts from here."""
         self.known_variables = NamespaceSummary()
-        self._on_block = on_block or (lambda block, final: None)
+        self._engine = engine
+        self._on_block = on_block
         self._seq = 0
         self._envelopes: list[dict[str, Any]] = []
 
@@ -60,13 +59,13 @@ class Conversation:
         self._seq += 1
         try:
             return make_envelope(
-                checkpoint.to_text(protocol),
+                checkpoint.to_json(protocol),
                 session=self.session_id,
                 turn=number,
                 seq=self._seq,
                 parent=self._envelopes[-1]["sha256"] if self._envelopes else None,
                 saved_at=datetime.now(UTC).isoformat(timespec="seconds"),
-                engine=ENGINE,
+                engine=self._engine,
             )
         except NotebookError as error:
             _log.warning("turn %d: %s", number, error)
@@ -85,8 +84,15 @@ class Conversation:
         self.turns.append(turn)
         self.publish(None)
 
+    @property
+    def has_readers(self) -> bool:
+        """Whether somebody is told the block: else nobody needs a head."""
+        return self._on_block is not None
+
     def publish(self, head: dict[str, Any] | None) -> None:
         """Hand on the block. Copies are copies: when one cannot be made, the turn goes on."""
+        if self._on_block is None:
+            return
         try:
             self._on_block(make_block(session=self.session_id, head=head, turns=self._envelopes), head is None)
         except Exception:

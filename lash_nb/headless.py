@@ -59,15 +59,32 @@ class _Client(NotebookClient):
     def __init__(self, notebook: NotebookNode, *, output: Output, **options: Any) -> None:
         super().__init__(notebook, **options)
         self._output = output
+        self._answers: Any = None
         self.comm_open_handlers[COMM_TARGET] = lambda message: self
+
+    def open_answers(self) -> None:
+        """A socket of its own for answers, which nobody reads.
+
+        A send on the socket that nbclient awaits the cell's reply on can eat the event that announces the reply (a ZeroMQ
+        socket's descriptor is edge-triggered, and jupyter_client sends past pyzmq's asyncio half): the run would hang.
+        """
+        manager: Any = self.km
+        self._answers = manager.client()
+        self._answers.start_channels(shell=True, iopub=False, stdin=False, hb=False, control=False)
+
+    def close_answers(self) -> None:
+        """Close that socket."""
+        if self._answers is not None:
+            self._answers.stop_channels()
+            self._answers = None
 
     def handle_msg(self, message: Mapping[str, Any]) -> None:
         """A request of the kernel."""
         data = message["content"]["data"]
         answer = {"id": data.get("id"), **self._answer(data.get("op"), data.get("key"), data.get("value"))}
-        if self.kc is not None:
+        if self._answers is not None:
             content = {"comm_id": message["content"]["comm_id"], "data": answer}
-            self.kc.shell_channel.send(self.kc.session.msg("comm_msg", content))
+            self._answers.shell_channel.send(self._answers.session.msg("comm_msg", content))
 
     def _answer(self, op: object, key: object, value: object) -> dict[str, Any]:
         if key != METADATA_KEY or op not in ("get", "set"):
@@ -104,6 +121,7 @@ class HeadlessKernel:
                 await client.async_start_new_kernel(env=env, cwd=str(cwd), stdout=noise, stderr=noise)
                 kc: Any = await client.async_start_new_kernel_client()
                 reply = await client.async_wait_for_reply(kc.kernel_info())
+                client.open_answers()
             except (RuntimeError, OSError) as error:
                 noise.seek(0)
                 said = noise.read().decode(errors="replace").strip().rpartition("\n")[2] or str(error)
@@ -148,6 +166,7 @@ class HeadlessKernel:
         except RuntimeError:  # it ended by itself in the meantime
             pass
         finally:
+            self._client.close_answers()
             await manager.cleanup_resources()
             if self._client.kc is not None:
                 self._client.kc.stop_channels()

@@ -160,6 +160,8 @@ class RequestRun:
             self._watcher = None
 
     def _recorded(self, checkpoint: TurnCheckpoint, protocol: ModelProtocol, final: bool) -> None:
+        if not final and not self.conversation.has_readers:
+            return
         self._envelope = self.conversation.envelope(self.number, checkpoint, protocol.turn_protocol) or self._envelope
         if not final and self._envelope is not None:
             self.conversation.publish(self._envelope)

@@ -32,6 +32,7 @@ from .toolkits import ToolFunction
 from .trust import Redactor
 from .turns import Turn
 from .typed import OutputType
+from .version import __version__
 
 __all__ = ["Limits", "Session", "default_state_dir"]
 
@@ -107,7 +108,7 @@ class Session:
         self._tools = dict(tools or {})
         self._instructions = instructions
         self._on_log = on_log or (lambda event: None)
-        self._conversation = Conversation(self.id, on_block=on_block)
+        self._conversation = Conversation(self.id, engine=f"lash_nb {__version__}", on_block=on_block)
         self._redactor = Redactor(os.environ)
         self._inbox = Inbox()
         self._running: asyncio.Task[Turn] | None = None

@@ -49,7 +49,7 @@ class Turn:
         self.envelope = envelope
         """The copy of this turn that goes into the notebook."""
         self.shown = False
-        """Whether it was drawn already; `display(turn)` then draws nothing."""
+        """Whether it was drawn already, in the cell that is running; `display(turn)` then draws nothing."""
         self._store = store
 
     @property
@@ -99,9 +99,9 @@ class Turn:
         """All outputs of all cells, in order, as nbformat dicts."""
         return tuple(output for step in self.picture.steps for output in to_nbformat(step.outputs))
 
-    def bundle(self) -> dict[str, Any]:
+    def bundle(self, *, with_request: bool = False) -> dict[str, Any]:
         """The static bundle: text/plain, text/markdown, text/html."""
-        return static_bundle(self.picture, store=self._store)
+        return static_bundle(self.picture, store=self._store, with_request=with_request)
 
     def __repr__(self) -> str:
         return f"<Turn {self.id}: {self.picture.sentence}, {len(self.code)} cells>"

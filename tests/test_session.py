@@ -176,7 +176,7 @@ class Parked:
 async def test_a_caller_that_is_cancelled_stops_the_turn_wherever_it_is(where: str) -> None:
     kernel = Parked(where)
     model = ScriptedModel([cell("x"), "end"], delay_s=30.0 if where == "model" else 0.0)
-    async with Session(model, kernel=kernel) as session:  # type: ignore[arg-type]
+    async with Session(model, kernel=kernel) as session:
         task = asyncio.create_task(session.run("Hang."))
         while not (kernel.parked.is_set() or model.requests):
             await asyncio.sleep(0.01)

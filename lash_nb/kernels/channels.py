@@ -63,10 +63,10 @@ class _Hub:
                 return
         command()
 
-    def remove(self, wire: Wire) -> Flag:
+    def remove(self, wire: Wire, then: Callable[[], None] | None) -> Flag:
         removed = Flag()
         last = _forget(self)
-        self.post(lambda: self._remove(wire, removed, last=last))
+        self.post(lambda: self._remove(wire, then, removed, last=last))
         return removed
 
     def add(self, wire: Wire) -> None:
@@ -78,10 +78,12 @@ class _Hub:
         wire.open(self._context, self._poller)
         self._wires.append(wire)
 
-    def _remove(self, wire: Wire, removed: Flag, *, last: bool) -> None:
+    def _remove(self, wire: Wire, then: Callable[[], None] | None, removed: Flag, *, last: bool) -> None:
         if wire in self._wires:
             self._wires.remove(wire)
             wire.release(self._poller)
+        if then is not None:
+            then()
         self._stopping = last
         if last:
             self._removed.append(removed)

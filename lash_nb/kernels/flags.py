@@ -29,15 +29,19 @@ class Flag:
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
-        self._is_set = False
+        self._event = threading.Event()
         self._waiters: list[asyncio.Future[None]] = []
 
     def is_set(self) -> bool:
-        return self._is_set
+        return self._event.is_set()
+
+    def block(self, timeout_s: float) -> bool:
+        """Wait without an event loop; True when it was set in time."""
+        return self._event.wait(timeout_s)
 
     def set(self) -> None:
         with self._guard:
-            self._is_set = True
+            self._event.set()
             waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             post(waiter.get_loop(), _resolve, waiter)
@@ -46,7 +50,7 @@ class Flag:
         """True when it was set in time."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         with self._guard:
-            if self._is_set:
+            if self._event.is_set():
                 return True
             self._waiters.append(waiter)
         try:
@@ -54,7 +58,7 @@ class Flag:
         finally:
             with self._guard, contextlib.suppress(ValueError):
                 self._waiters.remove(waiter)
-        return self._is_set
+        return self._event.is_set()
 
 
 class Turnstile:

@@ -59,17 +59,17 @@ class _Life:
         try:
             self.process.kill()
             await self.wire.dead.wait(5.0)
-            await self.wire.close().wait(5.0)
-        finally:
-            self.process.close()
+        finally:  # when cancelled too: the thread goes on without us
+            await self.wire.close(then=self.process.close).wait(5.0)
 
     @staticmethod
     def reap(life: _Life) -> None:
         """For a kernel that was forgotten, or at the interpreter's exit: no loop to wait on."""
         if life.process.owner_pid == os.getpid():
             life.process.kill()
-            life.wire.close()
-            life.process.close()
+            closed = life.wire.close(then=life.process.close)  # its descriptors are being polled until then
+            if not life.wire.on_its_thread():  # a garbage collection may run anywhere
+                closed.block(5.0)
 
 
 class ManagedKernel:
@@ -238,8 +238,8 @@ class ManagedKernel:
         except asyncio.CancelledError:
             await self._stop_shielded(life, cell)
             raise
-        if cell.withdrawn:
-            raise KernelDiedError(cell.death or "the kernel ended before the cell could run")
+        if cell.withdrawn and cell.death:
+            raise KernelDiedError(cell.death)
         result = cell.result(timed_out_s=timeout_s if timed_out else None)
         cell.emit_final(result.outputs)
         return result

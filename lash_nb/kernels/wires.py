@@ -53,8 +53,10 @@ _BACKGROUND = OutputLimits(
 class IoThread(Protocol):
     """The thread that a wire lives on."""
 
+    @property
+    def thread(self) -> threading.Thread: ...
     def post(self, command: Callable[[], None]) -> None: ...
-    def remove(self, wire: Wire) -> Flag: ...
+    def remove(self, wire: Wire, then: Callable[[], None] | None) -> Flag: ...
 
 
 class Request:
@@ -86,6 +88,8 @@ class Wire:
         self._numbers = itertools.count()
         self._guard = threading.Lock()
         self._background = OutputFold(limits=_BACKGROUND)
+        self._closed: Flag | None = None
+        self._submitted: deque[Cell] = deque()
         self._queue: deque[Cell] = deque()
         self._current: Cell | None = None
         self._requests: dict[str, Request] = {}
@@ -98,7 +102,11 @@ class Wire:
 
     @property
     def current(self) -> Cell | None:
-        return self._current
+        """The cell that runs, or that is the next to; also while it is still on its way to the I/O thread."""
+        with self._guard:
+            while self._submitted and self._submitted[0].ended.is_set():
+                self._submitted.popleft()
+            return next((cell for cell in self._submitted if not cell.ended.is_set()), None)
 
     def log_tail(self) -> str:
         """The last of what the process wrote to its real stdout and stderr."""
@@ -122,6 +130,10 @@ class Wire:
 
     def submit(self, cell: Cell) -> None:
         """Queue a cell; it is sent when those before it have ended."""
+        with self._guard:
+            while self._submitted and self._submitted[0].ended.is_set():
+                self._submitted.popleft()
+            self._submitted.append(cell)
         self._thread.post(lambda: self._enqueue(cell))
 
     def request(self, channel: Channel, msg_type: str, content: Content) -> Request:
@@ -140,9 +152,16 @@ class Wire:
             full, self._background = self._background, OutputFold(limits=_BACKGROUND)
         return full.close()
 
-    def close(self) -> Flag:
-        """Close the sockets; the flag is set when they are (and the thread is gone, if this was its last kernel)."""
-        return self._thread.remove(self)
+    def close(self, *, then: Callable[[], None] | None = None) -> Flag:
+        """Close the sockets, then call `then` there; the flag is set when that is done (and the thread has ended, if
+        this was its last kernel)."""
+        with self._guard:
+            if self._closed is None:
+                self._closed = self._thread.remove(self, then)
+            return self._closed
+
+    def on_its_thread(self) -> bool:
+        return threading.current_thread() is self._thread.thread
 
     # -- on the I/O thread -----------------------------------------------------------------------------------------
 
@@ -339,7 +358,7 @@ class Wire:
     def _stop(self, cell: Cell, *, insist: bool) -> None:
         if cell in self._queue:
             self._queue.remove(cell)
-            cell.withdrawn = True
+            cell.withdrawn = cell.interrupted = True
             cell.end(time.monotonic())
         elif cell is self._current:
             cell.interrupted = True

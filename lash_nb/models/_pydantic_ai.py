@@ -158,7 +158,7 @@ def to_settings(request: LlmRequest, context: CallContext, model: OpenAIChatMode
         settings["tool_choice"] = "none" if request.tool_choice is LlmToolChoice.NONE else "required"
     if isinstance(request.output_spec, JsonSchemaSpec):
         spec = request.output_spec
-        schema = {"name": spec.name, "schema": spec.schema, "strict": spec.strict}
+        schema = {"name": spec.name, "schema": spec.schema.canonical, "strict": spec.strict}
         settings["extra_body"] = {"response_format": {"type": "json_schema", "json_schema": schema}}
     elif request.output_spec is not None:
         settings["extra_body"] = {"response_format": {"type": "json_object"}}

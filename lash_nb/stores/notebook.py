@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import CorruptCheckpointError, DecodeError, NotebookError
 from ..machine.state import TurnCheckpoint
-from ..machine.wire import Json, loads
+from ..machine.wire import Json, dumps, loads
 
 if TYPE_CHECKING:
     from comm.base_comm import BaseComm
@@ -74,14 +74,36 @@ def _sha256(text: str) -> str:
 # ------------------------------------------------------------------------------------------------------- envelopes
 
 
-def _pretty(text: str) -> str:
-    """The same JSON, one field a line. A lone surrogate is escaped: it has no UTF-8 and could not be saved."""
-    pretty = json.dumps(loads(text), indent=1, ensure_ascii=False, allow_nan=False)
-    return _LONE_SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", pretty)
+_SHORT = 100
+_DEPTH = 5
+"""Down to a state's request: its messages stand one a line, as the turn's own do."""
+
+
+def _pretty(value: Any) -> str:
+    """JSON for reading and diffing: a field a line down to `_DEPTH`, an entry of a list a line, short ones inline.
+
+    What stands on one line is written by the C encoder: json's own `indent` is pure Python, and took most of a step.
+    A lone surrogate is escaped: it has no UTF-8 and could not be saved.
+    """
+    return _LONE_SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", _lines(value, 0))
+
+
+def _lines(value: Any, depth: int) -> str:
+    if not value or depth >= _DEPTH or not isinstance(value, (dict, list)):
+        return dumps(value)
+    if isinstance(value, list):
+        pieces, opening, closing = [dumps(item) for item in value], "[", "]"
+    else:
+        pieces = [f"{dumps(key)}: {_lines(item, depth + 1)}" for key, item in value.items()]
+        opening, closing = "{", "}"
+    if sum(map(len, pieces)) <= _SHORT and not any("\n" in piece for piece in pieces):
+        return f"{opening}{', '.join(pieces)}{closing}"
+    indent = "\n" + " " * (depth + 1)
+    return f"{opening}{indent}{f',{indent}'.join(pieces)}\n{' ' * depth}{closing}"
 
 
 def make_envelope(
-    checkpoint_text: str,
+    checkpoint: str | Mapping[str, Any],
     *,
     session: str,
     turn: int,
@@ -90,7 +112,7 @@ def make_envelope(
     saved_at: str,
     engine: str,
 ) -> Envelope:
-    """The envelope of a TurnCheckpoint's JSON text.
+    """The envelope of a TurnCheckpoint's wire JSON, given as text or as values.
 
     `parent` is the `sha256` of the envelope of the turn before (None for the first turn), also for a head: heads
     replace each other, so that one of them can be nobody's parent. `seq` counts every envelope of the session.
@@ -99,7 +121,7 @@ def make_envelope(
         DecodeError: the text is not JSON.
         NotebookError: it is larger than any reader takes.
     """
-    text = _pretty(checkpoint_text)
+    text = _pretty(loads(checkpoint) if isinstance(checkpoint, str) else checkpoint)
     data = text.encode()
     if len(data) > MAX_BYTES:
         raise NotebookError(f"a turn of {len(data):,} bytes is too large for a notebook (at most {MAX_BYTES:,})")

@@ -14,7 +14,16 @@ from ..machine.effects import Done, Emit
 from ..machine.events import TurnOutcomeEvent
 from ..machine.llm import LlmUsage
 from ..machine.messages import Message, MessageRole, PartKind
-from ..machine.outcomes import AssistantMessage, FinalValue, Finished, Stopped, ToolValueFinish, TurnOutcome, TurnStop
+from ..machine.outcomes import (
+    AssistantMessage,
+    FinalValue,
+    Finished,
+    Stopped,
+    ToolValueFinish,
+    TurnFinish,
+    TurnOutcome,
+    TurnStop,
+)
 from ..machine.state import TurnCheckpoint
 from ..machine.wire import Json
 
@@ -29,7 +38,7 @@ class TurnSummary:
     turn: int
     request: str
     text: str
-    """The answer; what was said last when there is none."""
+    """The answer (a value's text when it is one); what was said last when there is none."""
     code: tuple[str, ...]
     value: Json
     """What `finish` was given, None when it was not called."""
@@ -52,10 +61,10 @@ def summarize(checkpoint: TurnCheckpoint, *, session: str, turn: int, before: Tu
     outcome = outcomes[-1] if outcomes else None
     finish = outcome.finish if isinstance(outcome, Finished) else None
     return TurnSummary(
-        id=f"{session}:{turn}",
+        id=f"{session}.{turn}",
         turn=turn,
         request=_texts(next((m for m in messages if m.role is MessageRole.USER), None)),
-        text=finish.text if isinstance(finish, AssistantMessage) else _last_said(messages),
+        text=_answer(finish) if finish else _last_said(messages),
         code=tuple(
             part.content
             for message in messages
@@ -79,6 +88,10 @@ def _messages(checkpoint: TurnCheckpoint) -> Sequence[Message]:
 def _own(messages: Sequence[Message], earlier: Sequence[Message]) -> list[Message]:
     known = {message.id for message in earlier}
     return [message for message in messages if message.id not in known]
+
+
+def _answer(finish: TurnFinish) -> str:
+    return finish.text if isinstance(finish, AssistantMessage) else str(finish.value)
 
 
 def _texts(message: Message | None) -> str:

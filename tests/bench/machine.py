@@ -21,7 +21,14 @@ from collections.abc import Callable, Sequence
 
 from lash_nb.machine.checkpoints import CheckpointDelivery, CheckpointKind, ResumeAction
 from lash_nb.machine.config import TurnMachineConfig
-from lash_nb.machine.driver import DriverAction, DriverContext, StartCheckpoint, StartExec, WaitingExecView, WaitingLlmView
+from lash_nb.machine.driver import (
+    DriverAction,
+    DriverContext,
+    StartCheckpoint,
+    StartExec,
+    WaitingExecView,
+    WaitingLlmView,
+)
 from lash_nb.machine.effects import CheckpointResponse, EffectId, ExecResult
 from lash_nb.machine.execution import ExecResponse
 from lash_nb.machine.llm import LlmResponse

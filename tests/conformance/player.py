@@ -7,7 +7,6 @@ from typing import Any
 
 from lash_nb.errors import DecodeError
 from lash_nb.machine.config import JsonTurnProtocol, TurnMachineConfig
-from lash_nb.machine.driver import StartLlm
 from lash_nb.machine.effects import RESPONSE, effect_codec
 from lash_nb.machine.events import STREAM_EVENT
 from lash_nb.machine.llm import (
@@ -15,16 +14,27 @@ from lash_nb.machine.llm import (
     MODEL_VARIANT,
     TOOL_SPEC,
     GenerationOptions,
-    LlmRequest,
 )
 from lash_nb.machine.messages import MESSAGES, TURN_CAUSE, Message, MessageRole, Part, PartKind
 from lash_nb.machine.outcomes import TURN_OUTCOME
 from lash_nb.machine.projector import ChatProjector
 from lash_nb.machine.state import TurnCheckpoint, turn_checkpoint_codec
 from lash_nb.machine.turn import TurnMachine
-from lash_nb.machine.wire import BOOLEAN, STRING, U64, Codec, Field, array, nullable, omit_empty, strict_struct, struct
+from lash_nb.machine.wire import (
+    BOOLEAN,
+    STRING,
+    U64,
+    Codec,
+    Field,
+    array,
+    bounded_integer,
+    nullable,
+    omit_empty,
+    strict_struct,
+    struct,
+)
 
-from .puppet import ACTIONS, CALLBACKS, RECORD, Puppet, ScriptedStartLlm
+from .puppet import ACTIONS, CALLBACKS, RECORD, Puppet, given_start
 
 EFFECT = effect_codec(RECORD)
 CHECKPOINT = turn_checkpoint_codec(JsonTurnProtocol)
@@ -36,7 +46,7 @@ _CONFIG_FIELDS: dict[str, Field] = {
     "max_turns": nullable(U64),
     "model_variant": omit_empty(MODEL_VARIANT, MODEL_VARIANT.decode("provider_default")),
     "model_capability": omit_empty(MODEL_CAPABILITY, MODEL_CAPABILITY.decode({})),
-    "output_token_cap": nullable(U64),
+    "output_token_cap": nullable(bounded_integer(1, 2**64 - 1)),
     "autonomous": omit_empty(BOOLEAN, False),
     "tool_specs": omit_empty(array(TOOL_SPEC)),
     "system_prompt": omit_empty(STRING, ""),
@@ -45,7 +55,7 @@ _CONFIG_FIELDS: dict[str, Field] = {
     "turn_limit_text": omit_empty(STRING, "Turn limit reached ({max_turns})."),
 }
 _CONFIG: Codec[dict[str, Any]] = strict_struct(dict, **_CONFIG_FIELDS)
-_SCRIPT: Codec[dict[str, Any]] = strict_struct(dict, **{name: omit_empty(array(ACTIONS)) for name in CALLBACKS})
+_SCRIPT: Codec[dict[str, Any]] = struct(dict, **{name: omit_empty(array(ACTIONS)) for name in CALLBACKS})
 _INIT: Codec[dict[str, Any]] = struct(
     dict,
     messages=omit_empty(MESSAGES),
@@ -65,7 +75,8 @@ class Player:
     def __init__(self) -> None:
         self.machine: TurnMachine | None = None
         self.puppet = Puppet()
-        self.config: dict[str, Any] = {}
+        self.config: dict[str, Any] = _CONFIG.decode({})
+        """The config of the last init that was not refused."""
         self.last: TurnCheckpoint | None = None
         self.saved: dict[str, TurnCheckpoint] = {}
 
@@ -105,11 +116,10 @@ class Player:
         return handler
 
     def _init(self, operation: dict[str, Any]) -> dict[str, Any]:
-        self.machine, self.puppet, self.last, self.saved = None, Puppet(), None, {}
-        config = _decoded(_CONFIG, operation.get("config") or {}, "bad_config")
-        script = _decoded(_SCRIPT, operation.get("script") or {}, "bad_script")
-        given = {key: operation[key] for key in operation if operation[key] is not None}
-        body = _decoded(_INIT, given, "bad_input")
+        self.machine, self.puppet, self.config, self.last, self.saved = None, Puppet(), _CONFIG.decode({}), None, {}
+        config = _config(operation)
+        script = _decoded(_SCRIPT, operation.get("script", {}), "bad_script")
+        body = _decoded(_INIT, operation, "bad_input")
         self._extend(script)
         self.config = config
         self.machine = TurnMachine(
@@ -122,8 +132,7 @@ class Player:
         return {}
 
     def _script(self, operation: dict[str, Any]) -> dict[str, Any]:
-        fields = {key: value for key, value in operation.items() if key != "op"}
-        self._extend(_decoded(_SCRIPT, fields, "bad_script"))
+        self._extend(_decoded(_SCRIPT, operation, "bad_script"))
         return {}
 
     def _extend(self, script: dict[str, Any]) -> None:
@@ -157,15 +166,11 @@ class Player:
         stored: TurnCheckpoint | None = None
         if not given:
             name = operation.get("from")
-            stored = self.last if name is None else self.saved.get(name)
+            stored = self.last if name is None else self.saved.get(name) if isinstance(name, str) else None
             if stored is None:
                 raise Refused("no_checkpoint")
-        overrides = operation.get("config") or {}
-        _decoded(_CONFIG, overrides, "bad_config")
-        if not isinstance(overrides, dict):
-            raise Refused("bad_config")
-        fields = {name: field.codec for name, field in _CONFIG_FIELDS.items() if name in overrides}
-        config = self.config | {name: codec.decode(overrides[name]) for name, codec in fields.items()}
+        overrides = _config(operation)
+        config = self.config | {name: overrides[name] for name in operation.get("config", {})}
         if given:
             stored = _decoded(CHECKPOINT, operation["checkpoint"], "bad_checkpoint")
         assert stored is not None
@@ -174,16 +179,11 @@ class Player:
 
     def _apply(self, operation: dict[str, Any]) -> dict[str, Any]:
         actions = _decoded(ACTIONS, operation.get("actions"), "bad_actions")
-        if any(isinstance(a, ScriptedStartLlm) and not isinstance(a.request, LlmRequest) for a in actions):
+        # Nothing is projected from outside a callback. What asks for it is refused before a machine is looked for.
+        ready = [given_start(action) for action in actions]
+        if None in ready:
             raise Refused("bad_actions")
-        self._living().apply_actions(
-            [
-                StartLlm(request=action.request, driver_state=action.driver_state)
-                if isinstance(action, ScriptedStartLlm)
-                else action
-                for action in actions
-            ]
-        )
+        self._living().apply_actions([action for action in ready if action is not None])
         return {}
 
     def _fail_turn(self, operation: dict[str, Any]) -> dict[str, Any]:
@@ -226,6 +226,14 @@ def _limit_message(message_id: str, text: str, limit: int) -> Message:
     content = text.replace("{max_turns}", str(limit))
     part = Part(id=f"{message_id}.p0", kind=PartKind.ERROR, content=content)
     return Message(id=message_id, role=MessageRole.SYSTEM, parts=(part,))
+
+
+def _config(operation: dict[str, Any]) -> dict[str, Any]:
+    given = operation.get("config", {})
+    if not isinstance(given, dict):
+        raise Refused("bad_config")
+    config: dict[str, Any] = _decoded(_CONFIG, given, "bad_config")
+    return config
 
 
 def _decoded(codec: Codec[Any], value: Any, code: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from lash_nb.machine.checkpoints import CHECKPOINT_KIND, RESUME_ACTION
@@ -37,6 +38,7 @@ from lash_nb.machine.wire import (
     array,
     externally_tagged,
     nullable,
+    refined,
     strict_struct,
     wrapper,
 )
@@ -50,18 +52,25 @@ RECORD = event_record_codec(JSON)
 class ScriptedStartLlm:
     """StartLlm as a script has it: a request to project when the callback runs, or a whole one."""
 
-    request: Any
+    request: LlmRequest | Projected
     driver_state: Any = None
 
 
-def _decode_request(value: Any) -> Any:
-    if value in ("project", "project_tools"):
-        return value
-    return _RAW.decode(value)
+class Projected(StrEnum):
+    """A request that is projected when the callback runs."""
+
+    PLAIN = "project"
+    WITH_TOOLS = "project_tools"
 
 
-_RAW: Codec[Any] = externally_tagged("request", {"raw": (LlmRequest, LLM_REQUEST)})
-_REQUEST: Codec[Any] = Codec(lambda value: value, _decode_request)
+_REQUEST: Codec[LlmRequest | Projected] = externally_tagged(
+    "request",
+    {
+        "project": (Projected.PLAIN, None),
+        "project_tools": (Projected.WITH_TOOLS, None),
+        "raw": (LlmRequest, refined(LLM_REQUEST, lambda request: request)),
+    },
+)
 
 ACTION: Codec[Any] = externally_tagged(
     "driver action",
@@ -130,14 +139,22 @@ class Puppet:
         return [_start(action, ctx) for action in (queue.popleft() if queue else ())]
 
 
-def _start(action: Any, ctx: DriverContext) -> DriverAction:
+def given_start(action: DriverAction | ScriptedStartLlm) -> DriverAction | None:
+    """The action as the machine takes it; None when a request has to be projected first."""
     if not isinstance(action, ScriptedStartLlm):
-        found: DriverAction = action
-        return found
-    request = action.request
-    if not isinstance(request, LlmRequest):
-        request = ctx.project_llm_request(use_tools=request == "project_tools")
-    return StartLlm(request=request, driver_state=action.driver_state)
+        return action
+    if isinstance(action.request, Projected):
+        return None
+    return StartLlm(request=action.request, driver_state=action.driver_state)
+
+
+def _start(action: DriverAction | ScriptedStartLlm, ctx: DriverContext) -> DriverAction:
+    if isinstance(action, ScriptedStartLlm) and isinstance(action.request, Projected):
+        request = ctx.project_llm_request(use_tools=action.request is Projected.WITH_TOOLS)
+        action = ScriptedStartLlm(request=request, driver_state=action.driver_state)
+    ready = given_start(action)
+    assert ready is not None
+    return ready
 
 
 def _context(ctx: DriverContext) -> dict[str, Any]:

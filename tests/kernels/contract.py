@@ -156,9 +156,14 @@ class KernelContract:
 
     async def test_outputs_are_told_while_the_cell_runs_and_at_its_end(self, live: Kernel) -> None:
         seen: list[tuple[CellOutput, ...]] = []
-        task = asyncio.ensure_future(live.run("k", SLOW, on_output=seen.append))
-        while not seen:
-            await asyncio.sleep(0.01)
+        told = asyncio.Event()
+
+        def sink(outputs: tuple[CellOutput, ...]) -> None:
+            seen.append(outputs)
+            told.set()
+
+        task = asyncio.ensure_future(live.run("k", SLOW, on_output=sink))
+        await told.wait()
         assert not task.done()
         await live.interrupt()
         assert seen[-1] == (await task).outputs

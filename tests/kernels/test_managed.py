@@ -17,7 +17,6 @@ from lash_nb.machine.execution import (
     CellOutcome,
     CellResult,
     DisplayOutput,
-    ErrorOutput,
     FinishValue,
     ResultOutput,
     StreamOutput,
@@ -42,13 +41,21 @@ async def live(kernel: ManagedKernel) -> ManagedKernel:
     return kernel
 
 
+async def gone(kernel: ManagedKernel) -> None:
+    """The kernel's process has ended: a signal takes a moment."""
+    for _ in range(10_000):
+        if not kernel.alive:
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("it lives on")
+
+
 class TestManagedKernel(contract.KernelContract):
     async def kill(self, kernel: Kernel) -> None:
         assert isinstance(kernel, ManagedKernel)
         assert kernel.pid is not None
         os.kill(kernel.pid, signal.SIGKILL)
-        while kernel.alive:
-            await asyncio.sleep(0.001)
+        await gone(kernel)
 
 
 def text(result: CellResult) -> str:
@@ -153,9 +160,7 @@ async def test_every_cell_can_be_interrupted(live: ManagedKernel, name: str) -> 
 async def test_an_interrupt_right_after_the_start_is_not_lost(live: ManagedKernel) -> None:
     for _ in range(5):
         task = asyncio.ensure_future(live.run("k", "import time; time.sleep(60)"))
-        await asyncio.sleep(0)
-        while live._life is None or live._life.wire.current is None:
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)  # it is submitted, and may be anywhere on its way
         assert await live.interrupt()
         assert (await task).outcome is CellOutcome.INTERRUPTED
 
@@ -163,7 +168,8 @@ async def test_an_interrupt_right_after_the_start_is_not_lost(live: ManagedKerne
 async def test_a_swallowed_interrupt_is_sent_again(live: ManagedKernel) -> None:
     code = (
         "import time\n"
-        "try: print(1, flush=True); time.sleep(60)\nexcept KeyboardInterrupt: print('swallowed', flush=True)\ntime.sleep(60)"
+        "try: print(1, flush=True); time.sleep(60)\nexcept KeyboardInterrupt: print('swallowed', flush=True)\n"
+        "time.sleep(60)"
     )
     task = await contract.until_begun(live, code)
     assert await live.interrupt()

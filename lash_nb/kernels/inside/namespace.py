@@ -89,6 +89,8 @@ class Describer:
         plain = f"<{kind.__name__}>"
         if root(kind) in HEAVY and not self.is_scalar(value, kind):
             return plain
+        if root(kind) == "numpy" and type(value.item()) in (bool, int, float, complex, str, bytes):
+            return self.short(value.item())
         if kind in self.slow or getattr(kind, "__repr__", None) is object.__repr__:
             return plain
         if isinstance(value, BUILT_IN) or hasattr(kind, "__dataclass_fields__"):

@@ -1,7 +1,7 @@
 """Raises the mark at which the kernel drops outputs for a subscriber that is behind. Runs in the kernel.
 
-The default is 1000 messages, and a loop of flushed prints outruns a busy machine by more than that. libzmq applies a new
-mark to the connections there are. It stays finite, so that a host that was stopped cannot fill the kernel's memory.
+The default is 1000 messages, and a loop of flushed prints outruns a busy machine by more than that. libzmq applies a
+new mark to the connections there are. It stays finite, so that a stopped host cannot fill the kernel's memory.
 """
 
 from __future__ import annotations

@@ -1,17 +1,16 @@
 """Streams: in the order they were written, no round trip for an empty flush, no late output of child processes.
 
-Runs in the kernel. ipykernel buffers stdout and stderr apart, so that what was written in turns arrives sorted by stream:
-here the one is handed over before the other is written to. It flushes both twice a cell, each time waiting for another
-thread even when nothing was written. And what child processes write to the real file descriptors comes through a pipe
-that another thread reads: at a cell's end it is waited for briefly, so that it is that cell's output. IPython keeps every
-character printed for its history, which is off here: that copy is not made.
+Runs in the kernel. ipykernel buffers stdout and stderr apart, so that what was written in turns arrives sorted by
+stream: here the one is flushed when the other is written to. It flushes both twice a cell, each time waiting for
+another thread even when nothing was written. And what child processes write to the real file descriptors comes
+through a pipe that another thread reads: at a cell's end it is waited for briefly, so that it is that cell's
+output. IPython keeps every character printed for its history, which is off here: that copy is not made.
 """
 
 from __future__ import annotations
 
 import array
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -41,22 +40,6 @@ def await_children(fd: int) -> None:
     time.sleep(0.0005)  # taken from the pipe, on its way into the buffer
 
 
-def hand_over(stream: Any) -> None:
-    """Queue what the stream holds for sending, without waiting; what is written later comes later."""
-    chunks = list(stream._flush_buffers())
-
-    def send() -> None:
-        stream.session.pid = os.getpid()
-        for parent, text in chunks:
-            message = stream.session.msg("stream", {"name": stream.name, "text": text}, parent=parent)
-            for hook in stream._hooks:
-                message = hook(message) if message is not None else None
-            if message is not None:
-                stream.session.send(stream.pub_thread, message, ident=stream.topic)
-
-    stream.pub_thread.schedule(send)
-
-
 def install(shell: Any) -> None:
     """Wrap two methods of `OutStream`; the feature test is its private parts."""
     import sys
@@ -64,7 +47,7 @@ def install(shell: Any) -> None:
     from ipykernel.iostream import OutStream
 
     streams: Any = (sys.stdout, sys.stderr)
-    parts = ("_buffers", "_fid", "_flush_buffers", "_hooks", "_schedule_flush", "pub_thread", "session")
+    parts = ("_buffers", "_fid", "_is_master_process", "_schedule_flush")
     for stream in streams:
         if not isinstance(stream, OutStream) or not all(hasattr(stream, part) for part in parts):
             raise RuntimeError("this ipykernel has other streams")
@@ -81,8 +64,8 @@ def install(shell: Any) -> None:
 
     def schedule_flush(self: Any) -> None:  # after each write
         other = others.get(id(self))
-        if other is not None and other._buffers and other.pub_thread is not None:
-            hand_over(other)
+        if other is not None and other._buffers and self._is_master_process():
+            original_flush(other)  # waits: unthrottled, the publishing thread's queue to itself fills up, and it stops
         original_schedule(self)
 
     @contextlib.contextmanager

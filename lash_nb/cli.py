@@ -1,0 +1,276 @@
+"""The `lash-nb` command.
+
+Decided here: what the commands are called and what they print. Progress and errors go to stderr, results to stdout; an
+error that can be foreseen is one sentence and an exit code (design §10), never a traceback. Everything heavy is
+imported when a command needs it, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib.util
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NoReturn
+
+from .errors import InputError, LashError, MissingExtraError, NotebookError
+from .version import __version__
+
+if TYPE_CHECKING:
+    from .runner import CellReport, RunResult
+    from .stores.summaries import TurnSummary
+
+__all__ = ["main"]
+
+BAD_INPUT, FAILED, STOPPED = 2, 1, 5
+
+PLANNED = (
+    "doctor", "eject", "embed", "model", "resume", "sessions", "show", "strip", "trace", "verify",
+)  # fmt: skip
+"""Commands that have their name already."""
+
+FORMS = ("openai:MODEL", "replay:PATH", "scripted:PATH")
+
+DEMO_NOTEBOOK = "01_quickstart.ipynb"
+DEMO_DIRECTORY = "lash-nb-demo"
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse whose errors are one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and where help is."""
+        print(f"{self.prog}: {message} (`{self.prog} --help` says what can be given)", file=sys.stderr)
+        raise SystemExit(BAD_INPUT)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        _check_command(arguments)
+        options = _parser().parse_args(_spelled_out(arguments))
+        code: int = options.run(options)
+        return code
+    except InputError as error:
+        print(f"lash-nb: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except LashError as error:
+        print(f"lash-nb: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("lash-nb: stopped", file=sys.stderr)
+        return STOPPED
+    except BrokenPipeError:  # whoever read our output has enough
+        sys.stderr.close()
+        return FAILED
+    except SystemExit as stop:  # argparse: --help, --version, a wrong option
+        return stop.code if isinstance(stop.code, int) else FAILED
+
+
+def _check_command(arguments: Sequence[str]) -> None:
+    """A command that does not exist is answered better than argparse does."""
+    command = arguments[0] if arguments else ""
+    if command in PLANNED:
+        raise InputError(f"`lash-nb {command}` is not built yet")
+    if command and not command.startswith("-") and command not in COMMANDS:
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f"did you mean `lash-nb {near[0]}`?" if near else f"commands: {', '.join(COMMANDS)}"
+        raise InputError(f"there is no command {command!r}; {hint}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="lash-nb", description="Runs notebooks whose cells ask an agent.")
+    parser.add_argument("--version", action="version", version=f"lash-nb {__version__}")
+    commands = parser.add_subparsers(title="commands", dest="command", required=True)
+    run = commands.add_parser("run", help="execute a notebook", description=_run.__doc__)
+    run.set_defaults(run=_run)
+    run.add_argument("notebook", metavar="IN", type=Path, help="the notebook; it is never written")
+    run.add_argument(
+        "out", metavar="OUT", type=Path, nargs="?", help="the executed notebook (default: IN.out.ipynb beside IN)"
+    )
+    run.add_argument("-m", dest="model", metavar="MODEL", help=f"who answers: {', '.join(FORMS)}")
+    run.add_argument(
+        "-p",
+        dest="parameter",
+        metavar=("NAME", "VALUE"),
+        nargs=2,
+        action="append",
+        default=[],
+        help="a parameter; repeatable",
+    )
+    run.add_argument("-f", dest="parameters", metavar="FILE", type=Path, help="parameters as JSON (or YAML); -p wins")
+    run.add_argument("--record", metavar="PATH", help="record the answers in PATH; alone: in IN.cassette.jsonl")
+    run.add_argument(
+        "--replay", choices=("loose", "strict"), help="play IN's recorded answers; strict: compare whole requests"
+    )
+    run.add_argument("--results", metavar="FILE", type=Path, help="write the turns as JSON: id, text, code, value")
+    run.add_argument("--json", action="store_true", help="print a summary as JSON on stdout")
+    demo = commands.add_parser(
+        "demo", help="run the quickstart notebook, without a key and without a model", description=_demo.__doc__
+    )
+    demo.set_defaults(run=_demo)
+    demo.add_argument("--yes", action="store_true", help="ask nothing (there is nothing to ask yet)")
+    return parser
+
+
+def _spelled_out(arguments: Sequence[str]) -> list[str]:
+    """`--record` and `--replay` may stand alone; argparse would take the notebook behind them for their value."""
+    spelled: list[str] = []
+    for argument in arguments:
+        if spelled and spelled[-1] == "--record=" and argument.endswith(".jsonl"):
+            spelled[-1] += argument
+        else:
+            spelled.append({"--record": "--record=", "--replay": "--replay=loose"}.get(argument, argument))
+    return spelled
+
+
+# --------------------------------------------------------------------------------------------------------- commands
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Execute every cell of IN and save the result after each. Exit codes: 0 done, 1 a cell or turn failed, 2 bad
+    input, 3 a bound was hit, 4 waiting for approval, 5 stopped."""
+    from .stores.documents import parse_value, read_parameters
+
+    parameters = read_parameters(options.parameters) if options.parameters else {}
+    parameters |= {name: parse_value(text) for name, text in options.parameter}
+    if options.results is not None:
+        _check_results(options.results, options.notebook)
+    result = _execute(
+        options.notebook,
+        options.out,
+        parameters=parameters,
+        model=options.model,
+        record=True if options.record == "" else options.record,
+        replay=options.replay,
+    )
+    if options.results is not None:
+        _write_json(options.results, [_turn(turn) for turn in result.turns])
+    if options.json:
+        print(json.dumps(_summary(result), ensure_ascii=False))
+    return result.exit_code
+
+
+def _demo(options: argparse.Namespace) -> int:
+    """Run the quickstart notebook that comes with lash_nb, in a copy of its own; its answers are recorded ones."""
+    missing = [name for name in ("pandas", "matplotlib") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(f"the quickstart needs {' and '.join(missing)}: pip install 'lash-nb[demo]'")
+    notebook = _unpack_demo()
+    result = _execute(notebook, None)
+    for turn in result.turns:
+        print(f"\n> {turn.request.strip()}\n\n{turn.text.strip()}")
+    print(f"\nThe executed notebook: {result.out}")
+    return result.exit_code
+
+
+def _execute(notebook: Path, out: Path | None, **options: Any) -> RunResult:
+    from .runner import run_notebook
+
+    result = run_notebook(notebook, out, on_progress=_Progress(sys.stderr), **options)
+    if result.error:
+        print(f"lash-nb: {result.error}", file=sys.stderr)
+    print(f"lash-nb: {result.status}; {result.out}", file=sys.stderr)
+    return result
+
+
+# ------------------------------------------------------------------------------------------------------- what is said
+
+
+class _Progress:
+    """One line a cell: its beginning when it starts, the rest when it has ended."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self._begun = 0
+
+    def __call__(self, report: CellReport) -> None:
+        from .runner import CellState
+
+        line = ""
+        if self._begun != report.number:
+            label = report.label if len(report.label) <= 60 else report.label[:59] + "…"
+            line = f"[{report.number}/{report.total}] {label}: "
+            self._begun = report.number
+        if report.state is not CellState.RUNNING:
+            steps = f", {report.steps} step{'s' if report.steps != 1 else ''}" if report.steps else ""
+            line += f"{report.state}{steps}\n"
+        self._stream.write(line)
+        self._stream.flush()
+
+
+def _turn(turn: TurnSummary) -> dict[str, Any]:
+    return {"id": turn.id, "text": turn.text, "code": list(turn.code), "value": turn.value}
+
+
+def _summary(result: RunResult) -> dict[str, Any]:
+    return {
+        "status": result.status.value,
+        "exit_code": result.exit_code,
+        "error": result.error or None,
+        "out": str(result.out),
+        "cells": [{"cell": cell.label, "state": cell.state.value, "steps": cell.steps} for cell in result.cells],
+        "turns": [{**_turn(turn), "request": turn.request, "steps": turn.steps} for turn in result.turns],
+        "usage": {name: getattr(result.usage, name) for name in result.usage.__dataclass_fields__},
+    }
+
+
+# -------------------------------------------------------------------------------------------------------------- files
+
+
+def _check_results(path: Path, notebook: Path) -> None:
+    """Before anything is run: the results must not go where they cannot, or over the notebook."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise InputError(f"the results {path} cannot be written: it is not a file in a directory that exists")
+    if path.exists() and notebook.exists() and path.samefile(notebook):
+        raise InputError(f"the results {path} would overwrite the notebook")
+
+
+def _write_json(path: Path, value: object) -> None:
+    try:
+        path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise NotebookError(f"the results {path} cannot be written: {(error.strerror or '').lower()}") from None
+
+
+def _demo_source() -> Path:
+    package = Path(__file__).resolve().parent
+    for directory in (package / "notebooks", package.parent / "notebooks"):
+        if (directory / DEMO_NOTEBOOK).is_file():
+            return directory
+    raise NotebookError("this installation of lash_nb has no quickstart notebook; install it anew")
+
+
+def _unpack_demo() -> Path:
+    """A copy to run in, under the working directory, or a temporary one where that cannot be written."""
+    source = _demo_source()
+    stem = DEMO_NOTEBOOK.removesuffix(".ipynb")
+    wanted = [source / DEMO_NOTEBOOK, source / f"{stem}.cassette.jsonl", *sorted(source.glob("data/**/*"))]
+    files: Mapping[Path, Path] = {file.relative_to(source): file for file in wanted if file.is_file()}
+    target = Path.cwd() / DEMO_DIRECTORY
+    try:
+        target.mkdir(exist_ok=True)
+    except FileExistsError:
+        raise InputError(f"{target} is in the way: the demo makes a directory of that name") from None
+    except OSError:
+        target = Path(tempfile.mkdtemp(prefix=f"{DEMO_DIRECTORY}-"))
+    for name, file in files.items():
+        copy = target / name
+        if copy.exists() and copy.read_bytes() != file.read_bytes():
+            raise InputError(f"{copy} is not the one that comes with lash_nb; move it away, or run the demo elsewhere")
+    for name, file in files.items():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target / name)
+    return target / DEMO_NOTEBOOK
+
+
+COMMANDS = ("demo", "run")
+
+if __name__ == "__main__":
+    sys.exit(main())

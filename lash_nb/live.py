@@ -1,0 +1,173 @@
+"""One turn in a notebook cell: drawn while it runs, waited for in ticks, its bundle and its copy left behind.
+
+Decided here: everything is displayed by the cell's own thread, never by the session's loop; the live view goes when the
+turn ends, then its figures and one new, final display are left, whose metadata holds the turn's envelope, or only its
+hash once the notebook itself was acknowledged to hold it. A stopped or failed turn leaves the same before it is raised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from .errors import TurnFailed
+from .machine.events import TurnActivity
+from .machine.picture import TurnPicture
+from .machine.wire import Json
+from .models import Model
+from .session import Session
+from .sessions import NotebookSessions
+from .stores.notebook import METADATA_KEY
+from .turns import Turn
+from .views import LiveView
+from .views.html import footer_text
+from .views.live import QuietView, choose_view
+from .views.text import figures, static_bundle
+
+__all__ = ["CellRequest", "CellTurn", "publish"]
+
+_ACK_WAIT_S = 1.0
+_ACK_TICK_S = 0.02
+_CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
+_BEFORE_IT_BEGAN = "stopped by you, before the turn began"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellRequest:
+    """What the cell asks for."""
+
+    text: str
+    model: Model
+    options: dict[str, Any] = field(default_factory=dict)
+    """More for `Session.run`: output_type, schema, max_steps."""
+    quiet: bool = False
+    """Leave one line, no bundle."""
+    live: bool = True
+    """Draw while it runs, where something can be drawn."""
+    raises: bool = True
+
+
+class CellTurn:
+    """A request on its way, in the cell that waits for it."""
+
+    def __init__(
+        self, request: CellRequest, sessions: NotebookSessions, *, on_shown: Callable[[Turn], None] = lambda turn: None
+    ) -> None:
+        """`on_shown`: told the turn that was drawn here; `shown` is to be taken back when the cell has ended."""
+        self._request = request
+        self._on_shown = on_shown
+        self._sessions = sessions
+        self._session: Session = sessions.session()
+        self._known = len(self._session.turns)
+        self._picture = TurnPicture()
+        sessions.copies.begin()
+        self._view: LiveView = QuietView()
+        if request.live and not request.quiet:
+            self._draw(self._choose_view)
+
+    async def wait(self) -> Turn:
+        """From a cell that awaits: clicks arrive meanwhile, and SIGINT as CancelledError."""
+        problem: BaseException | None = None
+        try:
+            await self._session.run(self._request.text, **self._options())
+        except BaseException as error:
+            problem = error
+        task = asyncio.current_task()
+        stopped = isinstance(problem, KeyboardInterrupt) or (task is not None and task.cancelling() > 0)
+        if not stopped:
+            await self._acknowledged()
+        return self._end(problem, stopped=stopped)
+
+    def block(self) -> Turn:
+        """From a cell that cannot await; SIGINT comes as KeyboardInterrupt."""
+        problem: BaseException | None = None
+        try:
+            self._session.run_sync(self._request.text, **self._options())
+        except BaseException as error:
+            problem = error
+        return self._end(problem, stopped=isinstance(problem, KeyboardInterrupt))
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            **self._request.options,
+            "model": self._request.model,
+            "on_activity": self._saw,
+            "on_tick": self._tick,
+            "raise_on_failure": False,
+        }
+
+    # -- while it runs -------------------------------------------------------------------------------------------------
+
+    def _saw(self, activity: TurnActivity) -> None:
+        """On the session's loop: the view only remembers."""
+        self._picture = self._picture.apply(activity)
+        self._view.show(self._picture)
+
+    def _choose_view(self) -> None:
+        self._view = choose_view(on_stop=self._session.request_stop)
+
+    def _tick(self) -> None:
+        self._draw(self._view.tick)
+
+    def _draw(self, draw: Callable[[], None]) -> None:
+        try:
+            draw()
+        except Exception as error:
+            # What draws must not end a turn; frontends are many.
+            print(f"lash_nb: the live view failed and is off for this turn: {error!r}", file=sys.stderr)
+            self._view = QuietView()
+
+    async def _acknowledged(self) -> None:
+        """Wait, bounded, until the notebook's holder says that it has written the block."""
+        waited = 0.0
+        while self._sessions.copying and waited < _ACK_WAIT_S:
+            await asyncio.sleep(_ACK_TICK_S)
+            waited += _ACK_TICK_S
+
+    # -- at its end ----------------------------------------------------------------------------------------------------
+
+    def _end(self, problem: BaseException | None, *, stopped: bool) -> Turn:
+        """Leave what there is of the turn, then return it or raise what it ended with."""
+        turn = self._session.turns[-1] if len(self._session.turns) > self._known else None
+        final = turn.picture if turn is not None else self._picture
+        self._draw(lambda: self._view.close(final))
+        if turn is not None:
+            self._leave(turn)
+        clicked = isinstance(problem, _CANCELLED) and not stopped
+        if problem is not None and not clicked:
+            raise problem
+        if turn is None:
+            raise TurnFailed(_BEFORE_IT_BEGAN) from problem
+        if self._request.raises and not turn.ok:
+            raise TurnFailed(turn.text, turn=turn)
+        return turn
+
+    def _leave(self, turn: Turn) -> None:
+        turn.shown = True
+        self._on_shown(turn)
+        if self._request.quiet:
+            publish({"text/plain": f"[{footer_text(turn.picture)}]"}, self._copy(turn))
+            return
+        bundle = static_bundle(turn.picture, store=self._session.store, images=False)
+        publish(bundle, self._copy(turn))
+        for figure in figures(turn.picture, store=self._session.store):
+            publish(figure, {})
+
+    def _copy(self, turn: Turn) -> dict[str, Json]:
+        """The metadata of the turn's display: its envelope, or what finds it in the notebook's own metadata."""
+        if turn.envelope is None:
+            return {}
+        if not self._sessions.copied:
+            return {METADATA_KEY: turn.envelope}
+        return {METADATA_KEY: {name: turn.envelope[name] for name in ("session", "turn", "sha256")}}
+
+
+def publish(data: dict[str, Json], metadata: dict[str, Json]) -> None:
+    """A display in the cell that the calling thread works for."""
+    display: Any = import_module("IPython.display")
+    display.publish_display_data(data, metadata)

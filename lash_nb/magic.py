@@ -1,0 +1,370 @@
+"""`%lash` and `%%lash`: the grammar, and what `%load_ext lash_nb` adds to IPython and takes away again.
+
+Decided here: what each word does, which words and options are not built yet, and that what goes wrong is shown as one
+sentence. A word that is not known is never guessed at. Light to import, since `%load_ext` waits for it: session, kernel
+and providers are loaded in the background, or when they are needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import difflib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from IPython.core import magic_arguments
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
+from traitlets import Float, Integer, Unicode
+
+from .errors import InputError, LashError, UnknownNameError
+from .models.choice import ModelChoice
+from .rewrite import Rewriter
+from .sessions import NotebookSessions, RunSettings, notebook_stem
+from .version import __version__
+
+if TYPE_CHECKING:
+    from .live import CellTurn
+    from .session import Limits
+    from .turns import Turn
+
+__all__ = ["Lash", "load", "unload"]
+
+Magic = TypeVar("Magic", bound=Callable[..., Any])
+
+NAME = "Lash"
+OPTIONS_NOT_BUILT = (
+    "-i", "-o", "--approve", "--check", "--context", "--keep", "--kernel", "--max-cost", "--no-share", "--sandbox",
+)  # fmt: skip
+WORDS_NOT_BUILT = (
+    "answer", "approve", "diff", "fix", "goto", "insert", "kernel", "pull", "push", "redo", "resume", "say", "tools",
+    "undo", "vars",
+)  # fmt: skip
+_WHERE_REQUESTS_GO = "requests go under `%%lash` or `%lash ask`"
+
+
+_OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
+    (("-m", "--model"), {"metavar": "MODEL", "help": "the model for this cell alone"}),
+    (("-t", "--type"), {"metavar": "TYPE", "help": "the type of the turn's value, in Python; or a JSON Schema"}),
+    (("--max-steps",), {"metavar": "N", "type": int, "help": "how many model calls the turn may take"}),
+    (("--new",), {"action": "store_true", "help": "begin a new session: empty history, fresh kernel"}),
+    (("-q", "--quiet"), {"action": "store_true", "help": "draw nothing; leave one line, and the turn's record"}),
+    (("--no-raise",), {"action": "store_true", "help": "return a turn that failed instead of raising"}),
+)
+
+
+def _as_magic(function: Magic) -> Magic:
+    """A line and cell magic with the options above; the one place for decorators whose types say too little."""
+    decorated: Any = line_cell_magic(function)
+    arguments: Any = magic_arguments
+    for names, options in reversed(_OPTIONS):
+        decorated = arguments.argument(*names, **options)(decorated)
+    magic: Magic = no_var_expand(arguments.magic_arguments()(decorated))
+    return magic
+
+
+@magics_class
+class Lash(Magics):
+    """The magics, their settings, and what they keep between cells."""
+
+    model = Unicode(
+        "", help="Which model answers (`openai:…`, `replay:…`, `scripted:…`) when nothing nearer says so."
+    ).tag(config=True)
+    max_steps = Integer(30, min=1, allow_none=True, help="Model calls that a turn may take; None: no bound.").tag(
+        config=True
+    )
+    max_minutes = Float(30.0, min=0.01, allow_none=True, help="Minutes that a turn may take; None: no bound.").tag(
+        config=True
+    )
+    state_dir = Unicode(
+        "", help="Where images and long outputs are kept; empty: LASH_NB_STATE_DIR, else the user's own directory."
+    ).tag(config=True)
+
+    def __init__(self, shell: Any, *, env: Mapping[str, str]) -> None:
+        super().__init__(shell)
+        self._shell = shell
+        self.sessions = NotebookSessions(
+            run=RunSettings.from_env(env),
+            stem=notebook_stem(shell.user_ns, env),
+            configured=lambda: self.model,
+            limits=self._limits,
+            state_dir=lambda: os.path.expanduser(self.state_dir) or None,
+        )
+        self._announced: ModelChoice | None = None
+        self._shown: list[Turn] = []
+
+    @_as_magic
+    def lash(self, line: str, cell: str | None = None) -> Any:
+        """Ask an agent that writes and runs code in a kernel of its own.
+
+        `%%lash [options]`, the request below it. The value of the cell is a Turn (text, code, outputs, value).
+
+        `%lash` is followed by one word, or nothing:
+
+            (nothing)      the state of the session, and where copies of it are
+            ask TEXT       a request in one line
+            model [NAME]   which model answers; with a name, another one from now on
+            new            a new session: empty history, fresh kernel
+            history [N]    the turns so far, or all of turn N
+            usage          tokens so far
+
+        Settings are %config Lash. The options of %%lash are:
+        """
+        with one_sentence():
+            if cell is None:
+                return self._command(line)
+            return self._turn(line, cell).block()
+
+    async def await_cell(self, line: str, text: str) -> Turn:
+        """What `%%lash` becomes where IPython awaits."""
+        with one_sentence():
+            return await self._turn(line, text).wait()
+
+    # -- a request -----------------------------------------------------------------------------------------------------
+
+    def _turn(self, line: str, text: str) -> CellTurn:
+        from .live import CellRequest, CellTurn
+
+        given = self._parse(line)
+        if not text.strip():
+            raise InputError("the request is empty: write what you want under `%%lash`, or after `%lash ask`")
+        if given.max_steps is not None and given.max_steps < 1:
+            raise InputError(f"--max-steps {given.max_steps}: a turn takes at least one model call")
+        options: dict[str, Any] = {"max_steps": given.max_steps}
+        if given.type:
+            wanted = self._evaluated(_unquoted(given.type))
+            options["schema" if isinstance(wanted, dict) else "output_type"] = wanted
+        choice = self.sessions.choose(given.model and _unquoted(given.model))
+        model = self.sessions.open(choice.name)
+        if given.new:
+            self._begin_anew()
+        if choice != self._announced and not given.quiet:
+            self._announce(choice)
+        request = CellRequest(
+            text=text.strip("\n"),
+            model=model,
+            options=options,
+            quiet=given.quiet,
+            live=not self._captured,
+            raises=not given.no_raise,
+        )
+        return CellTurn(request, self.sessions, on_shown=self._shown.append)
+
+    def _parse(self, line: str) -> Any:
+        for token in line.split():
+            option = token.partition("=")[0]
+            if option in OPTIONS_NOT_BUILT:
+                raise InputError(f"{option} is not built yet")
+        magic: Any = self.lash
+        try:
+            return magic.parser.parse_argstring(line)
+        except UsageError as error:
+            message = str(error)
+        raise InputError(f"`%%lash {line}`: {message}; the request goes below that line (help is `%lash?`)")
+
+    def _evaluated(self, expression: str) -> Any:
+        try:
+            return eval(expression, self._shell.user_global_ns, self._shell.user_ns)
+        except Exception as error:
+            raise InputError(f"-t {expression}: {type(error).__name__}: {error}") from error
+
+    @property
+    def _captured(self) -> bool:
+        """Under `%%capture`, where an update is one more output."""
+        from IPython.core.displaypub import CapturingDisplayPublisher
+
+        return isinstance(self._shell.display_pub, CapturingDisplayPublisher)
+
+    def _limits(self) -> Limits:
+        from .session import Limits
+
+        return Limits(max_steps=self.max_steps, max_minutes=self.max_minutes)
+
+    def _announce(self, choice: ModelChoice) -> None:
+        whose = self.sessions.provenance(choice)
+        print(choice.announcement + (f" ({whose})" if whose else ""))
+        self._announced = choice
+
+    # -- the words of %lash --------------------------------------------------------------------------------------------
+
+    def _command(self, line: str) -> Any:
+        word, _, rest = line.strip().partition(" ")
+        commands: dict[str, Callable[[str], Any]] = {
+            "": self._status,
+            "ask": lambda text: self._turn("", text).block(),
+            "history": self._history,
+            "model": self._model,
+            "new": self._new,
+            "usage": self._usage,
+        }
+        if word in commands:
+            return commands[word](rest.strip())
+        if word in WORDS_NOT_BUILT:
+            raise InputError(f"`%lash {word}` is not built yet")
+        if word.startswith("-"):
+            raise UnknownNameError(f"`%lash {word}`: options go on `%%lash`, with the request below; help is `%lash?`")
+        known = [name for name in (*commands, *WORDS_NOT_BUILT) if name]
+        near = difflib.get_close_matches(word, known, n=1)
+        guess = f"did you mean `%lash {near[0]}`? " if near else ""
+        raise UnknownNameError(f"there is no `%lash {word}`; {guess}{_WHERE_REQUESTS_GO} (help is `%lash?`)")
+
+    def _status(self, rest: str) -> None:
+        session = self.sessions.current
+        try:
+            model = self.sessions.choose().announcement
+        except InputError as error:
+            model = str(error)
+        print(f"lash_nb {__version__}")
+        print(f"session: {self._session_text()}")
+        print(f"model: {model}")
+        kernel = session.kernel if session is not None else None
+        if kernel is None or not kernel.epoch:
+            print("kernel: not started yet")
+        else:
+            print(f"kernel: {kernel.language}, {'alive' if kernel.alive else 'ended'}")
+        print(f"copies: outputs ✓ · notebook metadata {self.sessions.copy_status()}")
+
+    def _session_text(self) -> str:
+        session = self.sessions.current
+        if session is None or not session.turns:
+            return f"{self.sessions.label}, no turns yet"
+        return f"{session.label} ({session.id}), {_count(len(session.turns), 'turn')}"
+
+    def _model(self, name: str) -> None:
+        if not name:
+            self._announce(self.sessions.choose())
+            return
+        choice = self.sessions.pick(_unquoted(name))
+        if self.sessions.ordered:
+            print(f"{name} is kept for later: {self.sessions.ordered} of this run decides.")
+        if choice != self._announced or not self.sessions.ordered:
+            self._announce(choice)
+        self.sessions.warm_up()
+
+    def _new(self, rest: str) -> None:
+        self._begin_anew()
+        print(f"session {self.sessions.label}: empty history, fresh kernel")
+        with contextlib.suppress(InputError):  # no model yet: the next request says so
+            self._announce(self.sessions.choose())
+            self.sessions.warm_up()
+
+    def _begin_anew(self) -> None:
+        self.sessions.renew()
+        self._announced = None
+
+    def _history(self, which: str) -> None:
+        session = self.sessions.current
+        turns = session.turns if session is not None else []
+        if not which:
+            for turn in turns:
+                request = " ".join(turn.request.split())
+                print(
+                    f"{turn.number}. {request[:100]}{'…' if len(request) > 100 else ''}\n   [{turn.picture.sentence}]"
+                )
+            if not turns:
+                print("no turns yet")
+            return
+        if not (which.isascii() and which.isdigit()):
+            raise InputError(f"`%lash history {which}`: which turn? a number from 1 to {len(turns)}")
+        if not 1 <= int(which) <= len(turns):
+            raise InputError(f"there is no turn {which}; this session has {len(turns)}")
+        from .live import publish
+
+        publish(turns[int(which) - 1].bundle(with_request=True), {})
+
+    def _usage(self, rest: str) -> None:
+        session = self.sessions.current
+        if session is None or not session.turns:
+            print("no turns yet")
+            return
+        usage = session.usage
+        read = usage.total - usage.output_tokens
+        cached = f" ({usage.cache_read_input_tokens:,} of them cached)" if usage.cache_read_input_tokens else ""
+        count = len(session.turns)
+        print(f"{_count(count, 'turn')}: {read:,} tokens in{cached}, {usage.output_tokens:,} out")
+
+    # -- hooks ---------------------------------------------------------------------------------------------------------
+
+    def after_cell(self, result: object) -> None:
+        """`post_run_cell`: what the cell has drawn is drawn again when another one shows it."""
+        for turn in self._shown:
+            turn.shown = False
+        self._shown.clear()
+
+    def close(self) -> None:
+        """End what runs for this notebook; also when the process exits."""
+        self.sessions.close()
+
+    def greet(self) -> None:
+        """The one line that loading prints."""
+        try:
+            self._announced = self.sessions.choose()
+            about = self._announced.announcement
+        except InputError as error:
+            about = str(error)
+        print(f"lash_nb {__version__}: {about}. Help: %lash?")
+        if self._announced is not None:
+            self.sessions.warm_up()
+
+
+# ---------------------------------------------------------------------------------------------------------- IPython
+
+
+def load(shell: Any) -> None:
+    """Register magics, transformer and hooks; says which model answers. A second time nothing happens."""
+    if NAME in shell.magics_manager.registry:
+        return
+    with one_sentence():
+        lash = Lash(shell, env=os.environ)
+    shell.register_magics(lash)
+    shell.input_transformers_cleanup.append(Rewriter(shell))
+    shell.events.register("post_run_cell", lash.after_cell)
+    atexit.register(lash.close)
+    lash.greet()
+
+
+def unload(shell: Any) -> None:
+    """Undo all that, and end the session."""
+    lash = shell.magics_manager.registry.pop(NAME, None)
+    if lash is None:
+        return
+    for kind in ("line", "cell"):
+        shell.magics_manager.magics[kind].pop("lash", None)
+    transformers = shell.input_transformers_cleanup
+    transformers[:] = [one for one in transformers if not isinstance(one, Rewriter)]
+    with contextlib.suppress(ValueError):
+        shell.configurables.remove(lash)
+    shell.events.unregister("post_run_cell", lash.after_cell)
+    atexit.unregister(lash.close)
+    lash.close()
+
+
+@contextlib.contextmanager
+def one_sentence() -> Iterator[None]:
+    """What is raised on purpose is shown by IPython as one sentence; its class and message stay what they are."""
+    try:
+        yield
+    except LashError as error:
+        _shown_as(error, f"{type(error).__name__}: {error}")
+        raise
+    except (KeyboardInterrupt, asyncio.CancelledError) as error:
+        _shown_as(error, f"{type(error).__name__}: stopped by you; what was done is kept")
+        raise
+
+
+def _shown_as(error: BaseException, sentence: str) -> None:
+    error.__dict__["_render_traceback_"] = lambda: [sentence]
+
+
+def _unquoted(text: str) -> str:
+    """An argument as it was meant: IPython leaves the quotes on."""
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        return text[1:-1]
+    return text
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"

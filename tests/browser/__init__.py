@@ -1,0 +1,1 @@
+"""What a person sees: real frontends in Chromium. Not collected unless it is named (`make browser`)."""

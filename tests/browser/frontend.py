@@ -1,0 +1,255 @@
+"""A real JupyterLab or Notebook in Chromium, as a person uses it: cells, clicks, shortcuts, what is on the page.
+
+    with Frontend(directory, "lab") as frontend, frontend.opened("first.ipynb", ["1 + 1"]) as notebook:
+        notebook.run(0)
+        notebook.saved()
+
+Server, kernels and browser are ended with the block; everything they write is under `directory`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, TypeAlias
+
+import nbformat
+from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, sync_playwright
+
+__all__ = ["Frontend", "OpenNotebook", "Ui", "wait_until"]
+
+Ui: TypeAlias = Literal["lab", "notebook"]
+
+PATIENCE_S = 60.0
+"""How long anything is waited for; the machine may be busy."""
+
+_MODULES = {"lab": "jupyterlab", "notebook": "notebook"}
+_APPS = {"lab": "LabApp", "notebook": "JupyterNotebookApp"}
+_PLACES = {"lab": "/lab/tree/{name}?reset&token={token}", "notebook": "/notebooks/{name}?token={token}"}
+_CHROMIUM_FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+_NO_NEWS = {"fetchNews": "false", "checkForUpdates": False}
+_KERNEL_STATUS = "window.jupyterapp?.shell?.currentWidget?.context?.sessionContext?.session?.kernel?.status"
+
+
+def wait_until(holds: Callable[[], bool], what: str) -> None:
+    """Wait for something that no event tells of."""
+    ends = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < ends, f"this never came: {what}"
+        time.sleep(0.1)
+
+
+def _chromium() -> str:
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    assert found, "these tests need Chromium on the PATH"
+    return found
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Frontend:
+    """A server with settings of its own, and a browser."""
+
+    def __init__(self, directory: Path, ui: Ui) -> None:
+        self.directory, self.ui = directory, ui
+        self.notebooks = directory / "notebooks"
+        self._token = secrets.token_hex()
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Frontend:
+        with ExitStack() as stack:
+            self._start_server(stack)
+            self._browser = self._start_browser(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    # -- server --------------------------------------------------------------------------------------------------------
+
+    def _start_server(self, stack: ExitStack) -> None:
+        home = self.directory / "home"
+        news = home / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+        news.parent.mkdir(parents=True)
+        news.write_text(json.dumps(_NO_NEWS), encoding="utf-8")
+        self.notebooks.mkdir()
+        self.port = _free_port()
+        places = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_RUNTIME_DIR": "run", "JUPYTERLAB_SETTINGS_DIR": "settings"}
+        env = {**os.environ, "HOME": str(home), **{name: str(home / place) for name, place in places.items()}}
+        env["JUPYTERLAB_WORKSPACES_DIR"] = str(home / "workspaces")
+        command = [
+            *(sys.executable, "-m", _MODULES[self.ui], "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1"),
+            *(f"--ServerApp.port={self.port}", "--ServerApp.port_retries=0"),
+            *(f"--IdentityProvider.token={self._token}", f"--ServerApp.root_dir={self.notebooks}"),
+            f"--{_APPS[self.ui]}.expose_app_in_browser=True",
+        ]
+        log = stack.enter_context((self.directory / "server.log").open("wb"))
+        server = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        stack.callback(self._end_server, server)
+        wait_until(lambda: self._answers(server), f"an answer of the server ({log.name})")
+
+    def _answers(self, server: subprocess.Popen[bytes]) -> bool:
+        assert server.poll() is None, (self.directory / "server.log").read_text(encoding="utf-8")
+        try:
+            self._ask("GET", "/api/sessions")
+        except OSError:
+            return False
+        return True
+
+    def _end_server(self, server: subprocess.Popen[bytes]) -> None:
+        """SIGTERM: the server ends its kernels first."""
+        server.send_signal(signal.SIGTERM)
+        try:
+            server.wait(PATIENCE_S)
+        finally:
+            server.kill()
+            server.wait()
+
+    def _ask(self, method: str, path: str) -> Any:
+        headers = {"Authorization": f"token {self._token}"}
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", method=method, headers=headers)
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+            body = answer.read()
+        return json.loads(body) if body else None
+
+    # -- browser -------------------------------------------------------------------------------------------------------
+
+    def _start_browser(self, stack: ExitStack) -> BrowserContext:
+        playwright = stack.enter_context(sync_playwright())
+        browser = playwright.chromium.launch_persistent_context(
+            str(self.directory / "profile"),
+            executable_path=_chromium(),
+            args=list(_CHROMIUM_FLAGS),
+            viewport={"width": 1200, "height": 1400},
+        )
+        stack.callback(browser.close)
+        browser.set_default_timeout(PATIENCE_S * 1000)
+        return browser
+
+    @contextmanager
+    def opened(self, name: str, cells: Sequence[str]) -> Iterator[OpenNotebook]:
+        """A new notebook on a page of its own; its kernel is ended with the block."""
+        written: Any = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])  # type: ignore[no-untyped-call]
+        written.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        path = self.notebooks / name
+        nbformat.write(written, path)
+        page = self._browser.new_page()
+        try:
+            yield OpenNotebook(
+                page, path, url=f"http://127.0.0.1:{self.port}{_PLACES[self.ui].format(name=name, token=self._token)}"
+            )
+        finally:
+            page.close()
+            for session in self._ask("GET", "/api/sessions"):
+                self._ask("DELETE", f"/api/sessions/{session['id']}")
+
+
+class OpenNotebook:
+    """One notebook on a page. Cells are counted from 0."""
+
+    def __init__(self, page: Page, path: Path, *, url: str) -> None:
+        self.page, self.path, self._url = page, path, url
+        self.errors: list[str] = []
+        """What the page complained about."""
+        page.on("console", self._heard)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        # A question whether to leave without saving is answered with yes.
+        page.on("dialog", lambda dialog: dialog.accept())
+        self.load()
+
+    def _heard(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.errors.append(f"{message.text} ({message.location.get('url', '')})")
+
+    def load(self) -> None:
+        """The page, anew: until cells are there and the kernel waits for something to do."""
+        self.page.goto(self._url)
+        self.page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+        self.page.wait_for_function(f"{_KERNEL_STATUS} === 'idle'")
+
+    # -- what a person does --------------------------------------------------------------------------------------------
+
+    def start(self, number: int) -> Locator:
+        """Run a cell, and see that it has begun; its outputs."""
+        cell = self.cell(number)
+        before = self.prompt(number)
+        cell.locator(".jp-InputArea-editor").click()
+        self.page.keyboard.press("Control+Enter")
+        wait_until(lambda: self.prompt(number) != before, f"the beginning of cell {number}")
+        return self.outputs(number)
+
+    def run(self, number: int) -> Locator:
+        """Run a cell to its end; its outputs."""
+        outputs = self.start(number)
+        self.ended(number)
+        return outputs
+
+    def ended(self, number: int) -> None:
+        """Wait for the end of a cell."""
+        wait_until(lambda: bool(re.fullmatch(r"\[\d+\]:?", self.prompt(number))), f"the end of cell {number}")
+
+    def interrupt_by_shortcut(self) -> None:
+        """`i i`, in command mode."""
+        self.page.keyboard.press("Escape")
+        self.page.keyboard.press("i")
+        self.page.keyboard.press("i")
+
+    def interrupt_by_menu(self) -> None:
+        """Kernel, Interrupt Kernel."""
+        self.page.locator(".lm-MenuBar-itemLabel", has_text=re.compile("^Kernel$")).click()
+        self.page.locator(".lm-Menu-itemLabel", has_text=re.compile("^Interrupt Kernel$")).click()
+
+    def saved(self) -> Any:
+        """Save; the notebook as it is in the file then."""
+        with self.page.expect_response(lambda answer: "/api/contents/" in answer.url and answer.request.method == "PUT"):
+            self.page.keyboard.press("Control+s")
+        return nbformat.read(self.path, as_version=4)  # type: ignore[no-untyped-call]
+
+    def change_theme(self, name: str) -> None:
+        """The theme of the whole page."""
+        self.page.evaluate("name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})", name)
+        self.page.wait_for_selector(f'body[data-jp-theme-name="{name}"]')
+
+    # -- what is on the page -------------------------------------------------------------------------------------------
+
+    def cell(self, number: int) -> Locator:
+        return self.page.locator(".jp-Notebook .jp-CodeCell").nth(number)
+
+    def outputs(self, number: int) -> Locator:
+        return self.cell(number).locator(".jp-OutputArea-child")
+
+    def prompt(self, number: int) -> str:
+        text: str = self.cell(number).locator(".jp-InputPrompt").inner_text()
+        return text.replace("\xa0", " ").strip()
+
+    def stop_button(self, number: int) -> Locator:
+        return self.cell(number).get_by_role("button", name="Stop")

@@ -1,0 +1,168 @@
+"""What is sent into the kernel, run here directly: descriptions of variables, and what `finish` takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import enum
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lash_nb.kernels.inside import FEATURES, REQUIRED, bootstrap
+from lash_nb.kernels.inside.finish import convert
+from lash_nb.kernels.inside.namespace import Describer
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    many: list[int]
+
+
+class Pair(NamedTuple):
+    left: int
+    right: list[int]
+
+
+class Color(enum.StrEnum):
+    RED = "red"
+
+
+class Rude:
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+class Chatty:
+    def __repr__(self) -> str:
+        return "<Chatty at 0x7f00 " + "x" * 1000
+
+
+class Plain:
+    pass
+
+
+def small(a: int, *, b: str = "") -> None: ...
+
+
+def test_the_bootstrap_is_one_expression_that_binds_nothing() -> None:
+    assert set(FEATURES) >= REQUIRED
+    code = bootstrap(options={"parent": 1})
+    assert code.startswith("exec(")
+    compile(code, "<cell>", "eval")
+
+
+@pytest.mark.parametrize(
+    ("value", "described"),
+    [
+        (3, ("int", "", "3")),
+        (10**100, ("int", "", "<int of 333 bits>")),
+        ("a" * 100, ("str", "length 100", "'" + "a" * 60 + "'…")),
+        (list(range(1000)), ("list", "length 1000", "[0, 1, 2, 3, …]")),
+        ((1,), ("tuple", "length 1", "(1,)")),
+        ({"b", "a"}, ("set", "length 2", "{'a', 'b'}")),
+        ({"k": {"n": [1]}}, ("dict", "length 1", "{'k': {'n': […]}}")),
+        (small, ("function", "(a: 'int', *, b: 'str' = '') -> 'None'", "")),
+        (Plain, ("class", "", "")),
+        (pathlib, ("module", "pathlib", "")),
+        (Plain(), ("Plain", "", "<Plain>")),
+        (Rude(), ("Rude", "", "<Rude: its repr raises RuntimeError>")),
+        (Point(1, [1] * 10**6), ("Point", "", "Point(x=1, many=[…])")),
+        (Pair(1, [2]), ("Pair", "length 2", "Pair(left=1, right=[…])")),
+        (datetime.date(2026, 1, 2), ("date", "", "datetime.date(2026, 1, 2)")),
+        (np.float64(1.5), ("float64", "", "1.5")),
+        (np.arange(6).reshape(2, 3), ("ndarray", "shape (2, 3); dtype int64", "[0, 1, 2, 3, 4, …]")),
+        (pd.Series([1, 2], name="n"), ("Series", "shape (2,); dtype int64; name 'n'", "[1, 2]")),
+        (
+            pd.DataFrame({"a": [1], "b": [2.5]}),
+            ("DataFrame", "shape (1, 2); columns a int64, b float64", "first row: 1, 2.5"),
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_descriptions(value: Any, described: tuple[str, str, str]) -> None:
+    assert Describer().describe(value) == described
+
+
+def test_a_preview_is_bounded_and_without_addresses() -> None:
+    _, _, preview = Describer().describe(Chatty())
+    assert preview.startswith("<Chatty xxx")
+    assert len(preview) == 120
+
+
+def names(summary: dict[str, Any]) -> list[tuple[str, bool]]:
+    return [(name, changed) for name, _, _, _, changed in summary["variables"]]
+
+
+def test_changes_in_place_are_seen() -> None:
+    describer = Describer()
+    array, items = np.zeros(1000), [1, 2]
+    namespace = {"array": array, "items": items, "same": "s", "_hidden": 1, "In": []}
+    hidden = {"In": namespace["In"]}
+    assert names(describer.summary(namespace, hidden, 10)) == [("array", True), ("items", True), ("same", True)]
+    array[31 * 7] = 1
+    items.append(3)
+    assert names(describer.summary(namespace, hidden, 10)) == [("array", True), ("items", True), ("same", False)]
+    del namespace["items"]
+    summary = describer.summary(namespace, hidden, 10)
+    assert summary["removed"] == ["items"]
+    assert names(summary) == [("array", False), ("same", False)]
+
+
+def test_a_cap_leaves_out_what_was_seen_before() -> None:
+    describer = Describer()
+    namespace: dict[str, Any] = {f"v{n}": n for n in range(5)}
+    assert describer.summary(namespace, {}, 5)["omitted"] == 0
+    namespace["z"] = "new"
+    summary = describer.summary(namespace, {}, 2)
+    assert summary["omitted"] == 4
+    assert ("z", True) in names(summary)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ((1, [2.5, None, True]), [1, [2.5, None, True]]),
+        ({2020: "a", Color.RED: 1}, {"2020": "a", "red": 1}),
+        ({"b", "a"}, ["a", "b"]),
+        (np.int64(3), 3),
+        (np.array([[1, 2]]), [[1, 2]]),
+        (pd.Timestamp("2026-01-02"), "2026-01-02T00:00:00"),
+        (pd.NaT, None),
+        (pathlib.PurePosixPath("/a"), "/a"),
+        (Point(1, [2]), {"x": 1, "many": [2]}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_finish_converts_what_loses_nothing(value: Any, expected: Any) -> None:
+    assert convert(value) == expected
+
+
+def cycle() -> list[Any]:
+    found: list[Any] = []
+    found.append(found)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "said"),
+    [
+        (object(), TypeError, "value is of type object"),
+        ({"a": [1, b"x"]}, TypeError, r"value\['a'\]\[1\] is of type bytes"),
+        (float("nan"), ValueError, "nan"),
+        ({1: "a", "1": "b"}, TypeError, "two keys"),
+        ({None: 1}, TypeError, "keys are strings"),
+        ({1, "a"}, TypeError, "no order"),
+        (cycle(), ValueError, "contains itself"),
+        (pd.DataFrame({"a": [1]}), TypeError, r"to_dict\(orient='records'\)"),
+        (pd.Series([1]), TypeError, r"to_dict\(\)"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_finish_refuses_what_does_and_says_where(value: Any, error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=said):
+        convert(value)

@@ -1,0 +1,122 @@
+"""A real ipykernel, driven as a frontend drives it: cells, their outputs, interrupts and clicks."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.manager import KernelManager
+
+__all__ = ["Cell", "NotebookKernel", "notebook_kernel"]
+
+PATIENCE_S = 40.0
+
+
+@dataclass
+class Cell:
+    """A cell that runs, or has run."""
+
+    message_id: str
+    outputs: list[dict[str, Any]] = field(default_factory=list)
+    """Content of what was published, each with its `msg_type`."""
+    widgets: dict[str, str] = field(default_factory=dict)
+    """Name of a widget's model → its comm; the newest."""
+    reply: dict[str, Any] | None = None
+
+    @property
+    def text(self) -> str:
+        """All that it wrote on its streams."""
+        return "".join(content["text"] for content in self.of("stream"))
+
+    @property
+    def error(self) -> str:
+        """`NAME: message`; empty when it ended well."""
+        found = self.of("error")
+        return f"{found[-1]['ename']}: {found[-1]['evalue']}" if found else ""
+
+    @property
+    def displays(self) -> list[dict[str, Any]]:
+        return self.of("display_data")
+
+    @property
+    def bundles(self) -> list[dict[str, Any]]:
+        """The static bundles among the displays: those that carry a record."""
+        return [content for content in self.displays if "lash_nb" in content["metadata"]]
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        return [content for content in self.outputs if content["msg_type"] == kind]
+
+
+class NotebookKernel:
+    """One kernel and the only client of it."""
+
+    def __init__(self, manager: KernelManager) -> None:
+        self.manager = manager
+        self.client: Any = manager.client()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=PATIENCE_S)
+
+    def run(self, code: str) -> Cell:
+        """A cell, to its end."""
+        return self.finish(self.start(code))
+
+    def start(self, code: str) -> Cell:
+        return Cell(self.client.execute(code))
+
+    def finish(self, cell: Cell) -> Cell:
+        self.until(cell, lambda: cell.reply is not None)
+        return cell
+
+    def until(self, cell: Cell, done: Callable[[], bool]) -> None:
+        """Take messages until something holds; the cell's `reply` is set once it is idle and has answered."""
+        ends = time.monotonic() + PATIENCE_S
+        while not done():
+            assert time.monotonic() < ends, f"nothing more came; outputs: {cell.outputs}"
+            try:
+                message = self.client.get_iopub_msg(timeout=0.2)
+            except queue.Empty:
+                continue
+            self._take(cell, message)
+
+    def _take(self, cell: Cell, message: Mapping[str, Any]) -> None:
+        kind, content = message["msg_type"], message["content"]
+        if kind == "comm_open" and "_model_name" in content["data"].get("state", {}):
+            cell.widgets[content["data"]["state"]["_model_name"]] = content["comm_id"]
+        if message["parent_header"].get("msg_id") != cell.message_id:
+            return
+        if kind == "status" and content["execution_state"] == "idle":
+            reply = self.client.get_shell_msg(timeout=PATIENCE_S)
+            while reply["parent_header"].get("msg_id") != cell.message_id:
+                reply = self.client.get_shell_msg(timeout=PATIENCE_S)
+            cell.reply = reply["content"]
+        elif kind in ("stream", "display_data", "update_display_data", "execute_result", "error"):
+            cell.outputs.append({"msg_type": kind, **content})
+
+    def interrupt(self) -> None:
+        """What a frontend's own Stop does: SIGINT."""
+        self.manager.interrupt_kernel()
+
+    def click(self, comm_id: str) -> None:
+        """A click on a Button."""
+        data = {"method": "custom", "content": {"event": "click"}, "buffers": []}
+        self.client.shell_channel.send(self.client.session.msg("comm_msg", {"comm_id": comm_id, "data": data}))
+
+
+@contextmanager
+def notebook_kernel(directory: Path, **env: str) -> Iterator[NotebookKernel]:
+    """A kernel in `directory`, ended at the end with everything it started."""
+    import os
+
+    manager = KernelManager(kernel_name="python3")
+    manager.start_kernel(cwd=str(directory), env={**os.environ, **env})
+    kernel = NotebookKernel(manager)
+    try:
+        yield kernel
+    finally:
+        kernel.client.stop_channels()
+        manager.shutdown_kernel(now=False)
