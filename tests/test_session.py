@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -352,7 +353,7 @@ async def test_the_prompt_prefix_is_stable_while_variables_change() -> None:
     async with Session(model, kernel=kernel) as session:
         await session.run("Go.")
     texts = [[str(message) for message in request.messages[:-1]] for request in model.requests]
-    for before, after in zip(texts, texts[1:], strict=False):
+    for before, after in pairwise(texts):
         unmarked = [text.replace("cache_breakpoint=True", "cache_breakpoint=False") for text in before]
         later = [text.replace("cache_breakpoint=True", "cache_breakpoint=False") for text in after]
         assert later[: len(unmarked)] == unmarked

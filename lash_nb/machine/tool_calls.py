@@ -7,7 +7,7 @@ in memory in that same, checked and normalised form.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -262,19 +262,30 @@ class CompletedToolCall:
 def _tool_value(value: Any) -> Any:
     """Checked and normalised: reserved tags are refused when malformed, an escape that escapes nothing is undone."""
     if isinstance(value, (list, tuple)):
-        return [_tool_value(item) for item in value]
+        return [_within(f"[{index}]", _tool_value, item) for index, item in enumerate(value)]
     if not isinstance(value, Mapping):
         return canonical_json(value)
     if RESERVED_KEY not in value:
-        return {key: _tool_value(value[key]) for key in sorted(value)}
+        return _tool_object(value)
     tag = value[RESERVED_KEY]
     if tag == "attachment" and set(value) == {RESERVED_KEY, "source"}:
-        source = ATTACHMENT_SOURCE.encode(ATTACHMENT_SOURCE.decode(value["source"]))
-        return {RESERVED_KEY: "attachment", "source": source}
+        source = _within("source", ATTACHMENT_SOURCE.decode, value["source"])
+        return {RESERVED_KEY: "attachment", "source": ATTACHMENT_SOURCE.encode(source)}
     if tag == "object" and set(value) == {RESERVED_KEY, "entries"} and isinstance(value["entries"], Mapping):
-        entries = {key: _tool_value(value["entries"][key]) for key in sorted(value["entries"])}
+        entries = _within("entries", _tool_object, value["entries"])
         return {RESERVED_KEY: "object", "entries": entries} if RESERVED_KEY in entries else entries
     raise DecodeError(f'a tool value with {RESERVED_KEY!r} is {{"attachment", source}} or {{"object", entries}}')
+
+
+def _tool_object(entries: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _within(key, _tool_value, entries[key]) for key in sorted(entries)}
+
+
+def _within(step: str, read: Callable[[Any], Any], value: Any) -> Any:
+    try:
+        return read(value)
+    except DecodeError as error:
+        raise error.under(step) from None
 
 
 def _checked_tool_value(value: Any) -> Any:
@@ -304,11 +315,13 @@ def _renamed(codec: Codec[Any]) -> Codec[Any]:
         return {("class" if key == "class_" else key): item for key, item in codec.encode(value).items()}
 
     def decode(value: Any) -> Any:
-        if type(value) is dict and "class" in value:
-            value = {("class_" if key == "class" else key): item for key, item in value.items()}
-        elif type(value) is dict:
-            raise DecodeError("this field is missing", path="class")
-        return codec.decode(value)
+        if type(value) is dict:
+            value = {("class_" if key == "class" else key): item for key, item in value.items() if key != "class_"}
+        try:
+            return codec.decode(value)
+        except DecodeError as error:
+            step, dot, rest = error.path.partition(".")
+            raise DecodeError(error.problem, path=f"{'class' if step == 'class_' else step}{dot}{rest}") from None
 
     return Codec(encode, decode, fields=codec.fields)
 

@@ -1,34 +1,23 @@
 """How a cell that did not end well is told to the model: one label that says whose move it is, then the evidence.
 
-Decided here: the labels, and what of a traceback is shown. `error` means that the program is wrong and is to be fixed;
+Decided here: the labels. `error` means that the program is wrong and is to be fixed;
 `policy` that the runtime refused and the same program must not be sent again; the others (`interrupted`, `timeout`,
 `kernel`, `aborted`, `lost`) that the program may be right and what became of the kernel's state. Pure.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from ..machine.execution import CellOutcome, CellResult, ErrorOutput
 from ..machine.tool_calls import ToolCallRecord, ToolCancelled, ToolFailed, ToolSucceeded
+from ..machine.tracebacks import traceback_text
 from ..machine.wire import dumps
 
-__all__ = ["failure_text", "policy_text", "traceback_text"]
+__all__ = ["failure_text", "policy_text"]
 
-_MAX_TRACEBACK_CHARS = 8_000
-_MAX_EXCEPTION_CHARS = 4_000
 _MAX_LEDGER_CALLS = 50
 _MAX_ARGS_CHARS = 200
-
-_LIBRARY_FRAME = re.compile(
-    r"\s*File (?:[^\n]*(?:site-packages|dist-packages|lib[\\/]python3[^\\/]*)[\\/]"
-    r"|<frozen "
-    r"|[^/\\~<:\n][^:\n]*\.p(?:yx|xi|xd):)"
-)
-"""A frame of an installed library, of the standard library, or of compiled code (that has no absolute path)."""
-_LIBRARY_PATH = re.compile(r"^(\s*File )[^\n]*(?:site-packages|dist-packages|lib[\\/]python3[^\\/]*)[\\/]")
-_RULE = re.compile(r"-{20,}\s*")
 
 _NEXT_MOVE = {
     CellOutcome.ERROR: "error: your program raised {name}. Fix the cause; what ran before the failing line stands.",
@@ -64,53 +53,6 @@ def policy_text(reason: str) -> str:
         f"policy: the runtime refused this. {reason} "
         "Your program may be right, but do not send it again: choose another way, or say what you would need."
     )
-
-
-def traceback_text(error: ErrorOutput) -> str:
-    """A traceback cut down to the user's own frames; of each run of library frames one line and a count stay.
-
-    Bounded; when it must be cut, the tail stays, since that is where the exception is.
-    """
-    entries = [entry.strip("\n") for entry in error.traceback if not _RULE.fullmatch(entry)]
-    kept: list[str] = []
-    library: list[str] = []
-    for entry in entries:
-        if _LIBRARY_FRAME.match(entry):
-            library.append(_LIBRARY_PATH.sub(r"\1", entry.split("\n", 1)[0]))
-            continue
-        kept.extend(_folded(library))
-        library = []
-        kept.append(entry)
-    kept.extend(_folded(library))
-    last = f"{error.ename}: {error.evalue}" if error.evalue else error.ename
-    if not kept:
-        return _tail(last, _MAX_EXCEPTION_CHARS)
-    if kept[-1].startswith(error.ename):
-        kept[-1] = _middle(kept[-1], _MAX_EXCEPTION_CHARS)
-    return _tail("\n".join(kept), _MAX_TRACEBACK_CHARS)
-
-
-def _folded(frames: Sequence[str]) -> list[str]:
-    """A run of library frames: a count, and where the exception left the last of them."""
-    if len(frames) <= 1:
-        return list(frames)
-    return [f"[… {len(frames) - 1} frames of libraries]", frames[-1]]
-
-
-def _tail(text: str, max_chars: int) -> str:
-    if len(text) <= max_chars:
-        return text
-    back = text[-max_chars:]
-    back = back[back.find("\n") + 1 :] if "\n" in back[: max_chars // 2] else back
-    return f"[… {len(text) - len(back):,} of {len(text):,} characters of the traceback cut here]\n{back}"
-
-
-def _middle(text: str, max_chars: int) -> str:
-    """An exception's message, which may hold a whole document: its beginning names the problem, its end the place."""
-    if len(text) <= max_chars:
-        return text
-    half = max_chars // 2
-    return f"{text[:half]}\n[… {len(text) - 2 * half:,} characters of the message cut here]\n{text[-half:]}"
 
 
 def _ledger(calls: Sequence[ToolCallRecord]) -> str:

@@ -51,11 +51,11 @@ def tool_call_text(call: ToolCallPicture) -> str:
 
 
 def footer_text(picture: TurnPicture) -> str:
-    """State, number of steps, tokens and model in one line."""
+    """State, number of cells that were run, tokens and model in one line."""
     parts = [clean(picture.sentence)]
-    count = len(picture.steps)
+    count = sum(step.code is not None for step in picture.steps)
     if count:
-        parts.append(f"{count} step{'' if count == 1 else 's'}")
+        parts.append(f"{count} cell{'' if count == 1 else 's'}")
     usage = picture.usage + picture.child_usage
     if usage.total:
         read = usage.total - usage.output_tokens

@@ -18,6 +18,7 @@ from typing import Literal, TypeAlias, cast
 from ..errors import LashError
 from ..machine.attachments import AttachmentRef, AttachmentStore
 from ..machine.execution import CellOutput, ErrorOutput, StreamOutput
+from ..machine.tracebacks import traceback_text
 from ..machine.wire import Json
 from .markup import safe_markup
 
@@ -120,7 +121,7 @@ def _piece(output: CellOutput, store: AttachmentStore | None) -> Piece | None:
             head = cut(head)
         return TextPiece(name=output.name, text=head) if head.strip("\n") else None
     if isinstance(output, ErrorOutput):
-        text = "\n".join(output.traceback) or f"{output.ename}: {output.evalue}"
+        text = traceback_text(output)
         return TextPiece(name="error", text=cut(clean(text)))
     return _bundle(output.data, output.metadata, store)
 

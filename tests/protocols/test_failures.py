@@ -15,7 +15,8 @@ from lash_nb.machine.tool_calls import (
     ToolFailureSource,
     ToolSucceeded,
 )
-from lash_nb.protocols.failures import failure_text, policy_text, traceback_text
+from lash_nb.machine.tracebacks import traceback_text
+from lash_nb.protocols.failures import failure_text, policy_text
 
 # As IPython 9 writes it for a KeyError inside pandas, without colours.
 PANDAS = (

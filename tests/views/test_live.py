@@ -140,8 +140,8 @@ def test_one_display_is_updated_and_then_emptied() -> None:
     view = DisplayView(publish=page, clock=clock)
     view.show(saying("Let"))
     assert page.only == {
-        "text/markdown": "#### Step 1\n\nLet\n\n*the model is answering · 1 step · scripted*",
-        "text/plain": "── Step 1 ──\n\nLet\n\n[the model is answering · 1 step · scripted]",
+        "text/markdown": "#### Step 1\n\nLet\n\n*the model is answering · scripted*",
+        "text/plain": "── Step 1 ──\n\nLet\n\n[the model is answering · scripted]",
     }
     clock.now += 1
     view.show(saying("Let me"))

@@ -40,7 +40,7 @@ def test_plain_text_is_complete() -> None:
         "Output:\n    3\n\n"
         "── Answer ──\n\n"
         "There are **3** rows.\n\n"
-        "[done · 2 steps · scripted]"
+        "[done · 2 cells · scripted]"
     )
 
 
@@ -56,7 +56,7 @@ def test_markdown() -> None:
         "Output:\n\n```\n3\n```\n\n"
         "#### Answer\n\n"
         "There are **3** rows.\n\n"
-        "*done · 2 steps · scripted*"
+        "*done · 2 cells · scripted*"
     )
 
 
@@ -73,7 +73,7 @@ def test_html() -> None:
         "<details><summary>Code (python, 1 line)</summary><pre><code>len(df)</code></pre></details>\n"
         '<details open><summary>Output</summary><pre style="white-space: pre-wrap">3</pre></details></section>\n'
         '<section aria-label="Answer"><h4>Answer</h4><p>There are <strong>3</strong> rows.</p></section>\n'
-        "<p><small>done · 2 steps · scripted</small></p>\n"
+        "<p><small>done · 2 cells · scripted</small></p>\n"
         "</div>"
     )
 
@@ -139,7 +139,7 @@ def test_a_stopped_turn() -> None:
     turn = picture(started, ended(Stopped(stop=TurnStopReason.CANCELLED)))
     assert picture_text(turn) == (
         "── Step 1 ──\n\nNow.\n\nCode:\n    while True: pass\n\nOutput: not ended\n\n"
-        "[stopped by you: a cell was running · 1 step · scripted]"
+        "[stopped by you: a cell was running · 1 cell · scripted]"
     )
 
 

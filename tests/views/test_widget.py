@@ -123,7 +123,7 @@ def test_at_the_end_there_is_nothing_to_click_and_the_answer_is_shown_once(stage
     stage.play(*step(1, prose="One.", code="1"), *answered("It is **42**."))
     stage.view.finish(stage.picture)
     assert stage.view.stop_button.disabled
-    assert stage.view.state.value == '<span role="status" aria-live="polite">done · 1 step · scripted</span>'
+    assert stage.view.state.value == '<span role="status" aria-live="polite">done · 1 cell · scripted</span>'
     assert len(stage.steps) == 1
     assert "42" not in stage.steps[0]
     assert stage.view.end.value == (
