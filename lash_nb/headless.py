@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, KernelSpecManager
+from jupyter_client.session import Session
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
@@ -69,7 +70,9 @@ class _Client(NotebookClient):
         socket's descriptor is edge-triggered, and jupyter_client sends past pyzmq's asyncio half): the run would hang.
         """
         manager: Any = self.km
-        self._answers = manager.client()
+        # Under an identity of its own: of two sockets with one identity the kernel answers only the newer.
+        session = Session(key=manager.session.key, signature_scheme=manager.session.signature_scheme)
+        self._answers = manager.client(session=session)
         self._answers.start_channels(shell=True, iopub=False, stdin=False, hb=False, control=False)
 
     def close_answers(self) -> None:
