@@ -66,8 +66,9 @@ class _Client(NotebookClient):
     def open_answers(self) -> None:
         """A socket of its own for answers, which nobody reads.
 
-        A send on the socket that nbclient awaits the cell's reply on can eat the event that announces the reply (a ZeroMQ
-        socket's descriptor is edge-triggered, and jupyter_client sends past pyzmq's asyncio half): the run would hang.
+        A send on the socket that nbclient awaits the cell's reply on can eat the event that announces the reply (the
+        descriptor of a ZeroMQ socket is edge-triggered, and jupyter_client sends past pyzmq's asyncio half): the run
+        would hang.
         """
         manager: Any = self.km
         # Under an identity of its own: of two sockets with one identity the kernel answers only the newer.

@@ -2,7 +2,8 @@
 
 Decided here: only the cell that is the whole request of an ipykernel is rewritten, because only there IPython awaits
 and clicks arrive meanwhile. What is nested (under `%%time`, `%%capture`, `run_cell`) and what is not ipykernel is left
-to the plain magic. `%lash ask …?` is taken out of the way of IPython's own `…?`, which would show help instead.
+to the plain magic. Comments may stand before `%%lash`. `%lash ask …?` is taken out of the way of IPython's own `…?`,
+which would show help instead.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ __all__ = ["AWAITED", "Rewriter"]
 AWAITED = "get_ipython().magics_manager.registry['Lash']"
 """What finds the magics from a cell without a name of ours in it."""
 
+_COMMENT = re.compile(r"(#.*)?")
 _CELL = re.compile(r"%%lash(?:[ \t]+(?P<line>.*))?")
 _ASK = re.compile(r"(?P<target>[^\W\d]\w*[ \t]*=[ \t]*)?%lash[ \t]+ask[ \t]+(?P<text>.*)")
 _OURS = re.compile(r"([^\W\d]\w*[ \t]*=[ \t]*)?%lash\b|#|$")
@@ -31,13 +33,12 @@ class Rewriter:
 
     def __call__(self, lines: list[str]) -> list[str]:
         """The lines of a cell, after IPython has taken away leading blank lines, indentation and prompts."""
-        if not lines:
-            return lines
-        cell = _CELL.fullmatch(lines[0].rstrip())
+        first = next((i for i, line in enumerate(lines) if not _COMMENT.fullmatch(line.strip())), 0)
+        cell = _CELL.fullmatch(lines[first].rstrip()) if lines else None
         if cell is not None:
             if not self._awaits(lines):
-                return lines
-            return [f"await {AWAITED}.await_cell({cell['line'] or ''!r}, {''.join(lines[1:])!r})\n"]
+                return lines[first:]
+            return [f"await {AWAITED}.await_cell({cell['line'] or ''!r}, {''.join(lines[first + 1 :])!r})\n"]
         if all(_OURS.match(line.strip()) for line in lines):
             # Nothing but our own line magics: no string and no bracket can be open.
             return [self._line(line, lines) for line in lines]

@@ -78,7 +78,7 @@ class CellReport:
     """From 1, code cells alone."""
     total: int
     label: str
-    """Its first line."""
+    """Its first line; for a cell magic also the first line of what it is given."""
     state: CellState
     steps: int = 0
     """Model calls of the turns that ended in it."""
@@ -173,6 +173,13 @@ def _clear(notebook: NotebookNode) -> None:
             cell.outputs, cell.execution_count = [], None
 
 
+def _label(cell: NotebookNode) -> str:
+    """The first line; a cell magic is told apart by what it is given, so that comes with it."""
+    first, *rest = cell.source.strip().split("\n")
+    given = next((line.strip() for line in rest if line.strip()), "")
+    return f"{first.strip()} {given}".strip() if first.startswith("%%") else first
+
+
 def _has_tag(cell: NotebookNode, tag: str) -> bool:
     return tag in cell.metadata.get("tags", [])
 
@@ -251,8 +258,7 @@ class _Run:
         """All cells in order, up to the first that fails."""
         cells = [(i, c) for i, c in enumerate(self._notebook.cells) if c.cell_type == "code" and c.source.strip()]
         for number, (index, cell) in enumerate(cells, 1):
-            label = cell.source.strip().partition("\n")[0]
-            report = CellReport(number=number, total=len(cells), label=label, state=CellState.RUNNING)
+            report = CellReport(number=number, total=len(cells), label=_label(cell), state=CellState.RUNNING)
             if _has_tag(cell, "skip-execution"):
                 self._report(replace(report, state=CellState.SKIPPED))
                 continue

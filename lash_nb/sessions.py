@@ -24,7 +24,7 @@ from .models.choice import ModelChoice, choose_model, open_model
 if TYPE_CHECKING:
     from .kernels import Kernel
     from .session import Limits, Session
-    from .stores.notebook import NotebookCopies
+    from .stores.copies import NotebookCopies
 
 __all__ = ["RUN_OPTIONS", "NotebookSessions", "RunSettings", "notebook_stem"]
 
@@ -187,7 +187,8 @@ class NotebookSessions:
                     kernel=self.make_kernel() if self.make_kernel else None,
                     label=str(self.label),
                     state_dir=state_dir,
-                    on_block=self._keep,
+                    # Without a holder nobody needs the turn's head, which costs a little at every effect.
+                    on_block=self._keep if self.run is not None else None,
                 )
             limits = self._limits()
             if limits is not None:
@@ -234,7 +235,7 @@ class NotebookSessions:
     def copies(self) -> NotebookCopies:
         """The line to whoever holds the notebook; only a runner is known to answer."""
         if self._copies is None:
-            from .stores.notebook import NotebookCopies
+            from .stores.copies import NotebookCopies
 
             self._copies = NotebookCopies(offered=self.run is not None)
         return self._copies

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jupyter_client.manager import KernelManager
 
-__all__ = ["Cell", "NotebookKernel", "notebook_kernel"]
+__all__ = ["Cell", "NotebookKernel", "notebook_kernel", "wait_until_gone"]
 
 PATIENCE_S = 40.0
 
@@ -26,6 +27,8 @@ class Cell:
     """Content of what was published, each with its `msg_type`."""
     widgets: dict[str, str] = field(default_factory=dict)
     """Name of a widget's model → its comm; the newest."""
+    drawn: list[str] = field(default_factory=list)
+    """What its widgets were told to show, in order."""
     reply: dict[str, Any] | None = None
 
     @property
@@ -89,7 +92,9 @@ class NotebookKernel:
             cell.widgets[content["data"]["state"]["_model_name"]] = content["comm_id"]
         if message["parent_header"].get("msg_id") != cell.message_id:
             return
-        if kind == "status" and content["execution_state"] == "idle":
+        if kind == "comm_msg" and content["data"].get("method") == "update":
+            cell.drawn.append(str(content["data"]["state"].get("value", "")))
+        elif kind == "status" and content["execution_state"] == "idle":
             reply = self.client.get_shell_msg(timeout=PATIENCE_S)
             while reply["parent_header"].get("msg_id") != cell.message_id:
                 reply = self.client.get_shell_msg(timeout=PATIENCE_S)
@@ -107,11 +112,16 @@ class NotebookKernel:
         self.client.shell_channel.send(self.client.session.msg("comm_msg", {"comm_id": comm_id, "data": data}))
 
 
+def wait_until_gone(pid: int) -> None:
+    """The process ended: its entry is gone, or that of a zombie which its new parent has not reaped."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        while "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]:
+            time.sleep(0.02)
+
+
 @contextmanager
 def notebook_kernel(directory: Path, **env: str) -> Iterator[NotebookKernel]:
     """A kernel in `directory`, ended at the end with everything it started."""
-    import os
-
     manager = KernelManager(kernel_name="python3")
     manager.start_kernel(cwd=str(directory), env={**os.environ, **env})
     kernel = NotebookKernel(manager)

@@ -59,7 +59,8 @@ def stored_turn() -> str:
 def asking() -> str:
     """A cell in which a turn is had."""
     return f"""# lash
-from lash_nb.stores.notebook import NotebookCopies, make_block, make_envelope
+from lash_nb.stores.copies import NotebookCopies
+from lash_nb.stores.notebook import make_block, make_envelope
 copies = NotebookCopies(offered=True)
 copies.begin()
 place = dict(session="s", turn=1, seq=1, parent=None, saved_at="", engine="")
@@ -71,7 +72,7 @@ copies.set(make_block(session="s", head=None, turns=[make_envelope({stored_turn(
 
 
 def test_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = write(tmp_path, "x = 1", asking(), "print(x)")
+    path = write(tmp_path, "x = 1", asking(), "print(x, y)")
     out, results = tmp_path / "out.ipynb", tmp_path / "results.json"
     arguments = ["run", str(path), str(out), "-p", "y", "-5", "--results", str(results), "--json"]
     assert main(arguments) == 0
@@ -80,7 +81,7 @@ def test_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "[1/4] # Parameters: done",
         "[2/4] x = 1: done",
         "[3/4] # lash: done, 1 step",
-        "[4/4] print(x): done",
+        "[4/4] print(x, y): done",
         f"lash-nb: done; {out}",
     ]
     assert json.loads(results.read_text(encoding="utf-8")) == [
@@ -99,12 +100,12 @@ def test_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_run_that_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = write(tmp_path, "z" * 100 + " = 1\n1/0")
+    path = write(tmp_path, "%%time\n\n" + "z" * 100 + " = 1\n1/0")
     assert main(["run", str(path)]) == 1
     printed, told = capsys.readouterr()
     assert printed == ""
     assert told.splitlines() == [
-        f"[1/1] {'z' * 59}…: failed",
+        f"[1/1] %%time {'z' * 52}…: failed",
         "lash-nb: cell 1 of 1: ZeroDivisionError: division by zero",
         f"lash-nb: failed; {tmp_path / 'in.out.ipynb'}",
     ]

@@ -31,7 +31,8 @@ CHECKPOINTS = Path(__file__).parent / "conformance" / "raw_checkpoints.jsonl"
 
 COPIES = f"""
 import asyncio, json, threading, time
-from lash_nb.stores.notebook import NotebookCopies, make_block, make_envelope
+from lash_nb.stores.copies import NotebookCopies
+from lash_nb.stores.notebook import make_block, make_envelope
 STORED = open({str(CHECKPOINTS)!r}, encoding="utf-8").read().splitlines()
 copies = NotebookCopies(offered=True)
 def envelope(turn, seq, text=STORED[0]):

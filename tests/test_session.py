@@ -19,7 +19,7 @@ from lash_nb.errors import CassetteError, InputError, LashError, SessionClosedEr
 from lash_nb.kernels.scripted import ScriptedCell
 from lash_nb.machine.events import CodeBlockStarted, TurnActivity
 from lash_nb.machine.execution import ErrorOutput, FinishValue, StreamOutput, VariableSummary
-from lash_nb.machine.llm import LlmCallError, LlmTerminalReason, ProviderFailureKind, TextBlock
+from lash_nb.machine.llm import LlmCallError, LlmRequest, LlmTerminalReason, ProviderFailureKind, TextBlock
 from lash_nb.machine.outcomes import Stopped, TurnStopReason
 from lash_nb.models.replay import ReplayModel
 from lash_nb.session import Limits
@@ -176,11 +176,15 @@ class Parked:
 @pytest.mark.parametrize("where", ["start", "namespace", "model", "run"])
 async def test_a_caller_that_is_cancelled_stops_the_turn_wherever_it_is(where: str) -> None:
     kernel = Parked(where)
-    model = ScriptedModel([cell("x"), "end"], delay_s=30.0 if where == "model" else 0.0)
+
+    def asked(request: LlmRequest) -> str:
+        kernel.parked.set()
+        return cell("x")
+
+    model = ScriptedModel([asked, "end"], delay_s=30.0 if where == "model" else 0.0)
     async with Session(model, kernel=kernel) as session:
         task = asyncio.create_task(session.run("Hang."))
-        while not (kernel.parked.is_set() or model.requests):
-            await asyncio.sleep(0.01)
+        assert await asyncio.to_thread(kernel.parked.wait, 20)
         await asyncio.sleep(0.2)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -232,11 +232,8 @@ class TurnCheckpoint:
         }
 
 
-@lru_cache(maxsize=32)
-def turn_checkpoint_codec(protocol: TurnProtocol[Any, Any, Any]) -> Codec[TurnCheckpoint]:
-    """The codec of turn checkpoints under a protocol."""
-    record = event_record_codec(protocol.event)
-    state: Codec[MachineState] = externally_tagged(
+def _state_codec(protocol: TurnProtocol[Any, Any, Any]) -> Codec[MachineState]:
+    return externally_tagged(
         "machine state",
         {
             "PreparingProtocol": (PreparingProtocol, None),
@@ -275,9 +272,15 @@ def turn_checkpoint_codec(protocol: TurnProtocol[Any, Any, Any]) -> Codec[TurnCh
             "Finished": (Finished, None),
         },
     )
+
+
+@lru_cache(maxsize=32)
+def turn_checkpoint_codec(protocol: TurnProtocol[Any, Any, Any]) -> Codec[TurnCheckpoint]:
+    """The codec of turn checkpoints under a protocol."""
+    record = event_record_codec(protocol.event)
     return struct(
         TurnCheckpoint,
-        state=state,
+        state=_state_codec(protocol),
         pending_effects=array(effect_codec(record)),
         next_effect_id=U64,
         next_synthetic_message_id=defaulted(U64, 0),

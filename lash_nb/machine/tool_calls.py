@@ -1,13 +1,7 @@
-"""Tool calls on their way out and back: the call, its output, control over the turn, what the model is shown.
-
-A *tool value* is plain JSON in which an attachment may stand for a value: `{"$lash_tool_value": "attachment", "source":
-…}`; a user's object that itself holds that key is written as `{"$lash_tool_value": "object", "entries": …}`. It is kept
-in memory in that same, checked and normalised form.
-"""
+"""Tool calls on their way out and back: the call, its output, control over the turn, what the model is shown."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -15,6 +9,7 @@ from typing import Any, TypeAlias
 from .attachments import ATTACHMENT_SOURCE, AttachmentSource
 from .messages import REPLAY_META, ProviderReplayMeta
 from .outcomes import SESSION_APPEND_NODE, SessionAppendNode
+from .tool_values import RESERVED_KEY, TOOL_VALUE
 from .wire import (
     JSON,
     STRING,
@@ -25,7 +20,6 @@ from .wire import (
     Json,
     adjacently_tagged,
     array,
-    canonical_json,
     enum,
     internally_tagged,
     nullable,
@@ -67,8 +61,6 @@ __all__ = [
     "ToolOutcome",
     "ToolSucceeded",
 ]
-
-RESERVED_KEY = "$lash_tool_value"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,44 +250,6 @@ class CompletedToolCall:
 
 # -- tables ------------------------------------------------------------------------------------------------------------
 
-
-def _tool_value(value: Any) -> Any:
-    """Checked and normalised: reserved tags are refused when malformed, an escape that escapes nothing is undone."""
-    if isinstance(value, (list, tuple)):
-        return [_within(f"[{index}]", _tool_value, item) for index, item in enumerate(value)]
-    if not isinstance(value, Mapping):
-        return canonical_json(value)
-    if RESERVED_KEY not in value:
-        return _tool_object(value)
-    tag = value[RESERVED_KEY]
-    if tag == "attachment" and set(value) == {RESERVED_KEY, "source"}:
-        source = _within("source", ATTACHMENT_SOURCE.decode, value["source"])
-        return {RESERVED_KEY: "attachment", "source": ATTACHMENT_SOURCE.encode(source)}
-    if tag == "object" and set(value) == {RESERVED_KEY, "entries"} and isinstance(value["entries"], Mapping):
-        entries = _within("entries", _tool_object, value["entries"])
-        return {RESERVED_KEY: "object", "entries": entries} if RESERVED_KEY in entries else entries
-    raise DecodeError(f'a tool value with {RESERVED_KEY!r} is {{"attachment", source}} or {{"object", entries}}')
-
-
-def _tool_object(entries: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _within(key, _tool_value, entries[key]) for key in sorted(entries)}
-
-
-def _within(step: str, read: Callable[[Any], Any], value: Any) -> Any:
-    try:
-        return read(value)
-    except DecodeError as error:
-        raise error.under(step) from None
-
-
-def _checked_tool_value(value: Any) -> Any:
-    try:
-        return _tool_value(value)
-    except RecursionError:
-        raise DecodeError("this JSON is nested too deeply") from None
-
-
-TOOL_VALUE: Codec[Any] = Codec(_checked_tool_value, _checked_tool_value)
 
 _RETRY: Codec[RetryDisposition] = internally_tagged(
     "retry disposition",

@@ -135,13 +135,13 @@ def _form(name: str) -> str:
         return kind
     near = difflib.get_close_matches(kind.lower(), MODELS, n=1)
     if near:
-        guess = f"did you mean {near[0] + name[len(kind) :]!r}? "
+        guess = f"; did you mean {near[0] + name[len(kind) :]!r}?"
     elif ":" not in name:
         likely = "replay" if name.endswith(".jsonl") else "scripted" if name.endswith(".json") else "openai"
-        guess = f"did you mean {likely + ':' + name!r}? "
+        guess = f"; did you mean {likely + ':' + name!r}?"
     else:
         guess = ""
-    raise UnknownModelError(f"there is no model {name!r}; {guess}(names: {_forms()})")
+    raise UnknownModelError(f"there is no model {name!r}{guess} (names: {_forms()})")
 
 
 def open_model(name: str, *, base_dir: Path, strict: bool = False, env: Mapping[str, str] | None = None) -> Model:

@@ -13,6 +13,7 @@ import importlib
 import json
 import keyword
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -284,8 +285,8 @@ def with_parameters(notebook: NotebookNode, parameters: Mapping[str, Any]) -> No
     """Puts a cell that assigns `parameters` into the notebook, in the place of one that an earlier run put there.
 
     Raises:
-        InputError: a name that cannot be assigned, that the cell tagged `parameters` does not have, or a value that
-            cannot be written as source. The notebook is unchanged.
+        InputError: a name that cannot be assigned, that the cell tagged `parameters` does not have (or, without such a
+            cell, that no cell mentions), or a value that cannot be written as source. The notebook is unchanged.
     """
     if not parameters:
         return
@@ -299,6 +300,10 @@ def with_parameters(notebook: NotebookNode, parameters: Mapping[str, Any]) -> No
         if known is not None and name not in known:
             names = ", ".join(sorted(known)) or "none"
             raise InputError(f"the notebook has no parameter {name}; its parameters: {names}")
+        if known is None and not any(re.search(rf"\b{name}\b", c.source) for c in cells if c.cell_type == "code"):
+            raise InputError(
+                f"nothing in the notebook reads {name}: name the parameters in a cell with the tag `parameters`"
+            )
     lines = [f"{name} = {_literal(name, value)}" for name, value in parameters.items()]
     cell = _nbformat.v4.new_code_cell("\n".join(["# Parameters", *lines]), metadata={"tags": ["injected-parameters"]})
     if (notebook.nbformat, notebook.nbformat_minor) < (4, 5):

@@ -105,9 +105,7 @@ def step_html(
         lines = code.count("\n") + 1
         summary = f"Code ({_escaped(step.language)}, {lines} line{'' if lines == 1 else 's'})"
         is_open = " open" if running and step.outcome is None else ""
-        parts.append(
-            f"<details{is_open}><summary>{summary}</summary><pre><code>{html.escape(code)}</code></pre></details>"
-        )
+        parts.append(f"<details{is_open}><summary>{summary}</summary>{_inset(_code(code))}</details>")
         parts.append(_outcome_html(step, number=number, store=store, images=images, running=running))
     if step.tool_calls:
         calls = "".join(f"<li>{_escaped(tool_call_text(call))}</li>" for call in step.tool_calls)
@@ -124,7 +122,7 @@ def _outcome_html(step: StepPicture, *, number: int, store: AttachmentStore | No
         return f"<p><em>{summary}</em></p>{detail}" if status else detail
     body = "\n".join(_piece_html(piece, number=number, images=images) for piece in shown)
     is_open = " open" if _worth_a_look(shown) and not status else ""
-    return f"<details{is_open}><summary>{summary}</summary>{body}</details>{detail}"
+    return f"<details{is_open}><summary>{summary}</summary>{_inset(body)}</details>{detail}"
 
 
 def _worth_a_look(shown: Sequence[Piece]) -> bool:
@@ -140,7 +138,7 @@ def _piece_html(piece: Piece, *, number: int, images: bool) -> str:
     if isinstance(piece, ImagePiece):
         label = html.escape(piece.label)
         if not images and piece.media_type != "image/svg+xml":
-            return f"<p>[{label}]</p>"
+            return f"<p>[{label}, below]</p>"
         source = f"data:{piece.media_type};base64,{piece.data}"
         return f'<p><img src="{source}" alt="Image of step {number} ({label})" style="max-width: 100%"></p>'
     return _pre(piece.text.rstrip("\n"))
@@ -166,6 +164,15 @@ def notes_html(notes: Sequence[Note], *, after: int) -> str:
 def note_text(note: Note) -> str:
     """A note as a sentence."""
     return f"You said: {note.text}" if note.kind is NoteKind.SAID else note.text
+
+
+def _inset(body: str) -> str:
+    """Under its summary; what is too wide scrolls by itself, not the whole turn."""
+    return f'<div style="margin-left: 1.2em; overflow-x: auto">{body}</div>'
+
+
+def _code(code: str) -> str:
+    return f"<pre><code>{html.escape(code)}</code></pre>"
 
 
 def _pre(text: str) -> str:

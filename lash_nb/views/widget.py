@@ -24,6 +24,7 @@ from .pieces import clean
 __all__ = ["TurnView"]
 
 _BEAT_S = 1.0
+_FITTING = "width: 0; min-width: 100%"
 _FALLBACK = "lash_nb: this turn is running; its live view needs widgets. What came of it is shown at its end."
 _VIEW = "application/vnd.jupyter.widget-view+json"
 
@@ -44,7 +45,9 @@ class TurnView:
         self._displayed = False
         self._stop_asked = False
         self._drawn: list[_Drawn] = []
-        self.stop_button = ipywidgets.Button(description="Stop", icon="stop", tooltip="Stop this turn")
+        self.stop_button = ipywidgets.Button(
+            description="Stop", icon="stop", tooltip="Stop this turn", layout={"width": "auto"}
+        )
         self.stop_button.on_click(self._stop_clicked)
         _answer_on_the_usual_thread(self.stop_button)
         self.state = ipywidgets.HTML()
@@ -81,7 +84,7 @@ class TurnView:
         running = picture.state is PictureState.RUNNING
         self._draw_steps(picture, running=running)
         _set(self.state, "value", self._state_html(picture, elapsed_s if running else None))
-        _set(self.end, "value", "" if running else answer_html(picture))
+        _set(self.end, "value", "" if running else _as_outputs(answer_html(picture)))
         _set(self.stop_button, "disabled", not running or self._stop_asked)
         if not self._displayed:
             self._displayed = True
@@ -112,7 +115,7 @@ class TurnView:
         else:
             sentence = "stopping" if self._stop_asked else clean(picture.sentence)
             # Outside of the live region: a screen reader is not to be told every second.
-            clock = f' <span aria-hidden="true">{int(elapsed_s)} s</span>'
+            clock = f' <span aria-hidden="true">· {int(elapsed_s)} s</span>'
         return f'<span role="status" aria-live="polite">{html.escape(sentence)}</span>{clock}'
 
     def _bundle(self) -> dict[str, Json]:
@@ -129,7 +132,15 @@ class TurnView:
 def _step_html(drawn: _Drawn, number: int) -> str:
     step, notes, running = drawn
     before = notes_html(notes, after=0) if number == 1 else ""
-    return before + step_html(step, number=number, running=running) + notes_html(notes, after=number)
+    return _as_outputs(before + step_html(step, number=number, running=running) + notes_html(notes, after=number))
+
+
+def _as_outputs(markup: str) -> str:
+    """With the typography of outputs, where frontends have that class: nothing jumps when the bundle takes over.
+
+    The widths: as wide as the place, never as wide as what is in it.
+    """
+    return f'<div class="jp-RenderedHTMLCommon" style="{_FITTING}">{markup}</div>' if markup else ""
 
 
 def _answer_on_the_usual_thread(widget: Any) -> None:

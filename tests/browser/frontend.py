@@ -1,6 +1,6 @@
 """A real JupyterLab or Notebook in Chromium, as a person uses it: cells, clicks, shortcuts, what is on the page.
 
-    with Frontend(directory, "lab") as frontend, frontend.opened("first.ipynb", ["1 + 1"]) as notebook:
+    with Frontend(directory, "lab") as frontend, frontend.opened(["1 + 1"]) as notebook:
         notebook.run(0)
         notebook.saved()
 
@@ -38,7 +38,7 @@ PATIENCE_S = 60.0
 
 _MODULES = {"lab": "jupyterlab", "notebook": "notebook"}
 _APPS = {"lab": "LabApp", "notebook": "JupyterNotebookApp"}
-_PLACES = {"lab": "/lab/tree/{name}?reset&token={token}", "notebook": "/notebooks/{name}?token={token}"}
+_PLACES = {"lab": "/lab/tree/{path}?reset&token={token}", "notebook": "/notebooks/{path}?token={token}"}
 _CHROMIUM_FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -49,6 +49,8 @@ _CHROMIUM_FLAGS = (
     "--disable-sync",
 )
 _NO_NEWS = {"fetchNews": "false", "checkForUpdates": False}
+_NOT_OURS = {"lab": (), "notebook": ("Cannot read properties of undefined (reading 'schema')",)}
+"""What the pages complain about while a notebook without any cell run is opened."""
 _KERNEL_STATUS = "window.jupyterapp?.shell?.currentWidget?.context?.sessionContext?.session?.kernel?.status"
 
 
@@ -80,6 +82,7 @@ class Frontend:
         self.directory, self.ui = directory, ui
         self.notebooks = directory / "notebooks"
         self._token = secrets.token_hex()
+        self._opened = 0
         self._stack = ExitStack()
 
     def __enter__(self) -> Frontend:
@@ -156,44 +159,58 @@ class Frontend:
         return browser
 
     @contextmanager
-    def opened(self, name: str, cells: Sequence[str]) -> Iterator[OpenNotebook]:
-        """A new notebook on a page of its own; its kernel is ended with the block."""
-        written: Any = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])  # type: ignore[no-untyped-call]
-        written.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        path = self.notebooks / name
-        nbformat.write(written, path)
+    def opened(self, cells: Sequence[str]) -> Iterator[OpenNotebook]:
+        """A new notebook in a directory of its own, on a page of its own; its kernel is ended with the block."""
+        self._opened += 1
+        path = self.notebooks / str(self._opened) / "notebook.ipynb"
+        path.parent.mkdir()
+        _write(path, cells)
+        place = _PLACES[self.ui].format(path=path.relative_to(self.notebooks).as_posix(), token=self._token)
         page = self._browser.new_page()
         try:
-            yield OpenNotebook(
-                page, path, url=f"http://127.0.0.1:{self.port}{_PLACES[self.ui].format(name=name, token=self._token)}"
-            )
+            yield OpenNotebook(page, path, url=f"http://127.0.0.1:{self.port}{place}", not_ours=_NOT_OURS[self.ui])
         finally:
             page.close()
             for session in self._ask("GET", "/api/sessions"):
                 self._ask("DELETE", f"/api/sessions/{session['id']}")
 
 
+def _write(path: Path, cells: Sequence[str]) -> None:
+    formats: Any = nbformat
+    written = formats.v4.new_notebook(cells=[formats.v4.new_code_cell(cell) for cell in cells])
+    written.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    formats.write(written, path)
+
+
 class OpenNotebook:
     """One notebook on a page. Cells are counted from 0."""
 
-    def __init__(self, page: Page, path: Path, *, url: str) -> None:
-        self.page, self.path, self._url = page, path, url
-        self.errors: list[str] = []
-        """What the page complained about."""
+    def __init__(self, page: Page, path: Path, *, url: str, not_ours: Sequence[str] = ()) -> None:
+        self.page, self.path, self._url, self._not_ours = page, path, url, not_ours
+        self._errors: list[str] = []
         page.on("console", self._heard)
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("pageerror", lambda error: self._errors.append(str(error)))
         # A question whether to leave without saving is answered with yes.
         page.on("dialog", lambda dialog: dialog.accept())
         self.load()
 
     def _heard(self, message: ConsoleMessage) -> None:
         if message.type == "error":
-            self.errors.append(f"{message.text} ({message.location.get('url', '')})")
+            self._errors.append(f"{message.text} ({message.location.get('url', '')})")
+
+    @property
+    def errors(self) -> list[str]:
+        """What the page complained about."""
+        return [error for error in self._errors if error not in self._not_ours]
 
     def load(self) -> None:
         """The page, anew: until cells are there and the kernel waits for something to do."""
         self.page.goto(self._url)
         self.page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+        self.is_idle()
+
+    def is_idle(self) -> None:
+        """Wait until the kernel has nothing more to do."""
         self.page.wait_for_function(f"{_KERNEL_STATUS} === 'idle'")
 
     # -- what a person does --------------------------------------------------------------------------------------------
@@ -223,21 +240,31 @@ class OpenNotebook:
         self.page.keyboard.press("i")
         self.page.keyboard.press("i")
 
+    def run_all(self) -> None:
+        """Run, Run All Cells."""
+        self._choose("Run", "Run All Cells")
+
     def interrupt_by_menu(self) -> None:
         """Kernel, Interrupt Kernel."""
-        self.page.locator(".lm-MenuBar-itemLabel", has_text=re.compile("^Kernel$")).click()
-        self.page.locator(".lm-Menu-itemLabel", has_text=re.compile("^Interrupt Kernel$")).click()
+        self._choose("Kernel", "Interrupt Kernel")
+
+    def _choose(self, menu: str, item: str) -> None:
+        self.page.locator(".lm-MenuBar-itemLabel", has_text=re.compile(f"^{menu}$")).click()
+        self.page.locator(".lm-Menu-itemLabel", has_text=re.compile(f"^{item}$")).click()
 
     def saved(self) -> Any:
         """Save; the notebook as it is in the file then."""
-        with self.page.expect_response(lambda answer: "/api/contents/" in answer.url and answer.request.method == "PUT"):
+        with self.page.expect_response(
+            lambda answer: "/api/contents/" in answer.url and answer.request.method == "PUT"
+        ):
             self.page.keyboard.press("Control+s")
-        return nbformat.read(self.path, as_version=4)  # type: ignore[no-untyped-call]
+        formats: Any = nbformat
+        return formats.read(self.path, as_version=4)
 
     def change_theme(self, name: str) -> None:
         """The theme of the whole page."""
         self.page.evaluate("name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})", name)
-        self.page.wait_for_selector(f'body[data-jp-theme-name="{name}"]')
+        self.page.wait_for_selector(f'body[data-jp-theme-name="{name}"]', state="attached")
 
     # -- what is on the page -------------------------------------------------------------------------------------------
 
@@ -246,6 +273,10 @@ class OpenNotebook:
 
     def outputs(self, number: int) -> Locator:
         return self.cell(number).locator(".jp-OutputArea-child")
+
+    def sees(self, number: int, text: str) -> None:
+        """Wait until a text stands in a cell's outputs."""
+        self.outputs(number).get_by_text(text).first.wait_for()
 
     def prompt(self, number: int) -> str:
         text: str = self.cell(number).locator(".jp-InputPrompt").inner_text()

@@ -1,10 +1,10 @@
 """A model provider on loopback whose words come when the test says so.
 
-    with Provider() as provider:
-        hold = Hold()
-        provider.answers.append(["First ", hold, "and last."])
-        …  # the client sees "First "
-        hold.release()
+with Provider() as provider:
+    hold = Hold()
+    provider.answers.append(["First ", hold, "and last."])
+    …  # the client sees "First "
+    hold.release()
 """
 
 from __future__ import annotations

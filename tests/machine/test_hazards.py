@@ -34,7 +34,7 @@ from lash_nb.machine.effects import (
 )
 from lash_nb.machine.events import Conversation, ErrorEvent, ProtocolRecord, TextDelta
 from lash_nb.machine.execution import ExecResponse
-from lash_nb.machine.messages import MessageRole, PluginMessage
+from lash_nb.machine.messages import AppendOnly, MessageRole, PluginMessage, PluginOrigin, TurnCause
 from lash_nb.machine.state import Finished, MachineState, WaitingExec, WaitingLlm, WaitingTools
 from lash_nb.machine.turn import TurnMachine
 
@@ -191,6 +191,24 @@ def test_progress_and_done_tell_each_event_once() -> None:
         [r.event for r in e.event_delta if isinstance(r, ProtocolRecord)] for e in effects if hasattr(e, "event_delta")
     ]
     assert deltas == [[1], [2], [3], []]
+
+
+def test_an_advance_forgets_the_sync() -> None:
+    machine = TurnMachine(config(Told([AdvanceProtocolIteration(), CALL]), sync_execution_environment=True))
+    drain(machine)
+    machine.handle_response(ExecutionEnvironmentSynced(id=EffectId(1), result=None))
+    assert machine.checkpoint().synced_protocol_iteration == 0
+    drain(machine)
+    assert machine.checkpoint().synced_protocol_iteration is None
+
+
+def test_a_known_cause_is_not_told_again() -> None:
+    causes = [TurnCause(id=name, event_type="e", origin=PluginOrigin(plugin_id="p"), text="t") for name in "aba"]
+    pause = pausing(CheckpointKind.AFTER_WORK, ResumeAction.PREPARE_ITERATION)
+    machine = TurnMachine.restore(config(Told()), at(pause, turn_causes=AppendOnly(causes[1:2])))
+    machine.handle_response(delivered(7, turn_causes=tuple(causes)))
+    assert [cause.id for cause in machine.turn_causes] == ["b", "a"]
+    assert [entry.id for entry in machine.messages] == ["m0", "a"]
 
 
 # -- CheckedDriver -----------------------------------------------------------------------------------------------------

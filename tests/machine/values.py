@@ -18,7 +18,7 @@ from lash_nb.machine.messages import AppendOnly
 from lash_nb.machine.state import TurnCheckpoint
 from lash_nb.machine.tool_calls import FinishControl, ToolCancellation, ToolFailure, ToolSucceeded
 
-TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=6)
+TEXT = st.text(max_size=6)
 NUMBERS = st.integers(0, 2**32 - 1)
 JSON = st.recursive(
     st.none()

@@ -92,7 +92,11 @@ def pausing(kind: CheckpointKind, on_empty: CheckpointResumeAction, effect_id: i
 
 
 def drain(machine: TurnMachine) -> list[Effect]:
-    return list(iter(machine.poll_effect, None))
+    effects: list[Effect] = []
+    while (effect := machine.poll_effect()) is not None:
+        effects.append(effect)
+        assert len(effects) < 1000, "this never ends"
+    return effects
 
 
 def names(effects: Iterable[Effect]) -> list[str]:

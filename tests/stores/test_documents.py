@@ -221,6 +221,13 @@ def test_without_a_tagged_cell_they_go_to_the_top() -> None:
     nbformat.validate(made)
 
 
+def test_without_a_tagged_cell_some_cell_has_to_read_them() -> None:
+    made = notebook("print(xy)")
+    with pytest.raises(InputError, match="nothing in the notebook reads x: name the parameters in a cell with the tag"):
+        with_parameters(made, {"x": 2})
+    assert len(made.cells) == 1
+
+
 def test_no_parameters_no_cell() -> None:
     made = notebook("1")
     with_parameters(made, {})
@@ -228,7 +235,7 @@ def test_no_parameters_no_cell() -> None:
 
 
 def test_what_is_written_is_python() -> None:
-    made = notebook()
+    made = notebook("print(a, b, c, d)")
     values = {"a": [1, {"k": None}], "b": float("inf"), "c": float("-inf"), "d": (True, "x\ny")}
     with_parameters(made, values)
     names: dict[str, Any] = {}
@@ -254,8 +261,7 @@ def test_a_wrong_parameter(parameters: dict[str, Any], problem: str) -> None:
 
 
 def test_a_tagged_cell_that_is_not_python_is_not_compared() -> None:
-    made = notebook("x <- 1", tags=("parameters",))
-    made.cells[0].source = "x <- = 1"
+    made = notebook("x <- = 1", "print(y)", tags=("parameters",))
     with_parameters(made, {"y": 1})
     assert made.cells[1].source == "# Parameters\ny = 1"
 

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from lash_nb.errors import CorruptCheckpointError, DecodeError, NotebookError
 from lash_nb.machine.state import TurnCheckpoint
+from lash_nb.stores.copies import NotebookCopies
 from lash_nb.stores.notebook import (
     INLINE_BYTES,
-    NotebookCopies,
     checkpoint_text,
     make_block,
     make_envelope,

@@ -60,18 +60,23 @@ def test_markdown() -> None:
     )
 
 
+INSET = '<div style="margin-left: 1.2em; overflow-x: auto">'
+
+
 def test_html() -> None:
     assert static_bundle(whole_turn())["text/html"] == (
         "<div>\n"
         '<section aria-label="Step 1"><h4>Step 1</h4>\n'
         "<p>I look at it.</p>\n"
-        "<details><summary>Code (python, 1 line)</summary><pre><code>df[&#x27;profit&#x27;]</code></pre></details>\n"
-        "<details><summary>Output: an error</summary>"
-        '<pre style="white-space: pre-wrap">Traceback\nKeyError: &#x27;profit&#x27;</pre></details></section>\n'
+        f"<details><summary>Code (python, 1 line)</summary>{INSET}"
+        "<pre><code>df[&#x27;profit&#x27;]</code></pre></div></details>\n"
+        f"<details><summary>Output: an error</summary>{INSET}"
+        '<pre style="white-space: pre-wrap">Traceback\nKeyError: &#x27;profit&#x27;</pre></div></details></section>\n'
         '<section aria-label="Step 2"><h4>Step 2</h4>\n'
         "<p>So it is called margin.</p>\n"
-        "<details><summary>Code (python, 1 line)</summary><pre><code>len(df)</code></pre></details>\n"
-        '<details open><summary>Output</summary><pre style="white-space: pre-wrap">3</pre></details></section>\n'
+        f"<details><summary>Code (python, 1 line)</summary>{INSET}<pre><code>len(df)</code></pre></div></details>\n"
+        f"<details open><summary>Output</summary>{INSET}"
+        '<pre style="white-space: pre-wrap">3</pre></div></details></section>\n'
         '<section aria-label="Answer"><h4>Answer</h4><p>There are <strong>3</strong> rows.</p></section>\n'
         "<p><small>done · 2 cells · scripted</small></p>\n"
         "</div>"
@@ -187,15 +192,15 @@ def test_an_image_is_shown_and_named() -> None:
     assert f"`[image/png {size} bytes]`" in bundle["text/markdown"]
     assert PNG not in bundle["text/markdown"]
     assert (
-        f'<details open><summary>Output</summary><p><img src="data:image/png;base64,{PNG}" '
-        f'alt="Image of step 1 (image/png {size} bytes)" style="max-width: 100%"></p></details>'
+        f'<details open><summary>Output</summary>{INSET}<p><img src="data:image/png;base64,{PNG}" '
+        f'alt="Image of step 1 (image/png {size} bytes)" style="max-width: 100%"></p></div></details>'
     ) in bundle["text/html"]
 
 
 def test_images_can_stand_beside_the_bundle() -> None:
     turn = picture(step(1, code="1", outputs=(IMAGE, stdout("x"))), step(2, code="2", outputs=(IMAGE,)), answered("1"))
     bundle = static_bundle(turn, images=False)
-    assert "<p>[image/png 70 bytes]</p>" in str(bundle["text/html"])
+    assert "<p>[image/png 70 bytes, below]</p>" in str(bundle["text/html"])
     assert "data:" not in str(bundle["text/html"])
     assert figures(turn) == (
         {"image/png": PNG, "text/plain": "Image of step 1 (image/png 70 bytes)"},

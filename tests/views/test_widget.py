@@ -19,6 +19,11 @@ from .test_live import Clock, Page
 from .turns import answered, asked, ended, picture, stdout, step, whole_turn
 
 VIEW = "application/vnd.jupyter.widget-view+json"
+FRAME = '<div class="jp-RenderedHTMLCommon" style="width: 0; min-width: 100%">'
+
+
+def framed(markup: str) -> str:
+    return f"{FRAME}{markup}</div>"
 
 
 class Stage:
@@ -68,10 +73,11 @@ def test_it_is_displayed_once_as_a_widget_with_a_sentence_for_others(stage: Stag
 def test_a_step_grows(stage: Stage) -> None:
     stage.play(asked(), TextDelta(content="Let me **see** <b>."))
     assert stage.steps == [
-        '<section aria-label="Step 1"><h4>Step 1</h4>\n<p>Let me <strong>see</strong> &lt;b&gt;.</p></section>'
+        framed('<section aria-label="Step 1"><h4>Step 1</h4>\n<p>Let me <strong>see</strong> &lt;b&gt;.</p></section>')
     ]
     stage.play(CodeBlockStarted(effect_id=1, language="python", code="a < b"))
-    assert "<details open><summary>Code (python, 1 line)</summary><pre><code>a &lt; b</code></pre>" in stage.steps[0]
+    assert "<details open><summary>Code (python, 1 line)</summary>" in stage.steps[0]
+    assert "<pre><code>a &lt; b</code></pre>" in stage.steps[0]
     assert "not ended" not in stage.steps[0]
     stage.play(CellOutputs(effect_id=1, outputs=(stdout("<script>"),)))
     assert '<pre style="white-space: pre-wrap">&lt;script&gt;</pre>' in stage.steps[0]
@@ -91,18 +97,18 @@ def test_only_steps_that_changed_are_sent(stage: Stage) -> None:
 def test_the_state_is_said_in_words_with_a_clock_beside_it(stage: Stage) -> None:
     stage.play(asked())
     assert stage.view.state.value == (
-        '<span role="status" aria-live="polite">waiting for the model</span> <span aria-hidden="true">0 s</span>'
+        '<span role="status" aria-live="polite">waiting for the model</span> <span aria-hidden="true">· 0 s</span>'
     )
     stage.clock.now += 7
     stage.view.tick()
-    assert '<span aria-hidden="true">7 s</span>' in stage.view.state.value
+    assert '<span aria-hidden="true">· 7 s</span>' in stage.view.state.value
 
 
 def test_notes_stand_between_the_steps(stage: Stage) -> None:
     stage.play(MessageEvent(text="first <i>", kind="notice"), *step(1, code="1"))
     stage.play(MessageEvent(text="second", kind="notice"))
-    assert stage.steps[0].startswith("<p><em>first &lt;i&gt;</em></p><section")
-    assert stage.steps[0].endswith("</section><p><em>second</em></p>")
+    assert stage.steps[0].startswith(f"{FRAME}<p><em>first &lt;i&gt;</em></p><section")
+    assert stage.steps[0].endswith("</section><p><em>second</em></p></div>")
 
 
 def test_stop_only_calls_back(stage: Stage) -> None:
@@ -126,7 +132,7 @@ def test_at_the_end_there_is_nothing_to_click_and_the_answer_is_shown_once(stage
     assert stage.view.state.value == '<span role="status" aria-live="polite">done · 1 cell · scripted</span>'
     assert len(stage.steps) == 1
     assert "42" not in stage.steps[0]
-    assert stage.view.end.value == (
+    assert stage.view.end.value == framed(
         '<section aria-label="Answer"><h4>Answer</h4><p>It is <strong>42</strong>.</p></section>'
     )
 

@@ -1,0 +1,113 @@
+"""Which model answers in a notebook, and what an unattended run decides about that."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from IPython.utils.capture import capture_output
+
+from lash_nb import magic
+from lash_nb.errors import InputError
+from lash_nb.models.replay import Origin, read_cassette
+from lash_nb.sessions import RUN_OPTIONS, notebook_stem
+
+from .notebook_shell import Notebook, bundles, notebook_shell
+
+
+@pytest.fixture
+def notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Notebook]:
+    monkeypatch.chdir(tmp_path)
+    with notebook_shell() as made:
+        yield made
+
+
+def test_a_model_for_one_cell_alone(notebook: Notebook) -> None:
+    notebook.load()
+    notebook.answers("One.", "Two.")
+    other = notebook.script("Other.", name="other")
+    texts = []
+    for line in ("", f"-m {other}", ""):
+        captured = notebook.run(f"%%lash {line}\nWho?")
+        texts.append(bundles(captured)[0].data["text/plain"].partition("\n")[0])
+        if line:
+            assert "scripted:other.json, chosen by -m" in captured.stdout
+    assert texts == ["One.", "Other.", "Two."]
+
+
+def test_a_model_that_cannot_be_opened_changes_nothing(notebook: Notebook) -> None:
+    notebook.load()
+    notebook.answers("Yes.")
+    with pytest.raises(InputError):
+        notebook.run("%lash model scripted:missing.json")
+    assert "scripted:s.json, chosen by %lash model" in notebook.run("%lash model").stdout
+
+
+def test_the_trait_chooses_where_nothing_nearer_does(notebook: Notebook) -> None:
+    notebook.load(model=notebook.script("Yes."))
+    assert "chosen by the configuration" in notebook.run("%lash model").stdout
+    assert "Yes." in bundles(notebook.run("%%lash\nIs it?"))[0].data["text/plain"]
+
+
+def run_as(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **options: Any) -> None:
+    told = {"notebook": str(tmp_path / "n.ipynb"), "headless": True, **options}
+    monkeypatch.setenv(RUN_OPTIONS, json.dumps(told))
+
+
+def test_a_run_records_and_its_cassette_replays(
+    notebook: Notebook, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cassette = tmp_path / "n.cassette.jsonl"
+    run_as(monkeypatch, tmp_path, model=notebook.script("Yes.", "No."), record=str(cassette))
+    notebook.load()
+    notebook.run("%%lash\nIs it?")
+    notebook.run("%lash new")
+    notebook.run("%%lash\nIs it not?")
+    kept = [(one.session, one.turn, one.user_text, one.origin) for one in read_cassette(cassette)]
+    assert kept == [("1", 1, "Is it?", Origin.SCRIPTED), ("2", 1, "Is it not?", Origin.SCRIPTED)]
+    notebook.run("%unload_ext lash_nb")
+    monkeypatch.delenv(RUN_OPTIONS)
+    notebook.load()
+    said = notebook.run("%lash model replay:n").stdout
+    assert "scripted answers" in said
+    assert "Yes." in bundles(notebook.run("%%lash\nIs it?"))[0].data["text/plain"]
+    assert "No." in bundles(notebook.run("%%lash --new\nIs it not?"))[0].data["text/plain"]
+    with capture_output() as captured:
+        result = notebook.shell.run_cell("%%lash\nSomething else?")
+    assert isinstance(result.error_in_exec, InputError)
+    assert len(bundles(captured)) == 1
+
+
+def test_the_model_of_a_run_wins_over_the_notebook(
+    notebook: Notebook, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run_as(monkeypatch, tmp_path, model=notebook.script("Of the run."))
+    assert "chosen by -m of the run" in notebook.load()
+    said = notebook.run("%lash model replay:missing.cassette.jsonl").stdout
+    assert "kept for later" in said
+    captured = notebook.run(f"%%lash -m {notebook.script('Of the cell.', name='other')}\nWho?")
+    assert "Of the run." in bundles(captured)[0].data["text/plain"]
+
+
+def test_the_notebook_s_own_cassette_is_the_last_resort(
+    notebook: Notebook, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "n.cassette.jsonl").write_text('{"lash_nb_cassette": 1}\n')
+    run_as(monkeypatch, tmp_path)
+    assert "replay:n.cassette.jsonl, chosen by the cassette beside the notebook" in notebook.load()
+
+
+def test_options_of_a_run_that_no_runner_wrote_are_refused(notebook: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
+    for text in ("{", "[]", '{"model": 1}'):
+        monkeypatch.setenv(RUN_OPTIONS, text)
+        with pytest.raises(InputError, match=RUN_OPTIONS):
+            magic.load(notebook.shell)
+
+
+def test_where_the_notebook_s_name_comes_from() -> None:
+    assert notebook_stem({"__vsc_ipynb_file__": "/a/b.ipynb"}, {}) == "b"
+    assert notebook_stem({}, {"JPY_SESSION_NAME": "/a/c.ipynb"}) == "c"
+    assert notebook_stem({"__session__": "3f2a"}, {"JPY_SESSION_NAME": "3f2a"}) is None
