@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from .activity import CellOutputs, CodeBlockCompleted, CodeBlockStarted, HostActivity, TurnStarted
 from .checkpoints import CHECKPOINT_KIND, CheckpointKind
-from .execution import CellOutcome, CellOutput
 from .llm import LLM_USAGE, LlmTerminalReason, ProviderFailureKind, TokenUsage
 from .messages import MESSAGE, PLUGIN_MESSAGE, Message, PluginMessage
 from .outcomes import TURN_OUTCOME, TurnOutcome
@@ -267,47 +267,6 @@ SessionStreamEvent: TypeAlias = (
 )
 
 
-# -- host activity -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TurnStarted:
-    """A turn began: what was asked, of which model."""
-
-    turn: int
-    request: str
-    model: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CodeBlockStarted:
-    """A cell began to run in the managed kernel."""
-
-    effect_id: int
-    language: str
-    code: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CellOutputs:
-    """All outputs of the running cell so far, in order."""
-
-    effect_id: int
-    outputs: tuple[CellOutput, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CodeBlockCompleted:
-    """A cell ended."""
-
-    effect_id: int
-    outcome: CellOutcome
-    outputs: tuple[CellOutput, ...]
-    duration_ms: int
-    detail: str = ""
-
-
-HostActivity: TypeAlias = TurnStarted | CodeBlockStarted | CellOutputs | CodeBlockCompleted
 TurnActivity: TypeAlias = SessionStreamEvent | HostActivity
 
 

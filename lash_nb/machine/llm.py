@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from .attachments import ATTACHMENT_SOURCE, AttachmentSource
 from .capability import (
@@ -28,13 +28,28 @@ from .capability import (
     ReasoningCapability,
     StreamTermination,
 )
-from .messages import (
-    REASONING_REPLAY,
-    REPLAY_META,
-    RESPONSE_TEXT_META,
-    ProviderReasoningReplay,
-    ProviderReplayMeta,
-    ResponseTextMeta,
+from .llm_content import (
+    CONTENT_BLOCK,
+    OUTPUT_PART,
+    AttachmentBlock,
+    LlmContentBlock,
+    LlmOutputPart,
+    ReasoningBlock,
+    ReasoningOutput,
+    TextBlock,
+    TextOutput,
+    ToolCallBlock,
+    ToolCallOutputPart,
+    ToolResultBlock,
+)
+from .tool_specs import (
+    TOOL_SCHEMA,
+    TOOL_SPEC,
+    LlmToolSpec,
+    ProjectionMode,
+    SchemaOverride,
+    SchemaProjection,
+    ToolSchema,
 )
 from .wire import (
     BOOLEAN,
@@ -43,7 +58,6 @@ from .wire import (
     STRING,
     U64,
     Codec,
-    Field,
     Json,
     array,
     bounded_integer,
@@ -189,99 +203,11 @@ TokenUsage: TypeAlias = LlmUsage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TextBlock:
-    """Text; a cache breakpoint asks the provider to cache the prompt up to here."""
-
-    text: str
-    response_meta: ResponseTextMeta | None = None
-    cache_breakpoint: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttachmentBlock:
-    """An attachment, as an index into the request's `attachments`."""
-
-    attachment_idx: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolCallBlock:
-    """A tool call that the model made earlier."""
-
-    call_id: str
-    tool_name: str
-    input_json: str
-    replay: ProviderReplayMeta | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolResultBlock:
-    """The answer to an earlier tool call."""
-
-    call_id: str
-    content: str
-    tool_name: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReasoningBlock:
-    """Earlier reasoning, replayed because the provider needs it."""
-
-    text: str
-    replay: ProviderReasoningReplay | None = None
-
-
-LlmContentBlock: TypeAlias = TextBlock | AttachmentBlock | ToolCallBlock | ToolResultBlock | ReasoningBlock
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LlmMessage:
     """One message of a request."""
 
     role: LlmRole
     blocks: tuple[LlmContentBlock, ...]
-
-
-class ProjectionMode(StrEnum):
-    """How a tool's schema is fitted to a provider's dialect."""
-
-    AUTO = "auto"
-    EXPLICIT_ONLY = "explicit_only"
-    EXACT = "exact"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SchemaOverride:
-    """A schema to use for one dialect instead of the canonical one."""
-
-    dialect: str
-    schema: Json
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SchemaProjection:
-    """How a canonical schema becomes a provider's."""
-
-    mode: ProjectionMode = ProjectionMode.AUTO
-    overrides: tuple[SchemaOverride, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolSchema:
-    """A JSON Schema and how it may be projected."""
-
-    canonical: Json
-    projection: SchemaProjection = SchemaProjection()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LlmToolSpec:
-    """A tool as the model is told of it."""
-
-    name: str
-    description: str
-    input_schema: ToolSchema
-    output_schema: ToolSchema
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -342,35 +268,6 @@ class LlmRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TextOutput:
-    """Text that the model wrote."""
-
-    text: str
-    response_meta: ResponseTextMeta | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReasoningOutput:
-    """Reasoning that the model showed, and what its provider wants back."""
-
-    text: str
-    replay: ProviderReasoningReplay | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolCallOutputPart:
-    """A tool call that the model makes; `input_json` is text and may be broken."""
-
-    call_id: str
-    tool_name: str
-    input_json: str
-    replay: ProviderReplayMeta | None = None
-
-
-LlmOutputPart: TypeAlias = TextOutput | ReasoningOutput | ToolCallOutputPart
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionEvidence:
     """What the provider itself said of the run; never filled in from the request."""
 
@@ -423,37 +320,7 @@ LLM_USAGE: Codec[LlmUsage] = struct(
     cache_write_input_tokens=I64,
     reasoning_output_tokens=I64,
 )
-_TEXT: dict[str, Codec[Any] | Field] = {"text": STRING, "response_meta": nullable(RESPONSE_TEXT_META)}
-_TOOL_CALL: dict[str, Codec[Any] | Field] = {
-    "call_id": STRING,
-    "tool_name": STRING,
-    "input_json": STRING,
-    "replay": nullable(REPLAY_META),
-}
-_REASONING: dict[str, Codec[Any] | Field] = {"text": STRING, "replay": nullable(REASONING_REPLAY)}
-_BLOCK: Codec[LlmContentBlock] = externally_tagged(
-    "content block",
-    {
-        "Text": (TextBlock, struct(TextBlock, **_TEXT, cache_breakpoint=BOOLEAN)),
-        "Attachment": (AttachmentBlock, struct(AttachmentBlock, attachment_idx=U64)),
-        "ToolCall": (ToolCallBlock, struct(ToolCallBlock, **_TOOL_CALL)),
-        "ToolResult": (
-            ToolResultBlock,
-            struct(ToolResultBlock, call_id=STRING, content=STRING, tool_name=nullable(STRING)),
-        ),
-        "Reasoning": (ReasoningBlock, struct(ReasoningBlock, **_REASONING)),
-    },
-)
-_PROJECTION: Codec[SchemaProjection] = struct(
-    SchemaProjection,
-    mode=omit_empty(enum(ProjectionMode), ProjectionMode.AUTO),
-    overrides=omit_empty(array(struct(SchemaOverride, dialect=STRING, schema=JSON))),
-)
-_SCHEMA: Codec[ToolSchema] = struct(ToolSchema, canonical=JSON, projection=omit_empty(_PROJECTION, SchemaProjection()))
-TOOL_SPEC: Codec[LlmToolSpec] = struct(
-    LlmToolSpec, name=STRING, description=STRING, input_schema=_SCHEMA, output_schema=_SCHEMA
-)
-_JSON_SCHEMA: Codec[JsonSchemaSpec] = struct(JsonSchemaSpec, name=STRING, schema=_SCHEMA, strict=BOOLEAN)
+_JSON_SCHEMA: Codec[JsonSchemaSpec] = struct(JsonSchemaSpec, name=STRING, schema=TOOL_SCHEMA, strict=BOOLEAN)
 _OUTPUT_SPEC: Codec[OutputSpec] = externally_tagged(
     "output spec",
     {
@@ -465,7 +332,7 @@ _NONZERO = bounded_integer(1, 2**64 - 1)
 LLM_REQUEST: Codec[LlmRequest] = struct(
     LlmRequest,
     model=STRING,
-    messages=array(struct(LlmMessage, role=enum(LlmRole), blocks=array(_BLOCK))),
+    messages=array(struct(LlmMessage, role=enum(LlmRole), blocks=array(CONTENT_BLOCK))),
     attachments=array(ATTACHMENT_SOURCE),
     tools=array(TOOL_SPEC),
     tool_choice=enum(LlmToolChoice),
@@ -486,16 +353,7 @@ _EVIDENCE: Codec[ExecutionEvidence] = struct(
 LLM_RESPONSE: Codec[LlmResponse] = struct(
     LlmResponse,
     full_text=STRING,
-    parts=array(
-        externally_tagged(
-            "output part",
-            {
-                "Text": (TextOutput, struct(TextOutput, **_TEXT)),
-                "Reasoning": (ReasoningOutput, struct(ReasoningOutput, **_REASONING)),
-                "ToolCall": (ToolCallOutputPart, struct(ToolCallOutputPart, **_TOOL_CALL)),
-            },
-        )
-    ),
+    parts=array(OUTPUT_PART),
     usage=LLM_USAGE,
     terminal_reason=enum(LlmTerminalReason),
     terminal_diagnostic=nullable(STRING),

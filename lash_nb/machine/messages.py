@@ -5,11 +5,9 @@ Wire layout: `reference/turn-machine.md` 1.15.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import islice
-from typing import Any, Generic, TypeAlias, TypeVar, overload
+from typing import Any, TypeAlias
 
 from .attachments import (
     ATTACHMENT_SOURCE,
@@ -22,6 +20,18 @@ from .attachments import (
     ProviderFile,
     StoredAttachment,
 )
+from .causes import (
+    CAUSAL_REF,
+    CausalRef,
+    EffectRef,
+    ProcessEventRef,
+    ProcessRef,
+    SessionNodeRef,
+    ToolCallRef,
+    TriggerOccurrenceRef,
+    TurnRef,
+)
+from .sequences import AppendOnly
 from .wire import (
     BOOLEAN,
     STRING,
@@ -82,61 +92,6 @@ __all__ = [
     "TurnCause",
     "TurnRef",
 ]
-
-T = TypeVar("T")
-
-
-class AppendOnly(Sequence[T], Generic[T]):
-    """An immutable view of the first `n` entries of a shared, append-only list.
-
-    `appended` gives a longer view; views share one list, so taking one is O(1) and keeping an old one costs nothing. A
-    view that is no longer the longest copies its entries when it is appended to (a branch).
-    """
-
-    __slots__ = ("_entries", "_length")
-
-    def __init__(self, entries: Iterable[T] = ()) -> None:
-        self._entries: list[T] = list(entries)
-        self._length = len(self._entries)
-
-    def appended(self, entries: Iterable[T]) -> AppendOnly[T]:
-        """This view and then `entries`."""
-        grown: AppendOnly[T] = AppendOnly.__new__(AppendOnly)
-        # An empty view may be a shared default: it never lends its list.
-        longest = 0 < self._length == len(self._entries)
-        shared = self._entries if longest else self._entries[: self._length]
-        shared.extend(entries)
-        grown._entries, grown._length = shared, len(shared)
-        return grown
-
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[T, ...]: ...
-    def __getitem__(self, index: int | slice) -> T | tuple[T, ...]:
-        if isinstance(index, slice):
-            return tuple(self._entries[i] for i in range(*index.indices(self._length)))
-        if not -self._length <= index < self._length:
-            raise IndexError(index)
-        return self._entries[index if index >= 0 else self._length + index]
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __iter__(self) -> Iterator[T]:
-        # A later `appended` of a longer view may make the list grow meanwhile; this view's part of it never changes.
-        return islice(self._entries, self._length)
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, (AppendOnly, tuple, list)):
-            return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
-        return NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(tuple(self))
-
-    def __repr__(self) -> str:
-        return f"AppendOnly({self._entries[: self._length]!r})"
 
 
 class MessageRole(StrEnum):
@@ -245,69 +200,6 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TurnRef:
-    """A turn, as a cause."""
-
-    session_id: str
-    turn_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EffectRef:
-    """An effect, as a cause."""
-
-    session_id: str
-    turn_id: str | None = None
-    effect_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolCallRef:
-    """A tool call, as a cause."""
-
-    session_id: str
-    call_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessRef:
-    """A process, as a cause."""
-
-    process_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessEventRef:
-    """One event of a process, as a cause."""
-
-    process_id: str
-    sequence: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TriggerOccurrenceRef:
-    """One firing of a trigger, as a cause."""
-
-    occurrence_id: str
-    subscription_id: str | None = None
-    subscription_incarnation: str | None = None
-    subscription_revision: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionNodeRef:
-    """A node of a session's graph, as a cause."""
-
-    session_id: str
-    node_id: str
-
-
-CausalRef: TypeAlias = (
-    TurnRef | EffectRef | ToolCallRef | ProcessRef | ProcessEventRef | TriggerOccurrenceRef | SessionNodeRef
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PluginOrigin:
     """The message was put in by a plugin (or by the host at a checkpoint)."""
 
@@ -403,31 +295,6 @@ _PART: Codec[Part] = struct(
     prune_state=_PRUNE_STATE,
     reasoning_meta=omit_none(REASONING_REPLAY),
     response_meta=omit_none(RESPONSE_TEXT_META),
-)
-CAUSAL_REF: Codec[CausalRef] = internally_tagged(
-    "causal reference",
-    "type",
-    {
-        "turn": (TurnRef, struct(TurnRef, session_id=STRING, turn_id=STRING)),
-        "effect": (
-            EffectRef,
-            struct(EffectRef, session_id=STRING, turn_id=omit_none(STRING), effect_id=STRING),
-        ),
-        "tool_call": (ToolCallRef, struct(ToolCallRef, session_id=STRING, call_id=STRING)),
-        "process": (ProcessRef, struct(ProcessRef, process_id=STRING)),
-        "process_event": (ProcessEventRef, struct(ProcessEventRef, process_id=STRING, sequence=U64)),
-        "trigger_occurrence": (
-            TriggerOccurrenceRef,
-            struct(
-                TriggerOccurrenceRef,
-                occurrence_id=STRING,
-                subscription_id=omit_none(STRING),
-                subscription_incarnation=omit_none(STRING),
-                subscription_revision=omit_none(U64),
-            ),
-        ),
-        "session_node": (SessionNodeRef, struct(SessionNodeRef, session_id=STRING, node_id=STRING)),
-    },
 )
 _ORIGIN: Codec[MessageOrigin] = internally_tagged(
     "message origin",

@@ -23,6 +23,10 @@ _LIBRARY_FRAME = re.compile(
 """A frame of an installed library, of the standard library, or of compiled code (that has no absolute path)."""
 _LIBRARY_PATH = re.compile(r"^(\s*File )[^\n]*(?:site-packages|dist-packages|lib[\\/]python3[^\\/]*)[\\/]")
 _RULE = re.compile(r"-{20,}\s*")
+_FRAME = re.compile(r"\s*(?:File |Cell In\[|<frozen )")
+_OUTSIDE = re.compile(r"[^\s-]")
+"""A line that belongs to no frame: those of frames are indented, or begin with an arrow."""
+_BETWEEN = re.compile(r"(?:\S+ +)?Traceback \(most|The above exception was the direct|During handling of the above")
 
 
 def traceback_text(error: ErrorOutput) -> str:
@@ -30,7 +34,7 @@ def traceback_text(error: ErrorOutput) -> str:
 
     Bounded; when it must be cut, the tail stays, since that is where the exception is.
     """
-    entries = [entry.strip("\n") for entry in error.traceback if not _RULE.fullmatch(entry)]
+    entries = _entries(error.traceback)
     kept: list[str] = []
     library: list[str] = []
     for entry in entries:
@@ -47,6 +51,21 @@ def traceback_text(error: ErrorOutput) -> str:
     if kept[-1].startswith(error.ename):
         kept[-1] = _middle(kept[-1], _MAX_EXCEPTION_CHARS)
     return _tail("\n".join(kept), _MAX_TRACEBACK_CHARS)
+
+
+def _entries(traceback: Sequence[str]) -> list[str]:
+    """Frames, and what stands between them, however the kernel divided the text: by frames, or by lines."""
+    entries: list[list[str]] = []
+    in_frame = False
+    for line in "\n".join(entry.strip("\n") for entry in traceback).split("\n"):
+        if _RULE.fullmatch(line):
+            continue
+        begins_frame = bool(_FRAME.match(line))
+        if not entries or begins_frame or _BETWEEN.match(line) or (in_frame and _OUTSIDE.match(line)):
+            entries.append([])
+            in_frame = begins_frame
+        entries[-1].append(line)
+    return [text for entry in entries if (text := "\n".join(entry).strip("\n"))]
 
 
 def _folded(frames: Sequence[str]) -> list[str]:

@@ -9,7 +9,9 @@ import pytest
 from .frontend import Frontend, OpenNotebook
 from .provider import Hold, Provider
 
-SLEEPING = "I take my time.\n\n<lash-cell>\nimport time\nkept = 41\nprint('fast', 'asleep')\ntime.sleep(600)\n</lash-cell>"
+SLEEPING = (
+    "I take my time.\n\n<lash-cell>\nimport time\nkept = 41\nprint('fast', 'asleep')\ntime.sleep(600)\n</lash-cell>"
+)
 THINKING = "Let me think about"
 WORKING = "<lash-cell>\nkept + 1\n</lash-cell>"
 

@@ -57,6 +57,15 @@ def test_of_a_traceback_the_user_s_frames_stay() -> None:
     ]
 
 
+def test_it_does_not_matter_where_a_traceback_was_divided() -> None:
+    by_frames = traceback_text(ErrorOutput(ename="KeyError", evalue="'zz'", traceback=PANDAS))
+    lines = tuple("\n".join(PANDAS).split("\n"))
+    assert traceback_text(ErrorOutput(ename="KeyError", evalue="'zz'", traceback=lines)) == by_frames
+    message = ("ValueError: several", "", "lines  ", "  of it")
+    error = ErrorOutput(ename="ValueError", evalue="", traceback=("Cell In[1], line 1", "----> 1 f()", "", *message))
+    assert traceback_text(error) == "\n".join(["Cell In[1], line 1", "----> 1 f()", *message])
+
+
 def test_a_syntax_error_and_a_bare_exception() -> None:
     entry = "  Cell In[1], line 1\n    x=(\n       ^\nSyntaxError: incomplete input\n"
     error = ErrorOutput(ename="SyntaxError", evalue="incomplete input", traceback=(entry,))

@@ -1,0 +1,50 @@
+"""What only the host can see of a turn: it began, a cell started, gave outputs, ended. Ours, not the reference's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from .execution import CellOutcome, CellOutput
+
+__all__ = ["CellOutputs", "CodeBlockCompleted", "CodeBlockStarted", "HostActivity", "TurnStarted"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnStarted:
+    """A turn began: what was asked, of which model."""
+
+    turn: int
+    request: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeBlockStarted:
+    """A cell began to run in the managed kernel."""
+
+    effect_id: int
+    language: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellOutputs:
+    """All outputs of the running cell so far, in order."""
+
+    effect_id: int
+    outputs: tuple[CellOutput, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeBlockCompleted:
+    """A cell ended."""
+
+    effect_id: int
+    outcome: CellOutcome
+    outputs: tuple[CellOutput, ...]
+    duration_ms: int
+    detail: str = ""
+
+
+HostActivity: TypeAlias = TurnStarted | CodeBlockStarted | CellOutputs | CodeBlockCompleted

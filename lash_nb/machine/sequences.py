@@ -1,0 +1,64 @@
+"""The append-only sequence that machine, Progress and checkpoints share: nothing is copied as a conversation grows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Generic, TypeVar, overload
+
+__all__ = ["AppendOnly"]
+
+T = TypeVar("T")
+
+
+class AppendOnly(Sequence[T], Generic[T]):
+    """An immutable view of the first `n` entries of a shared, append-only list.
+
+    `appended` gives a longer view; views share one list, so taking one is O(1) and keeping an old one costs nothing. A
+    view that is no longer the longest copies its entries when it is appended to (a branch).
+    """
+
+    __slots__ = ("_entries", "_length")
+
+    def __init__(self, entries: Iterable[T] = ()) -> None:
+        self._entries: list[T] = list(entries)
+        self._length = len(self._entries)
+
+    def appended(self, entries: Iterable[T]) -> AppendOnly[T]:
+        """This view and then `entries`."""
+        grown: AppendOnly[T] = AppendOnly.__new__(AppendOnly)
+        # An empty view may be a shared default: it never lends its list.
+        longest = 0 < self._length == len(self._entries)
+        shared = self._entries if longest else self._entries[: self._length]
+        shared.extend(entries)
+        grown._entries, grown._length = shared, len(shared)
+        return grown
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[T, ...]: ...
+    def __getitem__(self, index: int | slice) -> T | tuple[T, ...]:
+        if isinstance(index, slice):
+            return tuple(self._entries[i] for i in range(*index.indices(self._length)))
+        if not -self._length <= index < self._length:
+            raise IndexError(index)
+        return self._entries[index if index >= 0 else self._length + index]
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[T]:
+        # A later `appended` of a longer view may make the list grow meanwhile; this view's part of it never changes.
+        return islice(self._entries, self._length)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, (AppendOnly, tuple, list)):
+            return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return f"AppendOnly({self._entries[: self._length]!r})"
