@@ -12,7 +12,6 @@ import concurrent.futures
 import os
 import threading
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 __all__ = ["LoopThread", "OnTick", "shared_loop"]
@@ -26,12 +25,41 @@ STOP_WAIT_S = 10.0
 """How long an interrupted caller waits for its coroutine to clean up."""
 
 
-@dataclass(frozen=True, slots=True)
 class _Job(Generic[T]):
-    """A coroutine on its way, and whether it has really ended."""
+    """A coroutine on its way to the loop. `future` is done when the coroutine has really ended, cancelled or not.
 
-    future: concurrent.futures.Future[T]
-    ended: threading.Event
+    `run_coroutine_threadsafe` is not used: its future counts as done as soon as it is cancelled, while the coroutine
+    still cleans up.
+    """
+
+    def __init__(self, work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> None:
+        self.future: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self.future.set_running_or_notify_cancel()  # from now on only the coroutine's end decides
+        self._loop = loop
+        self._work = work
+        self._task: asyncio.Task[T] | None = None
+        loop.call_soon_threadsafe(self._start)
+
+    def _start(self) -> None:
+        self._task = self._loop.create_task(self._work)
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[T]) -> None:
+        if task.cancelled():
+            self.future.set_exception(asyncio.CancelledError())
+        elif (error := task.exception()) is not None:
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(task.result())
+
+    def cancel(self) -> None:
+        """Cancel the coroutine, from any thread."""
+        # Queued behind `_start`, so the task is there.
+        self._loop.call_soon_threadsafe(lambda: self._task is not None and self._task.cancel())
+
+    def ended(self, timeout_s: float) -> bool:
+        """Wait for its end."""
+        return bool(concurrent.futures.wait([self.future], timeout=timeout_s).done)
 
 
 class LoopThread:
@@ -61,18 +89,16 @@ class LoopThread:
         if self.is_current:
             work.close()
             raise RuntimeError("this is the event loop's own thread: await the asynchronous method instead")
-        job = self._submit(work)
+        job = _Job(work, self.loop)
         try:
-            while True:
-                done, _ = concurrent.futures.wait([job.future], timeout=TICK_S)
-                if done:
-                    return job.future.result()
+            while not job.ended(TICK_S):
                 if on_tick is not None:
                     on_tick()
         except BaseException:
-            job.future.cancel()
-            job.ended.wait(STOP_WAIT_S)
+            job.cancel()
+            job.ended(STOP_WAIT_S)
             raise
+        return job.future.result()
 
     async def wait(self, work: Coroutine[Any, Any, T], *, on_tick: OnTick | None = None) -> T:
         """Await a coroutine from another loop, in ticks; cancelling the caller cancels it and waits (bounded).
@@ -81,33 +107,21 @@ class LoopThread:
         """
         if self.is_current:
             return await work
-        job = self._submit(work)
+        job = _Job(work, self.loop)
         try:
             waiter = asyncio.wrap_future(job.future)
             while not waiter.done():
                 await asyncio.wait({waiter}, timeout=TICK_S)
                 if on_tick is not None:
                     on_tick()
-            return waiter.result()
         except BaseException:
-            job.future.cancel()
-            # A concurrent future that is cancelled counts as done at once; the coroutine's own end is what matters.
+            job.cancel()
             waited = 0.0
-            while not job.ended.is_set() and waited < STOP_WAIT_S:
+            while not job.future.done() and waited < STOP_WAIT_S:
                 await asyncio.sleep(TICK_S / 4)
                 waited += TICK_S / 4
             raise
-
-    def _submit(self, work: Coroutine[Any, Any, T]) -> _Job[T]:
-        ended = threading.Event()
-
-        async def tracked() -> T:
-            try:
-                return await work
-            finally:
-                ended.set()
-
-        return _Job(asyncio.run_coroutine_threadsafe(tracked(), self.loop), ended)
+        return waiter.result()
 
 
 _lock = threading.Lock()

@@ -106,7 +106,10 @@ def test_the_changelog_has_a_place_for_what_is_new() -> None:
 def test_the_version_is_written_once_and_the_same() -> None:
     import lash_nb
 
-    assert tomllib.loads(read("pyproject.toml"))["project"]["version"] == lash_nb.__version__
+    project = tomllib.loads(read("pyproject.toml"))
+    assert "version" not in project["project"]
+    assert project["tool"]["hatch"]["version"] == {"path": "lash_nb/version.py"}
+    assert f'__version__ = "{lash_nb.__version__}"' in read("lash_nb/version.py")
 
 
 def test_the_data_is_what_its_description_says() -> None:

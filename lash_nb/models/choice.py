@@ -12,7 +12,6 @@ import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
@@ -28,21 +27,7 @@ DEFAULT_MODELS: Mapping[str, str] = MappingProxyType({"OPENAI_API_KEY": "openai:
 """Key variable → the model it stands for when none is named: the provider's small one (as of 2026-11)."""
 
 
-class Previews(StrEnum):
-    """How much of the user's variables the model is shown."""
-
-    SCHEMA = "schema"
-    SAMPLE = "sample"
-    FULL = "full"
-
-
-_SHOWN: Mapping[Previews, str] = MappingProxyType(
-    {
-        Previews.SCHEMA: "names, types and columns of used variables are sent",
-        Previews.SAMPLE: "column names and 3 rows of used variables are sent",
-        Previews.FULL: "used variables are sent as far as the prompt holds them",
-    }
-)
+_SHOWN = "your requests, the agent's code and its outputs are sent"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +54,6 @@ def choose_model(
     configured: str | None = None,
     env: Mapping[str, str] | None = None,
     cassette: Path | None = None,
-    previews: Previews = Previews.SAMPLE,
 ) -> ModelChoice:
     """The model that answers.
 
@@ -93,11 +77,11 @@ def choose_model(
         if name and name.strip():
             name = name.strip()
             _form(name)
-            return ModelChoice(name=name, why=why, sends=_sends(name, env, previews), note=note)
+            return ModelChoice(name=name, why=why, sends=_sends(name, env), note=note)
     if cassette is not None and cassette.is_file():
         name = f"replay:{cassette.name}"
         return ModelChoice(
-            name=name, why="the cassette beside the notebook", sends=_sends(name, env, previews), note=note
+            name=name, why="the cassette beside the notebook", sends=_sends(name, env), note=note
         )
     keys = " or ".join(DEFAULT_MODELS)
     hint = f" ({note})" if note else ""
@@ -115,13 +99,13 @@ def _pin(name: str | None) -> tuple[str | None, str]:
     return None, f"the notebook suggests {name!r}; `%lash model NAME` if you want it"
 
 
-def _sends(name: str, env: Mapping[str, str], previews: Previews) -> str:
+def _sends(name: str, env: Mapping[str, str]) -> str:
     kind, _, argument = name.partition(":")
     if kind in OFFLINE:
         return "nothing leaves this machine"
     address = argument.partition("@http")[2]
     address = f"http{address}" if address else env.get("OPENAI_BASE_URL", "")
-    return _SHOWN[previews] + (f" to {address}" if address else "")
+    return _SHOWN + (f" to {address}" if address else "")
 
 
 def _forms() -> str:

@@ -169,6 +169,9 @@ class Frontend:
         page = self._browser.new_page()
         try:
             yield OpenNotebook(page, path, url=f"http://127.0.0.1:{self.port}{place}", not_ours=_NOT_OURS[self.ui])
+        except Exception as error:
+            error.add_note(f"The page then:\n{page.locator('body').inner_text()}")
+            raise
         finally:
             page.close()
             for session in self._ask("GET", "/api/sessions"):

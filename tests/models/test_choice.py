@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lash_nb.errors import InputError, MissingKeyError, UnknownModelError
-from lash_nb.models.choice import Previews, choose_model, open_model
+from lash_nb.models.choice import choose_model, open_model
 from lash_nb.models.replay import write_cassette
 
 KEY = {"OPENAI_API_KEY": "sk-test"}
@@ -60,10 +60,7 @@ def test_nothing_chosen_is_one_sentence_with_what_to_do(tmp_path: Path) -> None:
 
 def test_the_announcement_says_what_is_sent(cassette: Path) -> None:
     assert choose_model("openai:gpt-x", env={}).announcement == (
-        "openai:gpt-x, chosen by -m; column names and 3 rows of used variables are sent"
-    )
-    assert choose_model("openai:gpt-x", env={}, previews=Previews.SCHEMA).announcement.endswith(
-        "; names, types and columns of used variables are sent"
+        "openai:gpt-x, chosen by -m; your requests, the agent's code and its outputs are sent"
     )
     assert choose_model("openai:m@http://127.0.0.1:8080/v1", env={}).announcement.endswith(
         " are sent to http://127.0.0.1:8080/v1"
@@ -88,16 +85,16 @@ def test_metadata_may_pin_a_cassette_only(cassette: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "guess"),
     [
-        ("opnai:gpt-x", "did you mean 'openai:gpt-x'? "),
-        ("OpenAI:gpt-x", "did you mean 'openai:gpt-x'? "),
-        ("gpt-x", "did you mean 'openai:gpt-x'? "),
-        ("n.cassette.jsonl", "did you mean 'replay:n.cassette.jsonl'? "),
+        ("opnai:gpt-x", "; did you mean 'openai:gpt-x'?"),
+        ("OpenAI:gpt-x", "; did you mean 'openai:gpt-x'?"),
+        ("gpt-x", "; did you mean 'openai:gpt-x'?"),
+        ("n.cassette.jsonl", "; did you mean 'replay:n.cassette.jsonl'?"),
         ("xyzzy:q", ""),
     ],
 )
 def test_an_unknown_name(name: str, guess: str, tmp_path: Path) -> None:
     expected = (
-        f"there is no model '{name}'; {guess}"
+        f"there is no model '{name}'{guess} "
         "(names: openai:MODEL, openai:MODEL@http://HOST:PORT/v1, replay:PATH, scripted:PATH)"
     )
     with pytest.raises(UnknownModelError) as caught:
