@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from IPython.core import magic_arguments
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
-from traitlets import Float, Integer, Unicode
+from traitlets import Enum, Float, Integer, Unicode
 
 from .errors import InputError, LashError, UnknownNameError
 from .models.choice import ModelChoice
@@ -79,6 +79,11 @@ class Lash(Magics):
     max_minutes = Float(30.0, min=0.01, allow_none=True, help="Minutes that a turn may take; None: no bound.").tag(
         config=True
     )
+    grammar = Enum(
+        ["tags", "fence"],
+        default_value="tags",
+        help="How the model marks a cell; `fence` for models that insist on ```python.",
+    ).tag(config=True)
     state_dir = Unicode(
         "", help="Where images and long outputs are kept; empty: LASH_NB_STATE_DIR, else the user's own directory."
     ).tag(config=True)
@@ -92,6 +97,7 @@ class Lash(Magics):
             configured=lambda: self.model,
             limits=self._limits,
             state_dir=lambda: os.path.expanduser(self.state_dir) or None,
+            grammar=lambda: self.grammar,
         )
         self._announced: ModelChoice | None = None
         self._shown: list[Turn] = []

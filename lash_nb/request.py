@@ -23,6 +23,7 @@ from .machine.state import TurnCheckpoint
 from .machine.turn import TurnMachine
 from .models import CallContext, Model
 from .protocols import PROTOCOLS, ModelProtocol, ValidateValue
+from .protocols.grammar import Grammar
 from .protocols.termination import CodeTermination, FinishRequired, Natural
 from .toolkits import ToolFunction
 from .trust import Redactor
@@ -58,6 +59,7 @@ class Surroundings:
     inbox: Inbox
     redactor: Redactor
     protocol: str = "code"
+    grammar: Grammar = "tags"
     instructions: str = ""
     tools: Mapping[str, ToolFunction] = field(default_factory=dict)
     on_log: Callable[[LogEvent], None] = lambda event: None
@@ -103,6 +105,7 @@ class RequestRun:
             run_offset=self.conversation.run_offset,
             termination=termination,
             validate=validate,
+            grammar=around.grammar,
             instructions=around.instructions,
         )
         return protocol

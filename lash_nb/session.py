@@ -26,6 +26,7 @@ from .machine.events import TurnActivity
 from .machine.llm import LlmUsage
 from .models import Model
 from .models.choice import ModelChoice, choose_model, open_model
+from .protocols.grammar import Grammar
 from .request import Request, RequestRun, Surroundings
 from .stores.blobs import BlobStore
 from .toolkits import ToolFunction
@@ -65,6 +66,7 @@ class Session:
         model: a Model, or a name (`openai:…`, `replay:…`, `scripted:…`); None chooses one as `%lash` does.
         kernel: where cells run; None makes a `ManagedKernel` of this interpreter, which the session ends.
         protocol: how the model conducts a turn; a name of the registry.
+        grammar: how the model marks a cell: "tags", or "fence" for models that insist on Markdown fences.
         tools: functions by name, for protocols that call tools.
         limits: bounds of a turn.
         instructions: added to the system prompt; the same for all turns.
@@ -83,6 +85,7 @@ class Session:
         *,
         kernel: Kernel | None = None,
         protocol: str = "code",
+        grammar: Grammar = "tags",
         tools: Mapping[str, ToolFunction] | None = None,
         limits: Limits | None = None,
         instructions: str = "",
@@ -105,6 +108,7 @@ class Session:
         self._kernel = kernel
         self._owns_kernel = kernel is None
         self._protocol = protocol
+        self._grammar: Grammar = grammar
         self._tools = dict(tools or {})
         self._instructions = instructions
         self._on_log = on_log or (lambda event: None)
@@ -308,6 +312,7 @@ class Session:
             inbox=self._inbox,
             redactor=self._redactor,
             protocol=self._protocol,
+            grammar=self._grammar,
             instructions=self._instructions,
             tools=self._tools,
             on_log=self._on_log,

@@ -23,6 +23,7 @@ from .models.choice import ModelChoice, choose_model, open_model
 
 if TYPE_CHECKING:
     from .kernels import Kernel
+    from .protocols.grammar import Grammar
     from .session import Limits, Session
     from .stores.copies import NotebookCopies
 
@@ -85,6 +86,7 @@ class NotebookSessions:
         configured: Callable[[], str | None] = lambda: None,
         limits: Callable[[], Limits | None] = lambda: None,
         state_dir: Callable[[], str | None] = lambda: None,
+        grammar: Callable[[], Grammar] = lambda: "tags",
     ) -> None:
         self.run = run
         self.label = 1
@@ -96,6 +98,7 @@ class NotebookSessions:
         self.home = notebook.parent if notebook else Path.cwd()
         self._stem = notebook.stem if notebook else stem
         self._configured, self._limits, self._state_dir = configured, limits, state_dir
+        self._grammar = grammar
         self._models: dict[str, Model] = {}
         self._session: Session | None = None
         self._copies: NotebookCopies | None = None
@@ -186,6 +189,7 @@ class NotebookSessions:
                 self._session = Session(
                     kernel=self.make_kernel() if self.make_kernel else None,
                     label=str(self.label),
+                    grammar=self._grammar(),
                     state_dir=state_dir,
                     # Without a holder nobody needs the turn's head, which costs a little at every effect.
                     on_block=self._keep if self.run is not None else None,

@@ -363,3 +363,12 @@ async def test_the_prompt_prefix_is_stable_while_variables_change() -> None:
         assert later[: len(unmarked)] == unmarked
     assert "* df: DataFrame (3, 2)" in last_message(model, 1)
     assert "  df: DataFrame (3, 2)" in last_message(model, 2)
+
+
+async def test_a_model_that_insists_on_fences() -> None:
+    model = ScriptedModel(["Look.\n\n```python\nfinish(1)\n```"])
+    kernel = ScriptedKernel({"finish(1)": ScriptedCell(finish=FinishValue(value=1))})
+    async with Session(model, kernel=kernel, grammar="fence") as session:
+        turn = await session.run("Go.")
+    assert turn.value == 1
+    assert turn.code == ("finish(1)",)

@@ -19,7 +19,7 @@ from types import MappingProxyType
 from ..errors import UnknownModelError
 from . import MODELS, NAME_FORMS, OFFLINE, Model, Opening
 
-__all__ = ["DEFAULT_MODELS", "MODEL_VARIABLE", "ModelChoice", "Previews", "choose_model", "open_model"]
+__all__ = ["DEFAULT_MODELS", "MODEL_VARIABLE", "ModelChoice", "choose_model", "open_model"]
 
 MODEL_VARIABLE = "LASH_NB_MODEL"
 
