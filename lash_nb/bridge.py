@@ -75,6 +75,12 @@ class LoopThread:
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
 
+    def close(self) -> None:
+        """End the thread; what runs on the loop is abandoned. The shared loop lives as long as its process."""
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
     @property
     def is_current(self) -> bool:
         """Whether the caller runs on this loop's thread."""

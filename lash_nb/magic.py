@@ -97,7 +97,7 @@ class Lash(Magics):
             configured=lambda: self.model,
             limits=self._limits,
             state_dir=lambda: os.path.expanduser(self.state_dir) or None,
-            grammar=lambda: self.grammar,
+            grammar=lambda: "fence" if self.grammar == "fence" else "tags",
         )
         self._announced: ModelChoice | None = None
         self._shown: list[Turn] = []

@@ -50,7 +50,9 @@ class Redactor:
     """Takes secrets out of texts: the values of secret-looking variables, and what has the shape of a token."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
-        values = {value for name, value in env.items() if looks_secret(name, value) and len(value) >= _SHORTEST_SECRET}
+        values = {
+            value for name, value in env.items() if looks_secret(name, value) and not value.startswith(("/", "~"))
+        }
         values |= {match[1] for value in env.values() for match in _PASSWORD_IN_URL.finditer(value)}
         # Longest first: a secret may be a part of another.
         known = sorted((re.escape(v) for v in values if len(v) >= _SHORTEST_SECRET), key=len, reverse=True)

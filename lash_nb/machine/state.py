@@ -190,9 +190,9 @@ class TurnCheckpoint:
         effect = self.outstanding_effect
         return None if effect is None else effect_id_of(effect)
 
-    def to_json(self, protocol: TurnProtocol[Any, Any, Any] = JsonTurnProtocol) -> Json:
+    def to_json(self, protocol: TurnProtocol[Any, Any, Any] = JsonTurnProtocol) -> dict[str, Any]:
         """The wire form, fields in the reference's order."""
-        out: Json = turn_checkpoint_codec(protocol).encode(self)
+        out: dict[str, Any] = turn_checkpoint_codec(protocol).encode(self)
         return out
 
     def to_text(self, protocol: TurnProtocol[Any, Any, Any] = JsonTurnProtocol) -> str:

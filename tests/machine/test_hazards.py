@@ -131,7 +131,7 @@ def test_q7_a_terminal_finish_of_null_reads_as_none() -> None:
 
 
 def test_q8_a_checkpoint_has_no_version() -> None:
-    assert len(TurnMachine(config(Told())).checkpoint().to_json()) == 13  # type: ignore[arg-type]
+    assert len(TurnMachine(config(Told())).checkpoint().to_json()) == 13
 
 
 def test_q9_progress_shares_the_messages_and_does_not_see_later_ones() -> None:

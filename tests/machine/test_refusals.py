@@ -71,7 +71,7 @@ def test_fields_that_may_be_missing() -> None:
     assert checkpoint.progress_event_cursor == 0
     assert checkpoint.synced_protocol_iteration is None
     assert checkpoint.outstanding_effect_id == 3
-    assert len(checkpoint.to_json()) == 13  # type: ignore[arg-type]
+    assert len(checkpoint.to_json()) == 13
 
 
 PART = ["messages", 0, "parts", 0]

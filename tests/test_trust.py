@@ -1,0 +1,89 @@
+"""What looks like a secret, and that it is taken out of everything that is kept."""
+
+from __future__ import annotations
+
+import pytest
+
+from lash_nb.machine.execution import (
+    CellOutcome,
+    CellResult,
+    DisplayOutput,
+    ErrorOutput,
+    FinishValue,
+    StreamOutput,
+)
+from lash_nb.trust import Redactor, looks_secret, sha256_text
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
+        "GITHUB_TOKEN",
+        "HF_TOKEN", "DB_PASSWORD", "PGPASSWORD", "MYSQL_PWD", "GOOGLE_APPLICATION_CREDENTIALS", "JUPYTERHUB_API_TOKEN",
+        "my_secret", "SENTRY_DSN", "SSH_AUTH_SOCK", "APIKEY", "API_KEY_2",
+    ],
+)  # fmt: skip
+def test_names_of_secrets(name: str) -> None:
+    assert looks_secret(name, "value")
+
+
+@pytest.mark.parametrize(
+    "name", ["PATH", "HOME", "PWD", "LANG", "TOKENIZERS_PARALLELISM", "KEYBOARD", "PYTHONPATH", "DISPLAY", "COMPASS"]
+)
+def test_names_that_are_none(name: str) -> None:
+    assert not looks_secret(name, "value")
+
+
+def test_a_password_in_a_url_is_a_secret() -> None:
+    assert looks_secret("DATABASE_URL", "postgres://me:pa55@host/db")
+    assert not looks_secret("DATABASE_URL", "postgres://host/db")
+
+
+ENV = {
+    "SERVICE_TOKEN": "tok-12345678",
+    "LONGER_TOKEN": "tok-12345678-and-more",
+    "SHORT_KEY": "abc",
+    "DATABASE_URL": "postgres://me:pa55word@host/db",
+    "KEY_FILE": "/home/me/keys/one.pem",
+    "HOME": "/home/me",
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        ("it is tok-12345678.", "it is [redacted]."),
+        ("tok-12345678-and-more", "[redacted]"),  # the longer one, not its beginning
+        ("abc and abcdef", "abc and abcdef"),  # too short to be told from a word
+        ("pa55word", "[redacted]"),
+        ("/home/me/keys/one.pem", "/home/me/keys/one.pem"),  # a path names a secret, it is none
+        ("sk-" + "a" * 30, "[redacted]"),
+        ("ghp_" + "b" * 36, "[redacted]"),
+        ("AKIA" + "C" * 16, "[redacted]"),
+        ("task-aaaaaaaaaaaaaaaaaaaaaaaaaaaa", "task-aaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
+    ],
+)
+def test_redaction(text: str, redacted: str) -> None:
+    assert Redactor(ENV).text(text) == redacted
+
+
+def test_a_cells_end_is_redacted_throughout() -> None:
+    secret = "tok-12345678"
+    result = CellResult(
+        outcome=CellOutcome.ERROR,
+        outputs=(
+            StreamOutput(name="stdout", head=f"a {secret}", tail=f"b {secret}", omitted_chars=1),
+            DisplayOutput(data={"text/plain": secret, "application/json": {"k": [secret]}}, metadata={}),
+            DisplayOutput(data={"image/png": "sk" + "A" * 40}, metadata={}),
+        ),
+        error=ErrorOutput(ename="E", evalue=secret, traceback=(f"line {secret}",)),
+        finish=FinishValue(value={"v": secret}),
+    )
+    safe = Redactor(ENV).result(result)
+    assert secret not in repr(safe)
+    assert safe.outputs[2] == result.outputs[2]
+
+
+def test_sha256() -> None:
+    assert sha256_text("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
