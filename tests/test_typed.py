@@ -73,4 +73,4 @@ def test_a_python_type() -> None:
 
 def test_what_is_no_type_is_refused() -> None:
     with pytest.raises(InputError, match="cannot be the type of an answer"):
-        OutputType(lambda: 1)
+        OutputType(object())
