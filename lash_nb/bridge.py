@@ -2,7 +2,7 @@
 
 Everything of a session runs on this loop; the notebook's cells, a user's own loop and plain scripts hop onto it.
 Waiting for it is done in ticks: SIGINT does not wake a quiet wait (ipykernel's idle loop is never interrupted by a
-quiet await, with ticks of 0.1 s it takes 0.07 to 0.2 s; design §8). Standard library only.
+quiet await, with ticks of 0.1 s it takes 0.07 to 0.2 s; design §8). Imports the standard library and `errors`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import os
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
+
+from .errors import LashError
 
 __all__ = ["LoopThread", "OnTick", "shared_loop"]
 
@@ -82,6 +84,11 @@ class LoopThread:
         self.loop.close()
 
     @property
+    def is_ours(self) -> bool:
+        """False in a forked child: a thread does not survive a fork."""
+        return self.pid == os.getpid()
+
+    @property
     def is_current(self) -> bool:
         """Whether the caller runs on this loop's thread."""
         return threading.current_thread() is self._thread
@@ -95,6 +102,7 @@ class LoopThread:
         if self.is_current:
             work.close()
             raise RuntimeError("this is the event loop's own thread: await the asynchronous method instead")
+        self._check(work)
         job = _Job(work, self.loop)
         try:
             while not job.ended(TICK_S):
@@ -106,6 +114,12 @@ class LoopThread:
             raise
         return job.future.result()
 
+    def _check(self, work: Coroutine[Any, Any, Any]) -> None:
+        """In a forked child it would be waited for for ever."""
+        if not self.is_ours:
+            work.close()
+            raise LashError("this belongs to the process that was forked: make a new session in this one")
+
     async def wait(self, work: Coroutine[Any, Any, T], *, on_tick: OnTick | None = None) -> T:
         """Await a coroutine from another loop, in ticks; cancelling the caller cancels it and waits (bounded).
 
@@ -113,9 +127,11 @@ class LoopThread:
         """
         if self.is_current:
             return await work
+        self._check(work)
         job = _Job(work, self.loop)
+        waiter = asyncio.wrap_future(job.future)
+        waiter.add_done_callback(_read)
         try:
-            waiter = asyncio.wrap_future(job.future)
             while not waiter.done():
                 await asyncio.wait({waiter}, timeout=TICK_S)
                 if on_tick is not None:
@@ -130,6 +146,12 @@ class LoopThread:
         return waiter.result()
 
 
+def _read(future: asyncio.Future[Any]) -> None:
+    """Look at its exception, or asyncio reports it as lost when the waiting was given up."""
+    if not future.cancelled():
+        future.exception()
+
+
 _lock = threading.Lock()
 _shared: LoopThread | None = None
 
@@ -138,6 +160,6 @@ def shared_loop() -> LoopThread:
     """The process's loop; made on first use, and made anew in a forked child."""
     global _shared
     with _lock:
-        if _shared is None or _shared.pid != os.getpid():
+        if _shared is None or not _shared.is_ours:
             _shared = LoopThread()
         return _shared

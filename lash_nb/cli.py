@@ -34,7 +34,9 @@ PLANNED = (
 )  # fmt: skip
 """Commands that have their name already."""
 
-FORMS = ("openai:MODEL", "replay:PATH", "scripted:PATH")
+FORMS = ("openai:MODEL", "openai:MODEL@http://HOST:PORT/v1", "replay:PATH", "scripted:PATH")
+
+REPLAYS = ("loose", "strict")
 
 DEMO_NOTEBOOK = "01_quickstart.ipynb"
 DEMO_DIRECTORY = "lash-nb-demo"
@@ -54,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         _check_command(arguments)
-        options = _parser().parse_args(_spelled_out(arguments))
+        options = _options(arguments)
         code: int = options.run(options)
         return code
     except InputError as error:
@@ -84,6 +86,17 @@ def _check_command(arguments: Sequence[str]) -> None:
         raise InputError(f"there is no command {command!r}; {hint}")
 
 
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    """What the command line says. OUT may stand behind options, where argparse does not look for it."""
+    options, rest = _parser().parse_known_args(_spelled_out(arguments))
+    if len(rest) == 1 and not rest[0].startswith("-") and options.command == "run" and options.out is None:
+        options.out = Path(rest[0])
+    elif rest:
+        command = f"lash-nb {options.command}"
+        raise InputError(f"`{command}` has no use for {' '.join(rest)} (`{command} --help` says what can be given)")
+    return options
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="lash-nb", description="Runs notebooks whose cells ask an agent.")
     parser.add_argument("--version", action="version", version=f"lash-nb {__version__}")
@@ -105,9 +118,14 @@ def _parser() -> argparse.ArgumentParser:
         help="a parameter; repeatable",
     )
     run.add_argument("-f", dest="parameters", metavar="FILE", type=Path, help="parameters as JSON (or YAML); -p wins")
-    run.add_argument("--record", metavar="PATH", help="record the answers in PATH; alone: in IN.cassette.jsonl")
     run.add_argument(
-        "--replay", choices=("loose", "strict"), help="play IN's recorded answers; strict: compare whole requests"
+        "--record", metavar="PATH", nargs="?", help="record the answers in PATH (.jsonl); alone: in IN.cassette.jsonl"
+    )
+    run.add_argument(
+        "--replay",
+        choices=REPLAYS,
+        nargs="?",
+        help="play the answers in IN.cassette.jsonl; strict: compare whole requests, not just what was asked",
     )
     run.add_argument("--results", metavar="FILE", type=Path, help="write the turns as JSON: id, text, code, value")
     run.add_argument("--json", action="store_true", help="print a summary as JSON on stdout")
@@ -121,12 +139,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _spelled_out(arguments: Sequence[str]) -> list[str]:
     """`--record` and `--replay` may stand alone; argparse would take the notebook behind them for their value."""
+    bare = {"--record": "--record=", "--replay": "--replay=loose"}
     spelled: list[str] = []
     for argument in arguments:
-        if spelled and spelled[-1] == "--record=" and argument.endswith(".jsonl"):
+        if spelled and spelled[-1] == bare["--record"] and argument.endswith(".jsonl"):
             spelled[-1] += argument
+        elif spelled and spelled[-1] == bare["--replay"] and argument in REPLAYS:
+            spelled[-1] = f"--replay={argument}"
         else:
-            spelled.append({"--record": "--record=", "--replay": "--replay=loose"}.get(argument, argument))
+            spelled.append(bare.get(argument, argument))
     return spelled
 
 

@@ -35,6 +35,7 @@ from .machine.events import (
     CellOutputs,
     CodeBlockCompleted,
     CodeBlockStarted,
+    CodeDelta,
     InjectedInput,
     InjectedTurnInputAccepted,
     ReasoningDelta,
@@ -46,6 +47,7 @@ from .machine.llm import LlmResponse, LlmTerminalReason, TextOutput
 from .machine.messages import Message, MessageRole, Part, PartKind, PluginMessage
 from .machine.state import TurnCheckpoint
 from .models import CallContext, Delta, Model, ReasoningChunk, Sampling, TextChunk
+from .protocols import CodeDelta as WrittenCode
 from .protocols import ModelProtocol, ProseDelta
 from .protocols.namespace import lost_names, namespace_block
 from .protocols.observations import exec_response, observe
@@ -132,26 +134,34 @@ class Fulfilment:
             if background:
                 seen = observe(self.ports.redactor.outputs(background))
                 self._notices.append("Written by code that ran on after its cell:\n" + "\n".join(seen.texts))
-            try:
-                self.known = await self.ports.kernel.namespace()
-                block = namespace_block(self.known)
-            except KernelBusyError as error:
-                block = f"The kernel's variables could not be read just now: {error}"
+            block = await self._described()
         except LashError as error:
             return ExecutionEnvironmentSynced(id=effect.id, result=str(error))
         notices, self._notices = self._notices, []
         self.ports.protocol.set_volatile([self.ports.redactor.text(text) for text in (*notices, block)])
         return ExecutionEnvironmentSynced(id=effect.id, result=None)
 
+    async def _described(self) -> str:
+        """The kernel's variables for the model; a kernel that dies at this very moment is replaced first."""
+        kernel = self.ports.kernel
+        try:
+            try:
+                self.known = await kernel.namespace()
+            except KernelDiedError:
+                await self._ensure_kernel()
+                self.known = await kernel.namespace()
+            return namespace_block(self.known)
+        except KernelBusyError as error:
+            return f"The kernel's variables could not be read just now: {error}"
+
     async def _ensure_kernel(self) -> None:
         kernel = self.ports.kernel
         if kernel.alive:
             return
-        if not kernel.epoch:
-            await kernel.start()
-            return
-        await kernel.restart()
-        self._notices.append(f"The kernel's process had ended; a new one was started. {lost_names(self.known)}")
+        began = bool(kernel.epoch or self.known.variables)  # no epoch, but variables: its restart was stopped half-way
+        await (kernel.restart() if kernel.epoch else kernel.start())
+        if began:
+            self._notices.append(f"The kernel's process had ended; a new one was started. {lost_names(self.known)}")
 
     async def _call_model(self, effect: LlmCall, protocol_iteration: int) -> LlmComplete:
         self._step += 1
@@ -163,6 +173,8 @@ class Fulfilment:
             for event in events:
                 if isinstance(event, ProseDelta):
                     ports.on_activity(TextDelta(content=event.text))
+                elif isinstance(event, WrittenCode):
+                    ports.on_activity(CodeDelta(content=event.text))
 
         def on_delta(delta: Delta) -> bool:
             nonlocal streamed
@@ -229,8 +241,11 @@ class Fulfilment:
             except asyncio.CancelledError:
                 self._completed(effect, CellResult(outcome=CellOutcome.INTERRUPTED, outputs=shown), started)
                 raise
-            except (KernelDiedError, KernelBusyError) as error:
-                result = _not_run(f"The cell was not run: {error}")
+            except KernelDiedError as error:
+                result = _not_run(f"The cell was not run: {error}.")
+            except KernelBusyError as error:
+                # Whoever stopped that cell wanted its end, and nothing else ends it.
+                result = _not_run(f"The cell was not run: {error}. {await self._replaced()}")
         result = redactor.result(result)
         if not kernel.alive:
             result = replace(result, detail=f"{result.detail} {await self._replaced()}".strip())

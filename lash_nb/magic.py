@@ -310,7 +310,7 @@ class Lash(Magics):
             self._announced = self.sessions.choose()
             about = self._announced.announcement
         except InputError as error:
-            about = str(error)
+            about = str(error).partition("; ")[0]  # the rest is for whoever asks without one
         print(f"lash_nb {__version__}: {about}. Help: %lash?")
         if self._announced is not None:
             self.sessions.warm_up()

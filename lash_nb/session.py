@@ -30,7 +30,7 @@ from .protocols.grammar import Grammar
 from .request import Request, RequestRun, Surroundings
 from .stores.blobs import BlobStore
 from .toolkits import ToolFunction
-from .trust import Redactor
+from .trust import Redactor, whole_text
 from .turns import Turn
 from .typed import OutputType
 from .version import __version__
@@ -150,12 +150,17 @@ class Session:
             self._starting.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def aclose(self) -> None:
-        """Stop a running turn, end the kernel if it is the session's own, let go of the model; idempotent."""
-        await self._loop.wait(self._close())
+        """Stop a running turn, end the kernel if it is the session's own, let go of the model; idempotent.
+
+        In a forked child nothing happens: all of it is the parent's.
+        """
+        if self._loop.is_ours:
+            await self._loop.wait(self._close())
 
     def close(self) -> None:
         """`aclose` from synchronous code."""
-        self._loop.run(self._close())
+        if self._loop.is_ours:
+            self._loop.run(self._close())
 
     async def _close(self) -> None:
         if self._closed:
@@ -227,7 +232,14 @@ class Session:
 
     def request_stop(self) -> None:
         """Stop the running turn, from any thread, without waiting; nothing happens when none runs."""
-        self._loop.loop.call_soon_threadsafe(lambda: self._running and self._running.cancel())
+        self._loop.loop.call_soon_threadsafe(self._stop_soon, 2)
+
+    def _stop_soon(self, rounds: int) -> None:
+        """Two rounds of the loop later, so that a turn that was asked for just before has begun and can be kept."""
+        if rounds:
+            self._loop.loop.call_soon(self._stop_soon, rounds - 1)
+        elif self._running is not None:
+            self._running.cancel()
 
     @property
     def kernel(self) -> Kernel | None:
@@ -272,7 +284,7 @@ class Session:
             raise InputError("the request is empty: write what you want under `%%lash`, or after `%lash ask`")
         minutes = self.limits.max_minutes
         request = Request(
-            text=text,
+            text=whole_text(text),
             wanted=OutputType(output_type) if output_type is not None else None,
             schema=schema,
             max_steps=max_steps if max_steps is not None else self.limits.max_steps,

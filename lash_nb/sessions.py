@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -104,6 +105,7 @@ class NotebookSessions:
         self._copies: NotebookCopies | None = None
         self._block_number: int | None = None
         self._closed = False
+        self._pid = os.getpid()
         self._lock = threading.RLock()
 
     # -- which model ---------------------------------------------------------------------------------------------------
@@ -220,7 +222,9 @@ class NotebookSessions:
             _end(session)
 
     def close(self) -> None:
-        """End session, kernel, models and the line to the notebook's holder; idempotent."""
+        """End session, kernel, models and the line to the notebook's holder; idempotent, nothing in a forked child."""
+        if self._pid != os.getpid():
+            return
         with self._lock:
             self._closed = True
             session, self._session = self._session, None

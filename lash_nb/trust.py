@@ -14,7 +14,7 @@ from typing import Any
 
 from .machine.execution import CellOutput, CellResult, DisplayOutput, ErrorOutput, ResultOutput, StreamOutput
 
-__all__ = ["Redactor", "looks_secret", "sha256_text"]
+__all__ = ["Redactor", "looks_secret", "sha256_text", "whole_text"]
 
 _SECRET_WORD = re.compile(
     r"(?:^|_)(?:[A-Z]*KEYS?|[A-Z]*TOKENS?|[A-Z]*SECRETS?|[A-Z]*PASSWORDS?|PASSWD|PASS|PWD|PASSPHRASE|"
@@ -36,6 +36,15 @@ def sha256_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def whole_text(text: str) -> str:
+    """The text with U+FFFD for each half of a surrogate pair: a half has no UTF-8, and no record could be read again."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
 def looks_secret(name: str, value: str) -> bool:
     """Whether an environment variable is to be kept from code that an agent wrote.
 
@@ -54,12 +63,15 @@ class Redactor:
             value for name, value in env.items() if looks_secret(name, value) and not value.startswith(("/", "~"))
         }
         values |= {match[1] for value in env.values() for match in _PASSWORD_IN_URL.finditer(value)}
+        # Of many lines (a private key): each of them, because outputs break and escape them elsewhere.
+        values |= {line.strip() for value in values if "\n" in value for line in value.splitlines()}
         # Longest first: a secret may be a part of another.
         known = sorted((re.escape(v) for v in values if len(v) >= _SHORTEST_SECRET), key=len, reverse=True)
         self._known = re.compile("|".join(known)) if known else None
 
     def text(self, text: str) -> str:
-        """The text without secrets."""
+        """The text without secrets, fit to be kept (`whole_text`)."""
+        text = whole_text(text)
         if self._known is not None:
             text = self._known.sub(REDACTED, text)
         return _TOKEN.sub(REDACTED, text)
@@ -69,7 +81,7 @@ class Redactor:
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, Mapping):
-            return {key: self.value(item) for key, item in value.items()}
+            return {self.text(key): self.value(item) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
             return [self.value(item) for item in value]
         return value
@@ -85,15 +97,12 @@ class Redactor:
             case ErrorOutput():
                 return self._error(output)
             case DisplayOutput() | ResultOutput():
-                data = {
-                    mime: item if mime.startswith(("image/", "audio/", "video/")) else self.value(item)
-                    for mime, item in output.data.items()
-                }
-                return replace(output, data=data)
+                data = {mime: item if _is_binary(mime) else self.value(item) for mime, item in output.data.items()}
+                return replace(output, data=data, metadata=self.value(output.metadata))
 
     def _error(self, error: ErrorOutput) -> ErrorOutput:
         lines = tuple(self.text(line) for line in error.traceback)
-        return replace(error, evalue=self.text(error.evalue), traceback=lines)
+        return replace(error, ename=self.text(error.ename), evalue=self.text(error.evalue), traceback=lines)
 
     def result(self, result: CellResult) -> CellResult:
         """A cell's end without secrets."""
@@ -103,3 +112,8 @@ class Redactor:
             error=None if result.error is None else self._error(result.error),
             finish=None if result.finish is None else replace(result.finish, value=self.value(result.finish.value)),
         )
+
+
+def _is_binary(mime: str) -> bool:
+    """Whether a representation is base64; an image may be text, too (SVG)."""
+    return mime.startswith(("image/", "audio/", "video/")) and not mime.endswith("+xml")

@@ -12,7 +12,7 @@ from lash_nb.machine.execution import (
     FinishValue,
     StreamOutput,
 )
-from lash_nb.trust import Redactor, looks_secret, sha256_text
+from lash_nb.trust import Redactor, looks_secret, sha256_text, whole_text
 
 
 @pytest.mark.parametrize(
@@ -76,13 +76,28 @@ def test_a_cells_end_is_redacted_throughout() -> None:
             StreamOutput(name="stdout", head=f"a {secret}", tail=f"b {secret}", omitted_chars=1),
             DisplayOutput(data={"text/plain": secret, "application/json": {"k": [secret]}}, metadata={}),
             DisplayOutput(data={"image/png": "sk" + "A" * 40}, metadata={}),
+            DisplayOutput(data={"image/svg+xml": f"<text>{secret}</text>"}, metadata={"note": secret}),
         ),
-        error=ErrorOutput(ename="E", evalue=secret, traceback=(f"line {secret}",)),
-        finish=FinishValue(value={"v": secret}),
+        error=ErrorOutput(ename=secret, evalue=secret, traceback=(f"line {secret}",)),
+        finish=FinishValue(value={"v": secret, secret: 1}),
     )
     safe = Redactor(ENV).result(result)
     assert secret not in repr(safe)
     assert safe.outputs[2] == result.outputs[2]
+
+
+def test_each_line_of_a_private_key_is_a_secret() -> None:
+    redactor = Redactor({"SIGNING_KEY": "-----BEGIN-----\nMIIEvQIBADANBgkq\nhkiG9w0BAQEFAASC\n-----END-----"})
+    assert redactor.text(repr("a\nMIIEvQIBADANBgkq\nhkiG9w0BAQEFAASC\n")) == "'a\\n[redacted]\\n[redacted]\\n'"
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [("ä 😀", "ä 😀"), ("a\ud800b", "a\ufffdb"), ("\ud83d\ude00", "😀"), ("\udc80\ud800", "\ufffd\ufffd"), ("", "")],
+)
+def test_half_a_surrogate_pair_is_replaced(text: str, whole: str) -> None:
+    assert whole_text(text) == whole
+    assert Redactor({}).text(text) == whole
 
 
 def test_sha256() -> None:

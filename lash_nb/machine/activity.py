@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from .execution import CellOutcome, CellOutput
 
-__all__ = ["CellOutputs", "CodeBlockCompleted", "CodeBlockStarted", "HostActivity", "TurnStarted"]
+__all__ = ["CellOutputs", "CodeBlockCompleted", "CodeBlockStarted", "CodeDelta", "HostActivity", "TurnStarted"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +17,13 @@ class TurnStarted:
     turn: int
     request: str
     model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeDelta:
+    """Code of a cell, as the model writes it; what is run comes whole with `CodeBlockStarted`."""
+
+    content: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,4 +54,4 @@ class CodeBlockCompleted:
     detail: str = ""
 
 
-HostActivity: TypeAlias = TurnStarted | CodeBlockStarted | CellOutputs | CodeBlockCompleted
+HostActivity: TypeAlias = TurnStarted | CodeDelta | CodeBlockStarted | CellOutputs | CodeBlockCompleted

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from .activity import CellOutputs, CodeBlockCompleted, CodeBlockStarted, HostActivity, TurnStarted
+from .activity import CellOutputs, CodeBlockCompleted, CodeBlockStarted, CodeDelta, HostActivity, TurnStarted
 from .checkpoints import CHECKPOINT_KIND, CheckpointKind
 from .llm import LLM_USAGE, LlmTerminalReason, ProviderFailureKind, TokenUsage
 from .messages import MESSAGE, PLUGIN_MESSAGE, Message, PluginMessage
@@ -39,6 +39,7 @@ __all__ = [
     "ChildTokenUsageEvent",
     "CodeBlockCompleted",
     "CodeBlockStarted",
+    "CodeDelta",
     "Conversation",
     "CustomRuntimeEvent",
     "DoneEvent",

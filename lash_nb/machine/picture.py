@@ -20,6 +20,7 @@ from .events import (
     ChildTokenUsageEvent,
     CodeBlockCompleted,
     CodeBlockStarted,
+    CodeDelta,
     ErrorEvent,
     InjectedMessagesCommitted,
     InjectedTurnInputAccepted,
@@ -99,6 +100,9 @@ class GrowingText:
         return hash(str(self))
 
 
+_GROWS = {TextDelta: "said", ReasoningDelta: "thought", CodeDelta: "draft"}
+
+
 class PictureState(StrEnum):
     """Whether a turn goes on, and how it ended."""
 
@@ -157,6 +161,8 @@ class StepPicture:
 
     said: GrowingText = GrowingText()
     thought: GrowingText = GrowingText()
+    draft: GrowingText = GrowingText()
+    """The code as it is written; `code` is what is run."""
     code: str | None = None
     language: str = "python"
     effect_id: int | None = None
@@ -177,12 +183,17 @@ class StepPicture:
         return str(self.thought)
 
     @property
+    def source(self) -> str | None:
+        """The code, or what there is of it."""
+        return self.code if self.code is not None else str(self.draft) or None
+
+    @property
     def running(self) -> bool:
         return self.effect_id is not None and self.outcome is None
 
     @property
     def empty(self) -> bool:
-        return not (self.said or self.thought or self.tool_calls) and self.code is None
+        return not (self.said or self.thought or self.draft or self.tool_calls) and self.code is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,12 +232,8 @@ class TurnPicture:
             case LlmRequestEvent():
                 steps = self.steps if self.steps and self.steps[-1].empty else (*self.steps, StepPicture())
                 return replace(self, steps=steps, phase=Phase.WAITING, why="")
-            case TextDelta(content=text) if text:
-                picture = self._unrun()
-                return picture._last(said=picture.steps[-1].said.appended(text))._now(Phase.ANSWERING)
-            case ReasoningDelta(content=text) if text:
-                picture = self._unrun()
-                return picture._last(thought=picture.steps[-1].thought.appended(text))._now(Phase.ANSWERING)
+            case TextDelta(content=text) | ReasoningDelta(content=text) | CodeDelta(content=text) if text:
+                return self._unrun()._grown(_GROWS[type(activity)], text)
             case LlmResponseEvent():
                 return self._now(Phase.BETWEEN)
             case MessageEvent(text=text, kind=kind):
@@ -261,6 +268,10 @@ class TurnPicture:
     def _last(self, **changes: object) -> TurnPicture:
         steps = self.steps or (StepPicture(),)
         return replace(self, steps=(*steps[:-1], replace(steps[-1], **changes)))  # type: ignore[arg-type]
+
+    def _grown(self, part: str, text: str) -> TurnPicture:
+        """With the last step's `said`, `thought` or `draft` longer by `text`."""
+        return self._last(**{part: getattr(self.steps[-1], part).appended(text)})._now(Phase.ANSWERING)
 
     def _unrun(self) -> TurnPicture:
         """With a last step whose cell was not run yet."""
@@ -331,7 +342,7 @@ class TurnPicture:
         why = f"attempt {event.attempt} of {event.max_attempts} in {event.wait_seconds} s ({event.reason})"
         picture = self
         if self.steps and self.steps[-1].code is None:
-            picture = self._last(said=GrowingText(), thought=GrowingText())
+            picture = self._last(said=GrowingText(), thought=GrowingText(), draft=GrowingText())
         return replace(picture._noted(NoteKind.RETRY, why)._now(Phase.WAITING), why=why)
 
     # -- the end -------------------------------------------------------------------------------------------------------

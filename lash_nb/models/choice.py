@@ -80,9 +80,7 @@ def choose_model(
             return ModelChoice(name=name, why=why, sends=_sends(name, env), note=note)
     if cassette is not None and cassette.is_file():
         name = f"replay:{cassette.name}"
-        return ModelChoice(
-            name=name, why="the cassette beside the notebook", sends=_sends(name, env), note=note
-        )
+        return ModelChoice(name=name, why="the cassette beside the notebook", sends=_sends(name, env), note=note)
     keys = " or ".join(DEFAULT_MODELS)
     hint = f" ({note})" if note else ""
     raise UnknownModelError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from ..machine.attachments import ATTACHMENT_REF, AttachmentRef, StoredAttachment
 from ..machine.llm import ReasoningOutput
@@ -28,6 +28,7 @@ from ..machine.wire import (
     STRING,
     U64,
     Codec,
+    DecodeError,
     Json,
     array,
     enum,
@@ -54,6 +55,8 @@ __all__ = [
     "observation_message",
     "record_id",
 ]
+
+T = TypeVar("T")
 
 CODE_ORIGIN = PluginOrigin(plugin_id="code")
 """Origin of the messages that the protocol itself writes: observations and notes. The user's own have none."""
@@ -191,41 +194,66 @@ def _message(message_id: str, role: MessageRole, parts: Sequence[Part]) -> Messa
 _FINAL: Codec[FinalOutput] = struct(FinalOutput, value=JSON)
 _REASONING: Codec[ReasoningOutput] = struct(ReasoningOutput, text=STRING, replay=nullable(REASONING_REPLAY))
 
-CODE_EVENT: Codec[CodeEvent] = externally_tagged(
-    "event of the code protocol",
-    {
-        "CodeAssistantContent": (
-            CodeAssistantContent,
-            struct(CodeAssistantContent, id=STRING, reasoning=omit_none(STRING), prose=omit_none(STRING)),
-        ),
-        "CodeTrajectoryEntry": (
-            CodeTrajectoryEntry,
-            struct(
-                CodeTrajectoryEntry,
-                id=STRING,
-                protocol_iteration=U64,
-                code=STRING,
-                observation=STRING,
-                output_chars=omit_empty(array(U64)),
-                images=omit_empty(array(ATTACHMENT_REF)),
-                error=omit_none(STRING),
-                final_output=omit_none(_FINAL),
+
+def _hosted(content: Codec[T]) -> Codec[T]:
+    """`{plugin_id, payload}`: the form in which the reference's host keeps the records of any protocol."""
+
+    def decode(value: object) -> T:
+        record = _HOSTED.decode(value)
+        if record["plugin_id"] != CODE_ORIGIN.plugin_id:
+            raise DecodeError(
+                f"this is a record of {record['plugin_id']!r}, not of the code protocol", path="plugin_id"
+            )
+        try:
+            return content.decode(record["payload"])
+        except DecodeError as error:
+            raise error.under("payload") from None
+
+    return Codec(lambda value: {"plugin_id": CODE_ORIGIN.plugin_id, "payload": content.encode(value)}, decode)
+
+
+_HOSTED: Codec[dict[str, Any]] = struct(dict, plugin_id=STRING, payload=JSON)
+
+CODE_EVENT: Codec[CodeEvent] = _hosted(
+    externally_tagged(
+        "event of the code protocol",
+        {
+            "CodeAssistantContent": (
+                CodeAssistantContent,
+                struct(CodeAssistantContent, id=STRING, reasoning=omit_none(STRING), prose=omit_none(STRING)),
             ),
-        ),
-        "CodeDiagnostic": (
-            CodeDiagnostic,
-            struct(CodeDiagnostic, id=STRING, protocol_iteration=U64, phase=STRING, payload=JSON),
-        ),
-    },
+            "CodeTrajectoryEntry": (
+                CodeTrajectoryEntry,
+                struct(
+                    CodeTrajectoryEntry,
+                    id=STRING,
+                    protocol_iteration=U64,
+                    code=STRING,
+                    observation=STRING,
+                    output_chars=omit_empty(array(U64)),
+                    images=omit_empty(array(ATTACHMENT_REF)),
+                    error=omit_none(STRING),
+                    final_output=omit_none(_FINAL),
+                ),
+            ),
+            "CodeDiagnostic": (
+                CodeDiagnostic,
+                struct(CodeDiagnostic, id=STRING, protocol_iteration=U64, phase=STRING, payload=JSON),
+            ),
+        },
+    )
 )
-CODE_DRIVER_STATE: Codec[CodeDriverState] = struct(
-    CodeDriverState,
-    reasoning=omit_empty(array(_REASONING)),
-    prose=omit_empty(STRING, ""),
-    executed_code=omit_none(STRING),
-    problem=omit_none(enum(ReplyProblem)),
-    output=omit_empty(array(STRING)),
-    images=omit_empty(array(ATTACHMENT_REF)),
-    exec_error=omit_none(STRING),
-    finish=omit_none(_FINAL),
+
+CODE_DRIVER_STATE: Codec[CodeDriverState] = _hosted(
+    struct(
+        CodeDriverState,
+        reasoning=omit_empty(array(_REASONING)),
+        prose=omit_empty(STRING, ""),
+        executed_code=omit_none(STRING),
+        problem=omit_none(enum(ReplyProblem)),
+        output=omit_empty(array(STRING)),
+        images=omit_empty(array(ATTACHMENT_REF)),
+        exec_error=omit_none(STRING),
+        finish=omit_none(_FINAL),
+    )
 )

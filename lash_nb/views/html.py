@@ -38,7 +38,7 @@ def step_status(step: StepPicture) -> str:
     """How the step's cell ended, when that was not well; empty otherwise."""
     if step.outcome is not None:
         return _ENDS.get(step.outcome, "")
-    if step.code is None:
+    if step.source is None:
         return ""
     return "not run" if step.effect_id is None else "not ended"
 
@@ -100,8 +100,8 @@ def step_html(
     if step.prose.strip():
         # A long text that grows is sent again and again.
         parts.append(prose_html(cut(step.prose) if running else step.prose))
-    if step.code is not None:
-        code = clean(step.code).strip("\n")
+    if step.source is not None:
+        code = clean(step.source).strip("\n")
         lines = code.count("\n") + 1
         summary = f"Code ({_escaped(step.language)}, {lines} line{'' if lines == 1 else 's'})"
         is_open = " open" if running and step.outcome is None else ""

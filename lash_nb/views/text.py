@@ -122,8 +122,8 @@ def _step_text(step: StepPicture, number: int) -> Iterator[str]:
     yield _title(f"Step {number}")
     if step.prose.strip():
         yield clean(step.prose).strip()
-    if step.code is not None:
-        yield f"Code:\n{_indented(clean(step.code))}"
+    if step.source is not None:
+        yield f"Code:\n{_indented(clean(step.source))}"
         status = step_status(step)
         texts = [_indented(_piece_text(piece)) for piece in pieces(step.outputs)]
         if texts:
@@ -165,8 +165,8 @@ def _step_markdown(step: StepPicture, number: int) -> Iterator[str]:
     yield f"#### Step {number}"
     if step.prose.strip():
         yield inert_markdown(step.prose)
-    if step.code is not None:
-        yield fenced(clean(step.code).strip("\n"), language=step.language)
+    if step.source is not None:
+        yield fenced(clean(step.source).strip("\n"), language=step.language)
         status = step_status(step)
         shown = pieces(step.outputs)
         if shown or status:

@@ -261,7 +261,9 @@ async def test_environment_directory_and_input_are_the_callers_choice(
 
 
 async def test_how_it_ended_is_said(live: ManagedKernel) -> None:
-    result = await live.run("k", "import os; print('last words', flush=True); os._exit(3)")
+    # ZeroMQ sends on a thread of its own, which `_exit` does not wait for: what was flushed needs a moment to leave.
+    code = "import os, time; print('last words', flush=True); time.sleep(0.5); os._exit(3)"
+    result = await live.run("k", code)
     assert result.outcome is CellOutcome.DEAD
     assert "ended with exit status 3" in result.detail
     assert text(result) == "last words\n"

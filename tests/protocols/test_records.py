@@ -48,6 +48,16 @@ FAILURE = ToolFailure(
 )
 
 
+def hosted(payload: str) -> str:
+    """As the reference's host keeps the records of a protocol."""
+    return f'{{"plugin_id":"code","payload":{payload}}}'
+
+
+def test_records_of_another_protocol_are_refused() -> None:
+    with pytest.raises(DecodeError, match="a record of 'rlm'"):
+        CODE_EVENT.decode({"plugin_id": "rlm", "payload": {}})
+
+
 @pytest.mark.parametrize(
     ("event", "text"),
     [
@@ -78,8 +88,8 @@ FAILURE = ToolFailure(
     ],
 )
 def test_events_are_written_and_read_back(event: CodeEvent, text: str) -> None:
-    assert dumps(CODE_EVENT.encode(event)) == text
-    assert CODE_EVENT.decode(loads(text)) == event
+    assert dumps(CODE_EVENT.encode(event)) == hosted(text)
+    assert CODE_EVENT.decode(loads(hosted(text))) == event
 
 
 def test_a_driver_state_is_written_and_read_back() -> None:
@@ -91,21 +101,21 @@ def test_a_driver_state_is_written_and_read_back() -> None:
         finish=FinalOutput(value=None),
     )
     text = dumps(CODE_DRIVER_STATE.encode(state))
-    assert text == (
+    assert text == hosted(
         '{"reasoning":[{"text":"t","replay":{"signature":"s"}}],"prose":"p","executed_code":"x",'
         '"problem":"several_cells","finish":{"value":null}}'
     )
     assert CODE_DRIVER_STATE.decode(loads(text)) == state
-    assert dumps(CODE_DRIVER_STATE.encode(CodeDriverState())) == "{}"
-    assert CODE_DRIVER_STATE.decode({}) == CodeDriverState()
+    assert dumps(CODE_DRIVER_STATE.encode(CodeDriverState())) == hosted("{}")
+    assert CODE_DRIVER_STATE.decode(loads(hosted("{}"))) == CodeDriverState()
 
 
 def test_not_finished_and_finished_with_none_differ_on_the_wire() -> None:
-    assert CODE_DRIVER_STATE.decode({"finish": None}).finish is None
-    assert CODE_DRIVER_STATE.decode({"finish": {"value": None}}).finish == FinalOutput(value=None)
+    assert CODE_DRIVER_STATE.decode(loads(hosted('{"finish":null}'))).finish is None
+    assert CODE_DRIVER_STATE.decode(loads(hosted('{"finish":{"value":null}}'))).finish == FinalOutput(value=None)
     with pytest.raises(DecodeError) as caught:
-        CODE_DRIVER_STATE.decode({"finish": {}})
-    assert caught.value.path == "finish.value"
+        CODE_DRIVER_STATE.decode(loads(hosted('{"finish":{}}')))
+    assert caught.value.path == "payload.finish.value"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,14 @@ import pytest
 
 from lash_nb.errors import LashError
 from lash_nb.machine.attachments import AttachmentRef, AttachmentWriter
-from lash_nb.machine.events import ErrorEvent, MessageEvent, ReasoningDelta, TextDelta, TokenUsageEvent
+from lash_nb.machine.events import (
+    CodeDelta,
+    ErrorEvent,
+    MessageEvent,
+    ReasoningDelta,
+    TextDelta,
+    TokenUsageEvent,
+)
 from lash_nb.machine.execution import CellOutcome, CellOutput, DisplayOutput, ErrorOutput, ResultOutput, StreamOutput
 from lash_nb.machine.llm import LlmUsage
 from lash_nb.machine.outcomes import FinalValue, Finished, Stopped, TurnStopReason
@@ -368,3 +375,20 @@ def test_large_images_come_back_from_the_store(store: OneImage | None, size: int
     page = str(static_bundle(turn, store=store)["text/html"])
     assert ('src="data:image/png;base64,YWJj"' in page) == shown
     assert ("[image/png: kept]" in page) != shown
+
+
+def test_code_that_was_being_written_when_the_turn_was_stopped_is_kept() -> None:
+    written = (asked(), TextDelta(content="Now."), CodeDelta(content="for row in"), CodeDelta(content=" rows:"))
+    turn = picture(*written, ended(Stopped(stop=TurnStopReason.CANCELLED)))
+    assert picture_text(turn) == (
+        "── Step 1 ──\n\nNow.\n\nCode:\n    for row in rows:\n\nOutput: not run\n\n"
+        "[stopped by you: the model was answering · scripted]"
+    )
+    assert "<pre><code>for row in rows:</code></pre>" in str(static_bundle(turn)["text/html"])
+    assert turn.steps[0].code is None
+
+
+def test_what_is_run_takes_the_place_of_what_was_written() -> None:
+    turn = picture(asked(), CodeDelta(content="1 +"), *step(1, code="1 + 1")[1:], answered("2"))
+    assert "Code:\n    1 + 1\n" in picture_text(turn)
+    assert "1 +\n" not in picture_text(turn)
