@@ -43,7 +43,7 @@ from .machine.events import (
     TurnActivity,
 )
 from .machine.execution import CellOutcome, CellOutput, CellResult, NamespaceSummary
-from .machine.llm import LlmResponse, LlmTerminalReason, TextOutput
+from .machine.llm import LlmResponse, LlmTerminalReason, TextOutput, ToolCallOutputPart
 from .machine.messages import Message, MessageRole, Part, PartKind, PluginMessage
 from .machine.state import TurnCheckpoint
 from .models import CallContext, Delta, Model, ReasoningChunk, Sampling, TextChunk
@@ -52,7 +52,7 @@ from .protocols import ModelProtocol, ProseDelta
 from .protocols.namespace import lost_names, namespace_block
 from .protocols.observations import exec_response, observe
 from .toolkits import ToolFunction, call_tools
-from .trust import Redactor
+from .trust import Redactor, whole_text
 
 __all__ = ["Fulfilment", "Inbox", "TurnPorts"]
 
@@ -196,6 +196,7 @@ class Fulfilment:
             response = await ports.model.complete(effect.request, context=context, on_delta=on_delta)
         except ModelCallError as error:
             return LlmComplete(id=effect.id, result=error.error, text_streamed=streamed)
+        response = _whole(response)
         if stream.stop:
             response = self._spliced(response)
         else:
@@ -242,7 +243,7 @@ class Fulfilment:
                 self._completed(effect, CellResult(outcome=CellOutcome.INTERRUPTED, outputs=shown), started)
                 raise
             except KernelDiedError as error:
-                result = _not_run(f"The cell was not run: {error}.")
+                result = _not_run(f"The cell was not run: {error}")
             except KernelBusyError as error:
                 # Whoever stopped that cell wanted its end, and nothing else ends it.
                 result = _not_run(f"The cell was not run: {error}. {await self._replaced()}")
@@ -290,6 +291,17 @@ class Fulfilment:
             inputs = tuple(InjectedInput(message=PluginMessage(role=MessageRole.USER, content=text)) for text in texts)
             self.ports.on_activity(InjectedTurnInputAccepted(inputs=inputs, checkpoint=effect.checkpoint))
         return CheckpointResponse(id=effect.id, delivery=CheckpointDelivery(committed_user_messages=tuple(messages)))
+
+
+def _whole(response: LlmResponse) -> LlmResponse:
+    """The response as text that a kernel and a record can take."""
+    parts = tuple(
+        replace(part, input_json=whole_text(part.input_json))
+        if isinstance(part, ToolCallOutputPart)
+        else replace(part, text=whole_text(part.text))
+        for part in response.parts
+    )
+    return replace(response, full_text=whole_text(response.full_text), parts=parts)
 
 
 def _not_run(detail: str) -> CellResult:

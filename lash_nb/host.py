@@ -60,9 +60,12 @@ class TurnHost:
             CancelledError: the turn was stopped. In both cases it has ended and is recorded.
         """
         try:
-            async with asyncio.timeout(self.ports.time_limit_s):
+            async with asyncio.timeout(self.ports.time_limit_s) as limit:
                 await self._drive()
-        except TimeoutError:
+        except TimeoutError as error:
+            if not limit.expired():  # somebody else's: a model's or a tool's
+                self._fail("host", f"{type(error).__name__}: {error}")
+                raise
             self._bound_hit()
         except asyncio.CancelledError:
             self._end(Stopped(stop=TurnStopReason.CANCELLED))

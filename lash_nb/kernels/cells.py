@@ -154,7 +154,11 @@ class Cell:
         if self.death:
             return CellOutcome.DEAD, self.death
         if timed_out_s is not None:
-            left = " It did not react to the interrupt and still runs: restart the kernel." if running else ""
+            left = (
+                " It did not react to the interrupt and still runs; the next cell needs a new kernel."
+                if running
+                else ""
+            )
             return CellOutcome.TIMEOUT, f"The cell ran longer than {timed_out_s:g} s and was interrupted.{left}"
         status, name = reply.get("status"), reply.get("ename")
         if status is None and self.interrupted:

@@ -225,7 +225,7 @@ class ManagedKernel:
         life = self._require_life()
         current = life.wire.current
         if current is not None and current.abandoned and not current.ended.is_set():
-            raise KernelBusyError("an earlier cell did not react to its interrupt and still runs: restart the kernel")
+            raise KernelBusyError("an earlier cell did not react to its interrupt and still runs")
         fold = OutputFold(limits=self._limits, store=self._store)
         cell = self._cell(life, code, fold, key=key, on_output=on_output)
         life.wire.submit(cell)

@@ -123,7 +123,7 @@ class ScriptedKernel:
     ) -> CellResult:
         self._require_life()
         if self._stuck:
-            raise KernelBusyError("an earlier cell did not react to its interrupt and still runs: restart the kernel")
+            raise KernelBusyError("an earlier cell did not react to its interrupt and still runs")
         async with self._turnstile.alone():
             self._require_life()
             self.ran.append((key, code))
@@ -187,7 +187,11 @@ class ScriptedKernel:
         error = ErrorOutput(ename="KeyboardInterrupt", evalue="", traceback=("KeyboardInterrupt: ",))
         outcome, detail = CellOutcome.INTERRUPTED, "The cell was interrupted."
         if timed_out_s is not None:
-            left = " It did not react to the interrupt and still runs: restart the kernel." if self._stuck else ""
+            left = (
+                " It did not react to the interrupt and still runs; the next cell needs a new kernel."
+                if self._stuck
+                else ""
+            )
             outcome = CellOutcome.TIMEOUT
             detail = f"The cell ran longer than {timed_out_s:g} s and was interrupted.{left}"
         return CellResult(outcome=outcome, outputs=(*cell.outputs[:1], error), error=error, detail=detail)

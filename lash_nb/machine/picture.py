@@ -54,6 +54,7 @@ from .outcomes import (
     TurnStop,
     TurnStopReason,
 )
+from .sequences import GrowingText
 from .tool_calls import ToolSucceeded
 from .wire import Json, dumps
 
@@ -67,37 +68,6 @@ __all__ = [
     "ToolCallPicture",
     "TurnPicture",
 ]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class GrowingText:
-    """An immutable text that is cheap to append to; equal to another of the same characters.
-
-    Each piece is at least twice as long as the next, so there are few, and a character is copied O(log n) times.
-    """
-
-    pieces: tuple[str, ...] = ()
-
-    def appended(self, text: str) -> GrowingText:
-        """This text and then `text`."""
-        if not text:
-            return self
-        pieces = list(self.pieces)
-        while pieces and len(pieces[-1]) < 2 * len(text):
-            text = pieces.pop() + text
-        return GrowingText((*pieces, text))
-
-    def __str__(self) -> str:
-        return "".join(self.pieces)
-
-    def __len__(self) -> int:
-        return sum(map(len, self.pieces))
-
-    def __eq__(self, other: object) -> bool:
-        return str(self) == str(other) if isinstance(other, GrowingText) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(str(self))
 
 
 _GROWS = {TextDelta: "said", ReasoningDelta: "thought", CodeDelta: "draft"}

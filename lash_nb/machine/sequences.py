@@ -1,12 +1,13 @@
-"""The append-only sequence that machine, Progress and checkpoints share: nothing is copied as a conversation grows."""
+"""What grows without being copied: the sequence that machine, Progress and checkpoints share, and text that streams."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, TypeVar, overload
 
-__all__ = ["AppendOnly"]
+__all__ = ["AppendOnly", "GrowingText"]
 
 T = TypeVar("T")
 
@@ -62,3 +63,34 @@ class AppendOnly(Sequence[T], Generic[T]):
 
     def __repr__(self) -> str:
         return f"AppendOnly({self._entries[: self._length]!r})"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GrowingText:
+    """An immutable text that is cheap to append to; equal to another of the same characters.
+
+    Each piece is at least twice as long as the next, so there are few, and a character is copied O(log n) times.
+    """
+
+    pieces: tuple[str, ...] = ()
+
+    def appended(self, text: str) -> GrowingText:
+        """This text and then `text`."""
+        if not text:
+            return self
+        pieces = list(self.pieces)
+        while pieces and len(pieces[-1]) < 2 * len(text):
+            text = pieces.pop() + text
+        return GrowingText((*pieces, text))
+
+    def __str__(self) -> str:
+        return "".join(self.pieces)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.pieces))
+
+    def __eq__(self, other: object) -> bool:
+        return str(self) == str(other) if isinstance(other, GrowingText) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(str(self))

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from ..errors import LashError
 from ..machine.attachments import AttachmentRef, AttachmentStore
 from ..machine.execution import (
     CellOutput,
@@ -317,5 +318,8 @@ class _Images:
             return f"{named}, not attached (larger than {_size(self._budget.max_image_bytes)})"
         if len(self.stored) >= self._budget.max_images:
             return f"{named}, not attached (only the first {self._budget.max_images} images of a cell are)"
-        self.stored.append(self._put(data, media_type))
+        try:
+            self.stored.append(self._put(data, media_type))
+        except LashError as error:  # a full disk costs the picture, not the turn
+            return f"{named}, not attached ({error})"
         return f"{named}, attached"

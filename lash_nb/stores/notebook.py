@@ -75,9 +75,9 @@ def _pretty(value: Any) -> str:
     """JSON for reading and diffing: a field a line down to `_DEPTH`, an entry of a list a line, short ones inline.
 
     What stands on one line is written by the C encoder: json's own `indent` is pure Python, and took most of a step.
-    A lone surrogate is escaped: it has no UTF-8 and could not be saved.
+    A lone surrogate is replaced: it has no UTF-8, and escaped it would keep the whole turn from being read again.
     """
-    return _LONE_SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", _lines(value, 0))
+    return _LONE_SURROGATE.sub("\ufffd", _lines(value, 0))
 
 
 def _lines(value: Any, depth: int) -> str:
