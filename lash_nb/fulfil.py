@@ -38,7 +38,9 @@ from .machine.events import (
     CodeDelta,
     InjectedInput,
     InjectedTurnInputAccepted,
+    PluginEvent,
     ReasoningDelta,
+    StatusRuntimeEvent,
     TextDelta,
     TurnActivity,
 )
@@ -161,7 +163,9 @@ class Fulfilment:
         began = bool(kernel.epoch or self.known.variables)  # no epoch, but variables: its restart was stopped half-way
         await (kernel.restart() if kernel.epoch else kernel.start())
         if began:
-            self._notices.append(f"The kernel's process had ended; a new one was started. {lost_names(self.known)}")
+            told = f"The kernel's process had ended; a new one was started. {lost_names(self.known)}"
+            self._notices.append(told)
+            self.ports.on_activity(PluginEvent(plugin_id="kernel", event=StatusRuntimeEvent(key="kernel", label=told)))
 
     async def _call_model(self, effect: LlmCall, protocol_iteration: int) -> LlmComplete:
         self._step += 1

@@ -13,7 +13,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, KernelSpecManager
 from jupyter_client.session import Session
@@ -23,7 +23,7 @@ from nbformat import NotebookNode
 
 from .errors import InputError, KernelDiedError, KernelStartError, NotebookError
 from .stores.documents import Output
-from .stores.notebook import COMM_TARGET, METADATA_KEY, read_block
+from .stores.notebook import COMM_TARGET, METADATA_KEY, following, read_block
 
 __all__ = ["RUN_OPTIONS", "CellError", "HeadlessKernel", "kernel_for"]
 
@@ -97,7 +97,9 @@ class _Client(NotebookClient):
             return {"ok": True, "value": self.nb.metadata.get(METADATA_KEY)}
         try:
             read_block({METADATA_KEY: value})
-            self.nb.metadata[METADATA_KEY] = value
+            self.nb.metadata[METADATA_KEY] = following(
+                self.nb.metadata.get(METADATA_KEY), cast("Mapping[str, Any]", value)
+            )
             self._output.save(self.nb)
         except NotebookError as error:  # if it is the disk, the save at the end of the cell ends the run
             return {"ok": False, "error": str(error)}

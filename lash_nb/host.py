@@ -160,7 +160,7 @@ class TurnHost:
 
     def _bound_hit(self) -> None:
         limit = self.ports.time_limit_s or 0.0
-        message = f"Stopped: the turn took longer than its limit of {limit / 60:g} minutes."
+        message = f"the turn took longer than its limit of {limit / 60:g} minutes"
         self.ports.on_activity(ErrorEvent(message=message, envelope=_envelope("bound", "time_limit", message)))
         self._end(Stopped(stop=TurnStopReason.INCOMPLETE))
 

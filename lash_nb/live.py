@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import Any
 
 from .errors import TurnFailed
-from .machine.events import TurnActivity
+from .machine.events import TurnActivity, TurnStarted
 from .machine.picture import TurnPicture
 from .machine.wire import Json
 from .models import Model
@@ -65,6 +65,7 @@ class CellTurn:
         self._session: Session = sessions.session()
         self._known = len(self._session.turns)
         self._picture = TurnPicture()
+        self._stop_wanted = False
         sessions.copies.begin()
         self._view: LiveView = QuietView()
         if request.live and not request.quiet:
@@ -107,9 +108,16 @@ class CellTurn:
         """On the session's loop: the view only remembers."""
         self._picture = self._picture.apply(activity)
         self._view.show(self._picture)
+        if self._stop_wanted and isinstance(activity, TurnStarted):
+            self._session.request_stop()
 
     def _choose_view(self) -> None:
-        self._view = choose_view(on_stop=self._session.request_stop)
+        self._view = choose_view(on_stop=self._stop)
+
+    def _stop(self) -> None:
+        """From any thread. The button is there before the turn is: then it stops as soon as it has begun."""
+        self._stop_wanted = True
+        self._session.request_stop()
 
     def _tick(self) -> None:
         self._draw(self._view.tick)

@@ -191,7 +191,7 @@ class Lash(Magics):
 
     def _announce(self, choice: ModelChoice) -> None:
         whose = self.sessions.provenance(choice)
-        print(choice.announcement + (f" ({whose})" if whose else ""))
+        print(choice.announcement + (f"; {whose}" if whose else ""))
         self._announced = choice
 
     # -- the words of %lash --------------------------------------------------------------------------------------------

@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from .bridge import LoopThread, OnTick, shared_loop
 from .conversation import Conversation, OnBlock
-from .errors import InputError, LashError, SessionClosedError, TurnFailed
+from .errors import InputError, LashError, SessionClosedError, TurnFailed, UnknownNameError
 from .fulfil import Inbox
 from .kernels import Kernel
 from .machine.effects import LogEvent
@@ -26,6 +26,7 @@ from .machine.events import TurnActivity
 from .machine.llm import LlmUsage
 from .models import Model
 from .models.choice import ModelChoice, choose_model, open_model
+from .protocols import PROTOCOLS
 from .protocols.grammar import Grammar
 from .request import Request, RequestRun, Surroundings
 from .stores.blobs import BlobStore
@@ -76,6 +77,7 @@ class Session:
         on_block: told `metadata.lash_nb` whenever it changes (on the session's loop).
 
     Raises:
+        UnknownNameError: no such protocol or grammar.
         InputError: the model's name cannot be opened (from the first `run`).
     """
 
@@ -96,6 +98,9 @@ class Session:
         on_block: OnBlock | None = None,
         on_log: Callable[[LogEvent], None] | None = None,
     ) -> None:
+        for kind, name, known in (("protocol", protocol, PROTOCOLS), ("grammar", grammar, get_args(Grammar))):
+            if name not in known:
+                raise UnknownNameError(f"no {kind} is called {name!r}; there are: {', '.join(sorted(known))}")
         self.id = session_id or uuid.uuid4().hex
         self.label = label
         self.base_dir = Path(base_dir) if base_dir is not None else Path.cwd()
@@ -300,8 +305,10 @@ class Session:
             if not self._running.done():  # our own caller was cancelled: the turn is stopped and waited for
                 await self._stop()
             task = asyncio.current_task()
-            if run.turn is None or task is None or task.cancelling():
+            if task is None or task.cancelling():
                 raise
+            if run.turn is None:
+                raise TurnFailed("stopped by you, before the turn began") from None
             turn = run.turn  # stopped by `request_stop`: for the caller a turn without an answer
         if raise_on_failure and not turn.ok:
             raise TurnFailed(turn.text, turn=turn)

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .bridge import shared_loop
-from .errors import InputError, LashError
+from .errors import CassetteError, InputError, LashError
 from .models import Model
-from .models.choice import ModelChoice, choose_model, open_model
+from .models.choice import MODEL_VARIABLE, ModelChoice, choose_model, open_model
 
 if TYPE_CHECKING:
     from .kernels import Kernel
@@ -128,6 +128,7 @@ class NotebookSessions:
 
         Raises:
             UnknownModelError: nothing chooses a model, or what does is not of any known form.
+            CassetteError: the run shall replay, and there is nothing to replay.
         """
         ordered = self.ordered
         if ordered == "-m":
@@ -136,9 +137,17 @@ class NotebookSessions:
         if ordered == "--replay":
             assert self.cassette
             return replace(choose_model(f"replay:{self.cassette.name}"), why="--replay of the run")
-        return choose_model(
-            named, notebook_pick=self.picked, configured=self._configured() or None, cassette=self.cassette
-        )
+        configured = self._configured() or None
+        if not (self.run and self.run.replay):
+            return choose_model(named, notebook_pick=self.picked, configured=configured, cassette=self.cassette)
+        return self._replayed(named or self.picked or configured or os.environ.get(MODEL_VARIABLE, ""))
+
+    def _replayed(self, name: str) -> ModelChoice:
+        """--replay without a cassette of the notebook's own: what it names may be another one, never a real model."""
+        if name.startswith("replay:"):
+            return replace(choose_model(name), why="the notebook, under --replay of the run")
+        cassette = self.cassette.name if self.cassette else "cassette"
+        raise CassetteError(f"there is no {cassette} to replay beside the notebook; `lash-nb run --record` makes one")
 
     def open(self, name: str, *, again: bool = False) -> Model:
         """The model of that name, opened once; `again` opens it anew.

@@ -37,7 +37,7 @@ def sha256_text(text: str) -> str:
 
 
 def whole_text(text: str) -> str:
-    """The text with U+FFFD for each half of a surrogate pair: a half has no UTF-8, and no record could be read again."""
+    """The text with U+FFFD for each half of a surrogate pair: it has no UTF-8, and no record could be read again."""
     try:
         text.encode()
     except UnicodeEncodeError:

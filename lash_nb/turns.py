@@ -104,7 +104,8 @@ class Turn:
         return static_bundle(self.picture, store=self._store, with_request=with_request)
 
     def __repr__(self) -> str:
-        return f"<Turn {self.id}: {self.picture.sentence}, {len(self.code)} cells>"
+        cells = len(self.code)
+        return f"<Turn {self.id}: {self.picture.sentence}, {cells} cell{'' if cells == 1 else 's'}>"
 
     def __str__(self) -> str:
         return self.text

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
+import signal
 import threading
 
 import pytest
 
 from lash_nb.bridge import LoopThread, shared_loop
+from lash_nb.errors import LashError
 
 
 async def seven() -> int:
@@ -109,3 +112,34 @@ def test_a_forked_child_gets_a_loop_of_its_own() -> None:
     assert os.read(read, 10) == b"7"
     os.close(read)
     os.close(write)
+
+
+def test_a_forked_child_is_refused_the_loop_of_its_parent() -> None:
+    loop = shared_loop()
+    loop.run(seven())
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(20)
+        code = 1
+        try:
+            loop.run(seven())
+        except LashError:
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+async def test_giving_up_leaves_no_exception_that_nobody_reads() -> None:
+    reported: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context))
+    slow = Slow()
+    task = asyncio.create_task(shared_loop().wait(slow.work()))
+    assert await asyncio.to_thread(slow.began.wait, 20)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    del task
+    await asyncio.sleep(0)
+    gc.collect()
+    assert reported == []

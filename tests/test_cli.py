@@ -125,6 +125,7 @@ def test_parameters_from_a_file_and_the_line(tmp_path: Path) -> None:
         (["--record=x.jsonl"], "x.jsonl", None),
         (["--replay"], None, "loose"),
         (["--replay=strict"], None, "strict"),
+        (["--replay", "strict"], None, "strict"),
     ],
 )
 def test_options_that_may_stand_alone_do_not_take_the_notebook(
@@ -137,11 +138,18 @@ def test_options_that_may_stand_alone_do_not_take_the_notebook(
     assert (options["record"], options["replay"]) == (record and str(tmp_path / record), replay)
 
 
+def test_out_may_stand_behind_options(tmp_path: Path) -> None:
+    path, out = write(tmp_path, "1"), tmp_path / "other.ipynb"
+    assert main(["run", str(path), "--results", str(tmp_path / "r.json"), str(out)]) == 0
+    assert out.exists()
+
+
 # ----------------------------------------------------------------------------------------------------- bad input
 
 BAD: list[tuple[list[str], str]] = [
     (["run"], "IN"),
-    (["run", "in.ipynb", "--colour"], "--colour"),
+    (["run", "in.ipynb", "--colour"], "`lash-nb run` has no use for --colour"),
+    (["run", "in.ipynb", "out.ipynb", "more.ipynb"], "no use for more.ipynb"),
     (["run", "in.ipynb", "--replay=wild"], "'wild'"),
     (["run", "in.ipynb", "-p", "x"], "-p"),
     (["run", "in.ipynb", "-p", "not a name", "1"], "'not a name' cannot be a parameter"),

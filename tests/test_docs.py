@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 
@@ -53,6 +56,22 @@ def test_python_in_the_documents_runs_and_prints_what_it_says(code: str, tmp_pat
 
 def test_readme_shows_python() -> None:
     assert any(place.startswith("README.md") for place, _ in python_blocks())
+
+
+def test_what_readme_shows_is_what_the_quickstart_gives(tmp_path: Path) -> None:
+    """Shortened where it says "…", and without blank lines; the request is that of the notebook."""
+    readme = read("README.md")
+    shutil.copytree(ROOT / "notebooks", tmp_path / "n")
+    command = [sys.executable, "-m", "lash_nb.cli", "run", str(tmp_path / "n/01_quickstart.ipynb")]
+    subprocess.run(command, check=True, capture_output=True)
+    cells = json.loads((tmp_path / "n/01_quickstart.out.ipynb").read_text())["cells"]
+    cell = next(cell for cell in cells if "".join(cell["source"]).startswith("%%lash"))
+    assert indent("".join(cell["source"]), " " * 4) in readme
+    given = "".join(cell["outputs"][-1]["data"]["text/plain"])
+    sample = readme.partition("```text\n")[2].partition("```")[0]
+    rest = iter(line.rstrip() for line in given.splitlines())
+    for line in (line.strip("…").rstrip() for line in sample.splitlines() if line.strip() != "…"):
+        assert any(found.startswith(line) for found in rest), line
 
 
 def command_help(*arguments: str) -> str:

@@ -376,3 +376,22 @@ def test_a_kernel_that_does_not_start(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(KernelStartError, match="'broken' did not start: ImportError: no such thing"):
         run_notebook(path)
     assert not (tmp_path / "in.out.ipynb").exists()
+
+
+def test_a_new_session_loses_nothing_of_the_one_before(tmp_path: Path) -> None:
+    """The outputs of acknowledged turns only refer to the notebook's metadata: all of them are to be found there."""
+    (tmp_path / "s.json").write_text('{"turns": {"1": ["One."], "2": ["Two."]}}')
+    ask = "%%lash\nWhich?"
+    load = "%load_ext lash_nb\n%lash model scripted:s.json"
+    out = read(run_notebook(write(tmp_path, load, ask, ask, "%lash new", ask)).out)
+    block = read_block(out.metadata)
+    assert block is not None
+    kept = {envelope["sha256"] for envelope in (*block.earlier, *block.turns)}
+    shown = [
+        o.metadata["lash_nb"]["sha256"]
+        for cell in out.cells
+        for o in cell.outputs
+        if "lash_nb" in o.get("metadata", {})
+    ]
+    assert len(shown) == 3
+    assert set(shown) == kept

@@ -15,33 +15,25 @@ from pydantic import BaseModel
 
 from lash_nb import ManagedKernel, ScriptedKernel, ScriptedModel, Session
 from lash_nb.bridge import shared_loop
-from lash_nb.errors import CassetteError, InputError, LashError, SessionClosedError, TurnFailed, UnknownModelError
+from lash_nb.errors import (
+    CassetteError,
+    InputError,
+    LashError,
+    SessionClosedError,
+    TurnFailed,
+    UnknownModelError,
+    UnknownNameError,
+)
 from lash_nb.kernels.scripted import ScriptedCell
 from lash_nb.machine.events import CodeBlockStarted, TurnActivity
-from lash_nb.machine.execution import ErrorOutput, FinishValue, StreamOutput, VariableSummary
-from lash_nb.machine.llm import LlmCallError, LlmRequest, LlmTerminalReason, ProviderFailureKind, TextBlock
+from lash_nb.machine.execution import ErrorOutput, FinishValue, VariableSummary
+from lash_nb.machine.llm import LlmCallError, LlmTerminalReason, ProviderFailureKind
 from lash_nb.machine.outcomes import Stopped, TurnStopReason
 from lash_nb.models.replay import ReplayModel
 from lash_nb.session import Limits
 from lash_nb.stores.notebook import open_checkpoint, read_block, verify_chain
 
-
-def cell(code: str, prose: str = "") -> str:
-    return f"{prose}\n<lash-cell>\n{code}\n</lash-cell>"
-
-
-def stdout(text: str) -> StreamOutput:
-    return StreamOutput(name="stdout", head=text)
-
-
-class Blocks:
-    """Keeps what a session publishes."""
-
-    def __init__(self) -> None:
-        self.blocks: list[dict[str, Any]] = []
-
-    def __call__(self, block: dict[str, Any], final: bool) -> None:
-        self.blocks.append({**block, "turns": list(block["turns"])})
+from .conversations import Blocks, cell, history, last_message, stdout
 
 
 @pytest.fixture(scope="module")
@@ -49,19 +41,6 @@ def kernel() -> Iterator[ManagedKernel]:
     kernel = ManagedKernel()
     yield kernel
     shared_loop().run(kernel.shutdown())
-
-
-def last_message(model: ScriptedModel, request: int) -> str:
-    block = model.requests[request].messages[-1].blocks[0]
-    assert isinstance(block, TextBlock)
-    return block.text
-
-
-def history(model: ScriptedModel, request: int) -> list[str]:
-    return [
-        "\n".join(block.text for block in message.blocks if isinstance(block, TextBlock))
-        for message in model.requests[request].messages[1:-1]
-    ]
 
 
 # -- whole turns -------------------------------------------------------------------------------------------------------
@@ -125,81 +104,6 @@ async def test_the_kernel_is_killed_in_mid_cell(kernel: ManagedKernel) -> None:
         assert "precious" in told
         assert kernel.epoch != epoch
         assert (await session.run("And now?")).ok
-
-
-async def test_stop_while_a_cell_runs_keeps_the_turn(kernel: ManagedKernel) -> None:
-    model = ScriptedModel([cell("print('begun', flush=True)\nimport time; time.sleep(30)"), "Next."])
-    blocks = Blocks()
-    async with Session(model, kernel=kernel, on_block=blocks) as session:
-
-        def stop(activity: TurnActivity) -> None:
-            if isinstance(activity, CodeBlockStarted):
-                threading.Timer(0.4, session.request_stop).start()
-
-        with pytest.raises(TurnFailed) as failure:
-            await session.run("Wait.", on_activity=stop)
-        turn = session.turns[-1]
-        assert failure.value.turn is turn
-        assert turn.status == "stopped"
-        assert turn.outcome == Stopped(stop=TurnStopReason.CANCELLED)
-        assert turn.outputs[0]["text"] == "begun\n"
-        assert blocks.blocks[-1]["head"] is None
-        assert (await session.run("Go on.")).text == "Next."
-    assert any("interrupted" in text and "time.sleep(30)" in text for text in history(model, 1))
-
-
-# -- stopping, parked at each await ------------------------------------------------------------------------------------
-
-
-class Parked:
-    """A kernel that hangs in one method until it is cancelled; everything else is the scripted kernel's."""
-
-    def __init__(self, where: str) -> None:
-        self._inner = ScriptedKernel([ScriptedCell(takes_s=60.0)] if where == "run" else None)
-        self._where = where
-        self.parked = threading.Event()
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._inner, name)
-        if name == "run":
-            self.parked.set()
-        if name != self._where or name == "run":
-            return method
-
-        async def hang(*args: Any, **options: Any) -> Any:
-            self.parked.set()
-            await asyncio.sleep(60)
-
-        return hang
-
-
-@pytest.mark.parametrize("where", ["start", "namespace", "model", "run"])
-async def test_a_caller_that_is_cancelled_stops_the_turn_wherever_it_is(where: str) -> None:
-    kernel = Parked(where)
-
-    def asked(request: LlmRequest) -> str:
-        kernel.parked.set()
-        return cell("x")
-
-    model = ScriptedModel([asked, "end"], delay_s=30.0 if where == "model" else 0.0)
-    async with Session(model, kernel=kernel) as session:
-        task = asyncio.create_task(session.run("Hang."))
-        assert await asyncio.to_thread(kernel.parked.wait, 20)
-        await asyncio.sleep(0.2)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert task.cancelled()
-        assert session.turns[-1].status == "stopped"
-        assert not session.running
-
-
-async def test_run_sync_from_plain_code() -> None:
-    def work() -> str:
-        with Session(ScriptedModel([cell("1"), "one"]), kernel=ScriptedKernel()) as session:
-            return session.run_sync("Count.").text
-
-    assert await asyncio.to_thread(work) == "one"
 
 
 # -- bounds ------------------------------------------------------------------------------------------------------------
@@ -372,3 +276,10 @@ async def test_a_model_that_insists_on_fences() -> None:
         turn = await session.run("Go.")
     assert turn.value == 1
     assert turn.code == ("finish(1)",)
+
+
+@pytest.mark.parametrize("option", ["protocol", "grammar"])
+def test_what_does_not_exist_is_refused_at_once(option: str) -> None:
+    options: dict[str, Any] = {option: "none"}
+    with pytest.raises(UnknownNameError, match="there are: "):
+        Session(ScriptedModel([]), **options)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,8 @@ import pytest
 from IPython.utils.capture import capture_output
 
 from lash_nb import magic
-from lash_nb.errors import InputError
+from lash_nb.errors import CassetteError, InputError, TurnFailed
+from lash_nb.live import CellRequest, CellTurn
 from lash_nb.models.replay import Origin, read_cassette
 from lash_nb.sessions import RUN_OPTIONS, notebook_stem
 
@@ -100,6 +103,17 @@ def test_the_notebook_s_own_cassette_is_the_last_resort(
     assert "replay:n.cassette.jsonl, chosen by the cassette beside the notebook" in notebook.load()
 
 
+def test_a_replay_never_asks_a_real_model(notebook: Notebook, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
+    run_as(monkeypatch, tmp_path, replay="loose")
+    assert "there is no n.cassette.jsonl to replay" in notebook.load()
+    for cell in ("%%lash\nWho?", "%%lash -m openai:m\nWho?"):
+        with pytest.raises(CassetteError):
+            notebook.run(cell)
+    (tmp_path / "other.cassette.jsonl").write_text('{"lash_nb_cassette": 1}\n')
+    assert "replay:other, chosen by the notebook" in notebook.run("%lash model replay:other").stdout
+
+
 def test_options_of_a_run_that_no_runner_wrote_are_refused(notebook: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
     for text in ("{", "[]", '{"model": 1}'):
         monkeypatch.setenv(RUN_OPTIONS, text)
@@ -111,3 +125,30 @@ def test_where_the_notebook_s_name_comes_from() -> None:
     assert notebook_stem({"__vsc_ipynb_file__": "/a/b.ipynb"}, {}) == "b"
     assert notebook_stem({}, {"JPY_SESSION_NAME": "/a/c.ipynb"}) == "c"
     assert notebook_stem({"__session__": "3f2a"}, {"JPY_SESSION_NAME": "3f2a"}) is None
+
+
+def test_a_forked_child_ends_nothing_of_its_parent(notebook: Notebook) -> None:
+    """Its `atexit` runs what the parent registered."""
+    notebook.load()
+    lash = notebook.magics
+    notebook.answers("One.", "Two.")
+    notebook.run("%%lash\nWho?")
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(20)
+        lash.close()
+        os._exit(0 if lash.sessions.current is not None else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert "Two." in bundles(notebook.run("%%lash\nAgain?"))[0].data["text/plain"]
+
+
+def test_stop_before_the_turn_has_begun_stops_it(notebook: Notebook) -> None:
+    """The button is there a little earlier than the turn."""
+    notebook.load()
+    lash = notebook.magics
+    notebook.answers("One.")
+    model = lash.sessions.open("scripted:s.json")
+    turn = CellTurn(CellRequest(text="Who?", model=model), lash.sessions)
+    turn._stop()
+    with pytest.raises(TurnFailed, match="stopped by you"):
+        turn.block()

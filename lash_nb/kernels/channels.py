@@ -75,8 +75,17 @@ class _Hub:
     # -- on the thread ---------------------------------------------------------------------------------------------
 
     def _add(self, wire: Wire) -> None:
-        wire.open(self._context, self._poller)
-        self._wires.append(wire)
+        try:
+            wire.open(self._context, self._poller)
+        except Exception:  # no more file descriptors: the other kernels go on
+            self._give_up(wire)
+        else:
+            self._wires.append(wire)
+
+    def _give_up(self, wire: Wire) -> None:
+        _log.exception("the channels of kernel %s failed; it is given up", wire.process.pid)
+        wire.release(self._poller)
+        wire.process.kill()
 
     def _remove(self, wire: Wire, then: Callable[[], None] | None, removed: Flag, *, last: bool) -> None:
         if wire in self._wires:
@@ -120,9 +129,7 @@ class _Hub:
             try:
                 dues.append(wire.pump(now, self._poller))
             except Exception:
-                _log.exception("the channels of kernel %s failed; it is given up", wire.process.pid)
-                wire.release(self._poller)
-                wire.process.kill()
+                self._give_up(wire)
                 self._wires.remove(wire)
         return min((due for due in dues if due is not None), default=None)
 

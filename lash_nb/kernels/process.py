@@ -65,10 +65,16 @@ class RuntimeDirectory:
         roots = _roots()
         if not roots:
             raise KernelStartError("no directory for the kernel's sockets: set TMPDIR to a short writable path")
-        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=roots[0]))
-        self._lock: int | None = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-        if sys.platform != "win32":
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._lock: int | None = None
+        try:
+            self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=roots[0]))
+            self._lock = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+            if sys.platform != "win32":
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if hasattr(self, "path"):
+                self.remove()
+            raise KernelStartError(f"no directory for the kernel's sockets in {roots[0]}: {error.strerror}") from error
 
     def write(self, name: str, text: str) -> Path:
         path = self.path / name
@@ -124,7 +130,6 @@ class KernelProcess:
         info: dict[str, object] = {f"{channel}_port": port for channel, port in _PORTS.items()}
         info |= {"transport": "ipc", "ip": address, "key": key, "signature_scheme": "hmac-sha256"}
         info |= {"kernel_name": "python3"}
-        connection_file = self._directory.write("connection.json", json.dumps(info))
         urls = {channel: f"ipc://{address}-{port}" for channel, port in _PORTS.items()}
         self.endpoints = Endpoints(
             shell=urls["shell"],
@@ -133,24 +138,27 @@ class KernelProcess:
             iopub=urls["iopub"],
             key=key.encode(),
         )
-        self.log_fd, write_end = os.pipe()
-        os.set_blocking(self.log_fd, False)
+        pipe: tuple[int, ...] = ()
         try:
+            connection_file = self._directory.write("connection.json", json.dumps(info))
+            pipe = os.pipe()
+            os.set_blocking(pipe[0], False)
             self._popen = subprocess.Popen(
                 [part.replace("{connection_file}", str(connection_file)) for part in argv],
                 cwd=cwd,
                 env={**env, "LASH_NB_RUNTIME_DIR": str(self._directory.path)},
                 stdin=subprocess.DEVNULL,
-                stdout=write_end,
-                stderr=write_end,
+                stdout=pipe[1],
+                stderr=pipe[1],
                 start_new_session=True,
             )
         except OSError as error:
-            os.close(self.log_fd)
+            for end in pipe:
+                os.close(end)
             self._directory.remove()
             raise KernelStartError(f"the kernel could not be launched ({argv[0]}): {error.strerror}") from error
-        finally:
-            os.close(write_end)
+        self.log_fd, write_end = pipe
+        os.close(write_end)
         self.pid = self._popen.pid
         self.pidfd: int | None = None
         with contextlib.suppress(OSError, AttributeError):  # no pidfd on macOS and old kernels: polled instead

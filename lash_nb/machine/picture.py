@@ -70,6 +70,7 @@ __all__ = [
 ]
 
 
+_NOTHING = GrowingText()
 _GROWS = {TextDelta: "said", ReasoningDelta: "thought", CodeDelta: "draft"}
 
 
@@ -129,9 +130,9 @@ class ToolCallPicture:
 class StepPicture:
     """One model call and what followed from it."""
 
-    said: GrowingText = GrowingText()
-    thought: GrowingText = GrowingText()
-    draft: GrowingText = GrowingText()
+    said: GrowingText = _NOTHING
+    thought: GrowingText = _NOTHING
+    draft: GrowingText = _NOTHING
     """The code as it is written; `code` is what is run."""
     code: str | None = None
     language: str = "python"

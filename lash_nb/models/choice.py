@@ -116,7 +116,7 @@ def _form(name: str) -> str:
     if kind in MODELS:
         return kind
     near = difflib.get_close_matches(kind.lower(), MODELS, n=1)
-    if near:
+    if near and ":" in name:
         guess = f"; did you mean {near[0] + name[len(kind) :]!r}?"
     elif ":" not in name:
         likely = "replay" if name.endswith(".jsonl") else "scripted" if name.endswith(".json") else "openai"

@@ -212,11 +212,11 @@ class ReplayModel:
 
     @property
     def provenance(self) -> str:
-        """Whose answers these are, for the announcement: `scripted answers (2026-11-22)`."""
+        """Whose answers these are, for the announcement: `scripted answers of 2026-11-22`."""
         sources = {
             f"answers of {entry.model} recorded {entry.date}"
             if entry.origin is Origin.RECORDED
-            else f"scripted answers ({entry.date})"
+            else f"scripted answers of {entry.date}"
             for entry in self.exchanges
         }
         return "; ".join(sorted(sources)) or "no answers yet"

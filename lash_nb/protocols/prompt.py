@@ -194,7 +194,7 @@ def turn_limit_text(max_turns: int) -> str:
 
 def no_progress_message(limit: int) -> str:
     """For people: why a turn was stopped that would not have ended."""
-    return f"Stopped: {limit} replies in a row without a cell that ran free of errors."
+    return f"{limit} replies in a row without a cell that ran free of errors"
 
 
 # -- the last message --------------------------------------------------------------------------------------------------

@@ -65,8 +65,14 @@ def load_notebook(path: Path) -> NotebookNode:
     except nbformat.ValidationError as error:
         place = ".".join(str(step) for step in getattr(error, "absolute_path", ())) or "notebook"
         raise NotebookError(f"{path} is not a valid notebook: {place}: {_first_line(error)}") from None
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise NotebookError(f"{path} is not a valid notebook ({type(error).__name__} on reading it)") from None
+    for number, cell in enumerate(notebook.cells, 1):
+        try:
+            cell.source.encode()
+        except UnicodeEncodeError as error:
+            half = f"{cell.source[error.start]!a}, half of a surrogate pair"
+            raise NotebookError(f"{path} is not a valid notebook: cell {number} holds {half}") from None
     return notebook
 
 
@@ -125,6 +131,8 @@ class Output:
         problem = ""
         if self.path.is_dir():
             problem = "it is a directory"
+        elif self.path.exists() and not self.path.is_file():
+            problem = "it is no file (a device or a pipe would be replaced by one)"
         elif not self.path.parent.is_dir():
             problem = f"there is no directory {self.path.parent}"
         elif self.path.exists() and not os.access(self.path, os.W_OK):

@@ -32,6 +32,7 @@ __all__ = [
     "METADATA_KEY",
     "Block",
     "checkpoint_text",
+    "following",
     "make_block",
     "make_envelope",
     "open_checkpoint",
@@ -252,6 +253,8 @@ class Block:
     session: str
     head: Envelope | None
     turns: tuple[Envelope, ...]
+    earlier: tuple[Envelope, ...] = ()
+    """What sessions before this one left in the notebook (`%lash new`), oldest first."""
 
     def placed(self) -> tuple[tuple[str, Envelope], ...]:
         """Every envelope in order, with the words that name its place."""
@@ -262,6 +265,17 @@ class Block:
 def make_block(*, session: str, head: Envelope | None, turns: Sequence[Envelope]) -> dict[str, Json]:
     """The value of `metadata.lash_nb`."""
     return {"version": FORMAT_VERSION, "session": session, "head": head, "turns": list(turns)}
+
+
+def following(before: Mapping[str, Any] | None, value: Mapping[str, Any]) -> dict[str, Any]:
+    """The block `value` in the place of `before`, keeping what that holds of other sessions: their outputs only refer to
+    it. Both must be ones that `read_block` takes."""
+    if before is None:
+        return dict(value)
+    earlier = list(before.get("earlier", ()))
+    if before["session"] != value["session"]:
+        earlier += [*before["turns"], *([before["head"]] if before["head"] is not None else [])]
+    return {**value, "earlier": earlier} if earlier else dict(value)
 
 
 def read_block(metadata: Mapping[str, Any]) -> Block | None:
@@ -276,14 +290,18 @@ def read_block(metadata: Mapping[str, Any]) -> Block | None:
     value = _object(metadata[METADATA_KEY], place)
     _check_version(value, place)
     session, head, turns = value.get("session"), value.get("head", "missing"), value.get("turns")
+    earlier = value.get("earlier", ())
     if not isinstance(session, str) or not session:
         raise NotebookError(f"{place}.session is {_shown(session)}, not the name of a session")
     if not isinstance(turns, Sequence) or isinstance(turns, str):
         raise NotebookError(f"{place}.turns is {_shown(turns)}, not a list")
+    if not isinstance(earlier, Sequence) or isinstance(earlier, str):
+        raise NotebookError(f"{place}.earlier is {_shown(earlier)}, not a list")
     return Block(
         session=session,
         head=None if head is None else read_envelope(head, place=f"{place}.head"),
         turns=tuple(read_envelope(turn, place=f"{place}.turns[{index}]") for index, turn in enumerate(turns)),
+        earlier=tuple(read_envelope(turn, place=f"{place}.earlier[{index}]") for index, turn in enumerate(earlier)),
     )
 
 

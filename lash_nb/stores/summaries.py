@@ -23,6 +23,7 @@ from ..machine.outcomes import (
     TurnFinish,
     TurnOutcome,
     TurnStop,
+    TurnStopReason,
 )
 from ..machine.state import TurnCheckpoint
 from ..machine.wire import Json
@@ -60,6 +61,7 @@ def summarize(checkpoint: TurnCheckpoint, *, session: str, turn: int, before: Tu
     outcomes = [event.outcome for event in told if isinstance(event, TurnOutcomeEvent)]
     outcome = outcomes[-1] if outcomes else None
     finish = outcome.finish if isinstance(outcome, Finished) else None
+    refused = isinstance(outcome, Stopped) and outcome.stop is TurnStopReason.MAX_TURNS  # its last step made no call
     return TurnSummary(
         id=f"{session}.{turn}",
         turn=turn,
@@ -74,7 +76,7 @@ def summarize(checkpoint: TurnCheckpoint, *, session: str, turn: int, before: Tu
         ),
         value=finish.value if isinstance(finish, FinalValue | ToolValueFinish) else None,
         outcome=outcome,
-        steps=checkpoint.protocol_iteration - checkpoint.protocol_run_offset + 1,
+        steps=checkpoint.protocol_iteration - checkpoint.protocol_run_offset + (0 if refused else 1),
         usage=checkpoint.cumulative_usage,
     )
 

@@ -1,7 +1,6 @@
 """Tools: what a model may call beside code. Here: plain Python functions by name (`functions.py`).
 
-Schemas from type hints, MCP and the tools that ship with the package come with the toolkits issue; the contract is the
-record types of `machine.tool_calls`.
+The contract is the record types of `machine.tool_calls`.
 """
 
 from __future__ import annotations

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
+import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lash_nb.errors import KernelBusyError, KernelDiedError, KernelStartError
 from lash_nb.kernels import Kernel, resolve
+from lash_nb.kernels.channels import open_wire
 from lash_nb.kernels.managed import ManagedKernel
+from lash_nb.kernels.process import KernelProcess
 from lash_nb.machine.execution import (
     CellOutcome,
     CellResult,
@@ -299,3 +304,33 @@ async def test_the_last_line_of_a_failed_start_is_told(tmp_path: Path) -> None:
     python.chmod(0o755)
     with pytest.raises(KernelStartError, match="No module named ipykernel"):
         await ManagedKernel(python=str(python)).start()
+
+
+# -------------------------------------------------------------------------------------------------- narrow places
+
+
+async def test_half_a_surrogate_pair_does_not_take_the_output_around_it_along(live: ManagedKernel) -> None:
+    result = await ok(live, "print('before'); print('a\\ud800b'); print('after'); '\\ud800'")
+    assert text(result) == "before\na\\ud800b\nafter\n"
+
+
+async def test_channels_that_cannot_be_opened_cost_that_kernel_alone(live: ManagedKernel) -> None:
+    process = KernelProcess(argv=["sleep", "60"], cwd=None, env=os.environ)
+    process.endpoints = replace(process.endpoints, control="nowhere")
+    wire = open_wire(process)
+    assert await wire.dead.wait(5)
+    assert await wire.close(then=process.close).wait(5)
+    await ok(live, "1")
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as root:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", root)
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+        try:
+            with pytest.raises(KernelStartError, match="could not be launched"):
+                KernelProcess(argv=["sleep", "60"], cwd=None, env=os.environ)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert os.listdir(root) == []

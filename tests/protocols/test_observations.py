@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lash_nb.errors import LashError
+from lash_nb.errors import BlobError, LashError
 from lash_nb.machine.attachments import AttachmentRef, AttachmentWriter
 from lash_nb.machine.execution import (
     CellOutcome,
@@ -199,3 +199,16 @@ def test_the_record_of_a_cell() -> None:
     assert response.duration_ms == 1234
     assert response.terminal_finish == {"value": None}
     assert exec_response(CellResult(outcome=CellOutcome.OK)).terminal_finish is None
+
+
+class Full(Shelf):
+    """A store on a full disk."""
+
+    def put(self, data: bytes, *, media_type: str, label: str | None = None) -> AttachmentRef:
+        raise BlobError("no space left")
+
+
+def test_a_store_that_fails_costs_the_picture_alone() -> None:
+    seen = observe([display({"image/png": image(2048)}), printed("x")], attachments=Full())
+    assert seen.texts == ("[image/png, 2 KB, not attached (no space left)]", "x")
+    assert seen.images == ()

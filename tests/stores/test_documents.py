@@ -151,6 +151,7 @@ def test_an_output_that_cannot_be_written_is_found_beforehand(tmp_path: Path) ->
         (tmp_path / "none" / "out.ipynb", "there is no directory"),
         (tmp_path / "file" / "out.ipynb", "there is no directory"),
         (Path("/proc/out.ipynb"), "cannot be written"),
+        (Path(os.devnull), "it is no file"),
     ):
         with pytest.raises(NotebookError, match=problem):
             Output(path).probe()
@@ -293,3 +294,19 @@ def test_yaml_needs_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(__import__("sys").modules, "yaml", None)
     with pytest.raises(MissingExtraError, match="pip install pyyaml"):
         read_parameters(path)
+
+
+def test_a_cell_that_is_not_unicode_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "in.ipynb"
+    Output(path).save(notebook("1", "x = '\ud800'"))
+    with pytest.raises(NotebookError, match=r"cell 2 holds '\\ud800', half of a surrogate pair"):
+        load_notebook(path)
+
+
+def test_metadata_nested_too_deeply_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "in.ipynb"
+    Output(path).save(notebook("1"))
+    deep = '{"a":' * 600 + "1" + "}" * 600
+    path.write_text(path.read_text().replace('"metadata": {}', f'"metadata": {deep}', 1))
+    with pytest.raises(NotebookError, match="not a valid notebook"):
+        load_notebook(path)

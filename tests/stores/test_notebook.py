@@ -23,6 +23,7 @@ from lash_nb.stores.copies import NotebookCopies
 from lash_nb.stores.notebook import (
     INLINE_BYTES,
     checkpoint_text,
+    following,
     make_block,
     make_envelope,
     open_checkpoint,
@@ -53,6 +54,19 @@ def block() -> dict[str, Any]:
     second = envelope(STORED[1], turn=2, seq=3, parent=first["sha256"])
     head = envelope(STORED[2], turn=3, seq=4, parent=second["sha256"])
     return dict(make_block(session="s", head=head, turns=[first, second]))
+
+
+def test_a_new_session_keeps_what_the_ones_before_it_left() -> None:
+    second = dict(make_block(session="t", head=None, turns=[envelope(session="t")]))
+    third = dict(make_block(session="u", head=None, turns=[]))
+    value = following(following(following(None, block()), second), second)
+    value = following(value, third)
+    jsonschema.validate(value, schema())
+    found = read_block({"lash_nb": value})
+    assert found is not None
+    assert [(kept["session"], kept["turn"]) for kept in found.earlier] == [("s", 1), ("s", 2), ("s", 3), ("t", 1)]
+    with pytest.raises(NotebookError, match=r"earlier\[0\] is 1"):
+        read_block({"lash_nb": {**third, "earlier": [1]}})
 
 
 # ------------------------------------------------------------------------------------------------------ round trips
@@ -92,6 +106,15 @@ def test_any_text_in_a_checkpoint_survives_a_notebook_file(content: str) -> None
     assert found is not None
     assert found.head is not None
     assert json.loads(checkpoint_text(found.head)) == {"a": content}
+
+
+def test_half_a_surrogate_pair_keeps_no_checkpoint_from_being_read() -> None:
+    checkpoint = json.loads(STORED[0])
+    checkpoint["messages"][0]["parts"][0]["content"] = "a\ud800b"
+    stored = make_envelope(
+        checkpoint, session="s", turn=1, seq=0, parent=None, saved_at="2026-11-22T17:00:00Z", engine="lash_nb 0.1.0"
+    )
+    assert open_checkpoint(stored).messages[0].parts[0].content == "a\ufffdb"
 
 
 def test_text_that_is_not_json_gets_no_envelope() -> None:

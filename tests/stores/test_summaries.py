@@ -75,3 +75,4 @@ async def test_a_turn_that_hit_a_bound(tmp_path: Path) -> None:
     (turn,) = summaries(blocks[-1])
     assert turn.stop is TurnStopReason.MAX_TURNS
     assert turn.text == "I try."
+    assert turn.steps == 2
