@@ -174,7 +174,7 @@ class Wire:
             ("control", zmq.DEALER, endpoints.control),
             ("stdin", zmq.DEALER, endpoints.stdin),
         ):
-            sock = context.socket(kind)
+            sock = self._sockets[name] = context.socket(kind)
             sock.setsockopt(zmq.LINGER, 0)
             sock.setsockopt(zmq.RCVHWM, 0)
             sock.setsockopt(zmq.SNDHWM, 0)
@@ -185,7 +185,6 @@ class Wire:
                 sock.setsockopt(zmq.ROUTING_ID, identity)  # one id on all: input requests are routed by shell's
             sock.connect(url)
             poller.register(sock, zmq.POLLIN)
-            self._sockets[name] = sock
         poller.register(self.process.log_fd, zmq.POLLIN)
         if self.process.pidfd is not None:
             poller.register(self.process.pidfd, zmq.POLLIN)
@@ -193,7 +192,8 @@ class Wire:
     def release(self, poller: zmq.Poller) -> None:
         """Give every socket back and end what still waits."""
         for sock in self._sockets.values():
-            poller.unregister(sock)
+            if sock in poller:  # else it is the one that could not be connected
+                poller.unregister(sock)
             sock.close()
         self._sockets.clear()
         self._forget_fds(poller)

@@ -268,8 +268,10 @@ def make_block(*, session: str, head: Envelope | None, turns: Sequence[Envelope]
 
 
 def following(before: Mapping[str, Any] | None, value: Mapping[str, Any]) -> dict[str, Any]:
-    """The block `value` in the place of `before`, keeping what that holds of other sessions: their outputs only refer to
-    it. Both must be ones that `read_block` takes."""
+    """The block `value` in the place of `before`, with what that holds of other sessions: outputs only refer to it.
+
+    Both must be ones that `read_block` takes.
+    """
     if before is None:
         return dict(value)
     earlier = list(before.get("earlier", ()))
