@@ -34,6 +34,8 @@ __all__ = ["ManagedKernel"]
 
 _OLDEST_IPYKERNEL = (7, 4)
 _ASK_AGAIN_S = 0.5
+_CANCELLED_WAIT_S = 0.8
+"""How long a cancelled caller is kept waiting for its cell to end (design: Stop within a second)."""
 _FLAGS = (
     "--HistoryManager.enabled=False",  # no file of the user's, and 2 ms a cell less
     "--IPythonKernel._execute_sleep=0",
@@ -260,20 +262,25 @@ class ManagedKernel:
             return True
         return await self._stop(life, cell)
 
-    async def _stop(self, life: _Life, cell: Cell) -> bool:
+    async def _stop(self, life: _Life, cell: Cell, *, within_s: float | None = None) -> bool:
         """The ladder: SIGINT, then again for a cell that swallowed it; True when the cell ended in time."""
-        first_s = min(1.0, self._interrupt_timeout_s / 2)
+        bound_s = self._interrupt_timeout_s if within_s is None else min(within_s, self._interrupt_timeout_s)
+        first_s = min(1.0, bound_s / 2)
         life.wire.stop(cell, insist=False)
         ended = await cell.ended.wait(first_s)
         if not ended:
             life.wire.stop(cell, insist=True)
-            ended = await cell.ended.wait(self._interrupt_timeout_s - first_s)
+            ended = await cell.ended.wait(bound_s - first_s)
         cell.abandoned = not ended
         return ended
 
     async def _stop_shielded(self, life: _Life, cell: Cell) -> None:
-        """Stop the cell though we are being cancelled: further cancellations do not cut the bounded wait short."""
-        stopping = asyncio.ensure_future(self._stop(life, cell))
+        """Stop the cell though we are being cancelled: further cancellations do not cut the bounded wait short.
+
+        A person waits: what does not end at once (C code that checks no signals) is left behind as abandoned, and the
+        next cell finds the kernel busy, or free when it ended in the meantime.
+        """
+        stopping = asyncio.ensure_future(self._stop(life, cell, within_s=_CANCELLED_WAIT_S))
         while not stopping.done():
             with contextlib.suppress(asyncio.CancelledError):  # the caller re-raises the first one
                 await asyncio.shield(stopping)
