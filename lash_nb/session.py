@@ -237,7 +237,10 @@ class Session:
 
     def request_stop(self) -> None:
         """Stop the running turn, from any thread, without waiting; nothing happens when none runs."""
-        self._loop.loop.call_soon_threadsafe(self._stop_soon, 2)
+        if self._loop.is_current:
+            self._stop_soon(0)  # asked by who watches the turn: it has begun, and is to go no further
+        else:
+            self._loop.loop.call_soon_threadsafe(self._stop_soon, 2)
 
     def _stop_soon(self, rounds: int) -> None:
         """Two rounds of the loop later, so that a turn that was asked for just before has begun and can be kept."""
