@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..machine.attachments import AttachmentStore
-from ..machine.execution import CellOutput, DisplayOutput, ErrorOutput, ResultOutput, StreamOutput
 from ..machine.picture import NoteKind, StepPicture, TurnPicture
 from ..machine.wire import Json
 from .html import footer_text, note_text, other_errors, picture_html, step_status, tool_call_text
 from .pieces import ImagePiece, Piece, TextPiece, clean, pieces, value_text
 from .prose import fenced, inert_markdown
 
-__all__ = ["figures", "nbformat_outputs", "picture_markdown", "picture_text", "static_bundle"]
+__all__ = ["figures", "picture_markdown", "picture_text", "static_bundle"]
 
 
 def static_bundle(
@@ -49,37 +48,6 @@ def figures(picture: TurnPicture, *, store: AttachmentStore | None = None) -> tu
             if isinstance(piece, ImagePiece) and piece.media_type != "image/svg+xml":
                 found.append({piece.media_type: piece.data, "text/plain": f"Image of step {number} ({piece.label})"})
     return tuple(found)
-
-
-def nbformat_outputs(picture: TurnPicture) -> list[dict[str, Json]]:
-    """All outputs of all cells of the turn, as a code cell's `outputs` of nbformat 4."""
-    return [_nbformat(output) for step in picture.steps for output in step.outputs]
-
-
-def _nbformat(output: CellOutput) -> dict[str, Json]:
-    match output:
-        case StreamOutput():
-            text = output.head
-            if output.omitted_chars:
-                missing = f"{output.omitted_chars:,} characters ({output.omitted_lines:,} lines)"
-                text = f"{text}\n[… {missing} left out …]\n{output.tail}"
-            return {"output_type": "stream", "name": output.name, "text": text}
-        case DisplayOutput():
-            return {"output_type": "display_data", "data": dict(output.data), "metadata": dict(output.metadata)}
-        case ResultOutput():
-            return {
-                "output_type": "execute_result",
-                "data": dict(output.data),
-                "metadata": dict(output.metadata),
-                "execution_count": output.execution_count,
-            }
-        case ErrorOutput():
-            return {
-                "output_type": "error",
-                "ename": output.ename,
-                "evalue": output.evalue,
-                "traceback": list(output.traceback),
-            }
 
 
 # -- plain text --------------------------------------------------------------------------------------------------------

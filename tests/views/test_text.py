@@ -6,7 +6,6 @@ import base64
 from collections.abc import Mapping
 from dataclasses import replace
 
-import nbformat
 import pytest
 
 from lash_nb.errors import LashError
@@ -23,7 +22,7 @@ from lash_nb.machine.execution import CellOutcome, CellOutput, DisplayOutput, Er
 from lash_nb.machine.llm import LlmUsage
 from lash_nb.machine.outcomes import FinalValue, Finished, Stopped, TurnStopReason
 from lash_nb.machine.wire import Json
-from lash_nb.views.text import figures, nbformat_outputs, picture_markdown, picture_text, static_bundle
+from lash_nb.views.text import figures, picture_markdown, picture_text, static_bundle
 
 from .turns import PNG, answered, asked, ended, picture, stdout, step, whole_turn
 
@@ -330,20 +329,6 @@ def test_nothing_executes_wherever_it_stands(text: str) -> None:
 
 
 # -- nbformat and the store --------------------------------------------------------------------------------------------
-
-
-def test_outputs_are_valid_nbformat() -> None:
-    outputs = (
-        StreamOutput(name="stderr", head="a", tail="b", omitted_chars=1, omitted_lines=0),
-        IMAGE,
-        ResultOutput(data={"text/plain": "1"}, metadata={}, execution_count=3),
-        ErrorOutput(ename="E", evalue="v", traceback=("t",)),
-    )
-    found = nbformat_outputs(picture(step(1, code="1", outputs=outputs)))
-    assert [one["output_type"] for one in found] == ["stream", "display_data", "execute_result", "error"]
-    assert found[0]["text"] == "a\n[… 1 characters (0 lines) left out …]\nb"
-    cell = {"cell_type": "code", "execution_count": 1, "metadata": {}, "source": "", "outputs": found}
-    nbformat.validate({"nbformat": 4, "nbformat_minor": 4, "metadata": {}, "cells": [cell]})
 
 
 class OneImage:
