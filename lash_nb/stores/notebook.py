@@ -12,7 +12,6 @@ Clock, hash chain and sequence numbers are the caller's: `saved_at`, `parent` an
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import re
 import zlib
@@ -24,6 +23,7 @@ from typing import Any, cast
 from ..errors import CorruptCheckpointError, DecodeError, NotebookError
 from ..machine.state import TurnCheckpoint
 from ..machine.wire import Json, dumps, loads
+from ..trust import sha256_text
 
 __all__ = [
     "COMM_TARGET",
@@ -58,10 +58,6 @@ ENCODING = "zlib+base64"
 Envelope = dict[str, Any]
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 # ------------------------------------------------------------------------------------------------------- envelopes
@@ -124,7 +120,7 @@ def make_envelope(
         "turn": turn,
         "seq": seq,
         "parent": parent,
-        "sha256": _sha256(text),
+        "sha256": sha256_text(text),
         "engine": engine,
         "saved_at": saved_at,
     }
@@ -163,7 +159,7 @@ def checkpoint_text(envelope: Mapping[str, Any], *, place: str = "envelope") -> 
     stored = checked["checkpoint"]
     text = _inflated(stored, place) if "encoding" in checked else "".join(stored)
     try:
-        found = _sha256(text)
+        found = sha256_text(text)
     except UnicodeEncodeError:
         raise CorruptCheckpointError(f"{place}.checkpoint is damaged: it is not Unicode text") from None
     if found != checked["sha256"]:
