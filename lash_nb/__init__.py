@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from .calls import RetryPolicy
     from .errors import LashError
     from .kernels.managed import ManagedKernel
     from .kernels.scripted import ScriptedKernel
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "LashError": ".errors",
     "ManagedKernel": ".kernels.managed",
+    "RetryPolicy": ".calls",
     "ScriptedKernel": ".kernels.scripted",
     "ScriptedModel": ".models.scripted",
     "Session": ".session",
@@ -33,6 +35,7 @@ _PUBLIC = {
 __all__ = [
     "LashError",
     "ManagedKernel",
+    "RetryPolicy",
     "ScriptedKernel",
     "ScriptedModel",
     "Session",

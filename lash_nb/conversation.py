@@ -53,9 +53,17 @@ class Conversation:
         return self.messages.appended((_message(f"m_user_{number}", MessageRole.USER, text),))
 
     def envelope(
-        self, number: int, checkpoint: TurnCheckpoint, protocol: TurnProtocol[Any, Any, Any]
+        self,
+        number: int,
+        checkpoint: TurnCheckpoint,
+        protocol: TurnProtocol[Any, Any, Any],
+        *,
+        dollars: float | None = None,
     ) -> dict[str, Any] | None:
-        """The next envelope of the chain; None (and a warning in the log) for a turn too large for any notebook."""
+        """The next envelope of the chain; None (and a warning in the log) for a turn too large for any notebook.
+
+        `dollars` is what the turn has cost so far, where that is known.
+        """
         self._seq += 1
         try:
             return make_envelope(
@@ -66,6 +74,7 @@ class Conversation:
                 parent=self._envelopes[-1]["sha256"] if self._envelopes else None,
                 saved_at=datetime.now(UTC).isoformat(timespec="seconds"),
                 engine=self._engine,
+                dollars=dollars,
             )
         except NotebookError as error:
             _log.warning("turn %d: %s", number, error)

@@ -7,6 +7,7 @@ LashError
 │   ├── MissingKeyError         a provider needs a key that is not in the environment
 │   ├── MissingExtraError       an optional dependency is not installed; names the install command
 │   ├── CassetteError           a cassette cannot be read, or holds another question
+│   ├── WeightsError            a local model's file is missing, damaged, or cannot be fetched
 │   ├── NotebookError           a notebook cannot be read or written
 │   │   └── CorruptCheckpointError  what it carries of a turn is damaged
 │   └── UnknownNameError        a registry, a magic or a command has no such name
@@ -50,6 +51,7 @@ __all__ = [
     "TurnFailed",
     "UnknownModelError",
     "UnknownNameError",
+    "WeightsError",
 ]
 
 
@@ -102,6 +104,10 @@ class CassetteError(InputError):
     """A cassette cannot be read, or holds the answer to another question."""
 
 
+class WeightsError(InputError):
+    """A local model's file is missing, damaged, or cannot be fetched; what was fetched so far is kept."""
+
+
 class NotebookError(InputError):
     """A notebook (or what it carries) cannot be read or written."""
 
@@ -143,10 +149,14 @@ class BlobError(LashError):
 
 
 class ModelCallError(LashError):
-    """A model call failed; `error` is the typed record that the turn machine takes."""
+    """A model call failed; `error` is the typed record that the turn machine takes.
 
-    def __init__(self, error: LlmCallError) -> None:
+    `retry_after_s` is how long the provider asks to wait before the next try (its Retry-After), in seconds.
+    """
+
+    def __init__(self, error: LlmCallError, *, retry_after_s: float | None = None) -> None:
         self.error = error
+        self.retry_after_s = retry_after_s
         super().__init__(error.message)
 
 

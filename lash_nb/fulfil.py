@@ -10,9 +10,10 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, assert_never
+from typing import assert_never
 
-from .errors import KernelBusyError, KernelDiedError, LashError, ModelCallError
+from .calls import ModelCall, RetryPolicy
+from .errors import KernelBusyError, KernelDiedError, LashError
 from .kernels import Kernel
 from .machine.attachments import AttachmentStore
 from .machine.checkpoints import CheckpointDelivery
@@ -35,26 +36,21 @@ from .machine.events import (
     CellOutputs,
     CodeBlockCompleted,
     CodeBlockStarted,
-    CodeDelta,
     InjectedInput,
     InjectedTurnInputAccepted,
     PluginEvent,
-    ReasoningDelta,
     StatusRuntimeEvent,
-    TextDelta,
     TurnActivity,
 )
 from .machine.execution import CellOutcome, CellOutput, CellResult, NamespaceSummary
-from .machine.llm import LlmResponse, LlmTerminalReason, TextOutput, ToolCallOutputPart
 from .machine.messages import Message, MessageRole, Part, PartKind, PluginMessage
 from .machine.state import TurnCheckpoint
-from .models import CallContext, Delta, Model, ReasoningChunk, Sampling, TextChunk
-from .protocols import CodeDelta as WrittenCode
-from .protocols import ModelProtocol, ProseDelta
-from .protocols.namespace import lost_names, namespace_block
+from .models import CallContext, Model, Sampling
+from .protocols import ModelProtocol
+from .protocols.namespace import lost_names
 from .protocols.observations import exec_response, observe
 from .toolkits import ToolFunction, call_tools
-from .trust import Redactor, whole_text
+from .trust import Redactor
 
 __all__ = ["Fulfilment", "Inbox", "TurnPorts"]
 
@@ -98,6 +94,7 @@ class TurnPorts:
     on_log: Callable[[LogEvent], None] = lambda event: None
     time_limit_s: float | None = None
     cell_limit_s: float | None = None
+    retries: RetryPolicy = field(default_factory=RetryPolicy)
 
 
 class Fulfilment:
@@ -136,15 +133,19 @@ class Fulfilment:
             if background:
                 seen = observe(self.ports.redactor.outputs(background))
                 self._notices.append("Written by code that ran on after its cell:\n" + "\n".join(seen.texts))
-            block = await self._described()
+            variables = await self._described()
         except LashError as error:
             return ExecutionEnvironmentSynced(id=effect.id, result=str(error))
         notices, self._notices = self._notices, []
-        self.ports.protocol.set_volatile([self.ports.redactor.text(text) for text in (*notices, block)])
+        redactor = self.ports.redactor
+        self.ports.protocol.set_volatile(
+            [redactor.text(text) for text in notices],
+            namespace=None if variables is None else redactor.namespace(variables),
+        )
         return ExecutionEnvironmentSynced(id=effect.id, result=None)
 
-    async def _described(self) -> str:
-        """The kernel's variables for the model; a kernel that dies at this very moment is replaced first."""
+    async def _described(self) -> NamespaceSummary | None:
+        """The kernel's variables; a kernel that dies at this very moment is replaced first. None: it does not say."""
         kernel = self.ports.kernel
         try:
             try:
@@ -152,9 +153,10 @@ class Fulfilment:
             except KernelDiedError:
                 await self._ensure_kernel()
                 self.known = await kernel.namespace()
-            return namespace_block(self.known)
+            return self.known
         except KernelBusyError as error:
-            return f"The kernel's variables could not be read just now: {error}"
+            self._notices.append(f"The kernel's variables could not be read just now: {error}")
+            return None
 
     async def _ensure_kernel(self) -> None:
         kernel = self.ports.kernel
@@ -170,25 +172,6 @@ class Fulfilment:
     async def _call_model(self, effect: LlmCall, protocol_iteration: int) -> LlmComplete:
         self._step += 1
         ports = self.ports
-        stream = ports.protocol.open_stream()
-        streamed = False
-
-        def show(events: Any) -> None:
-            for event in events:
-                if isinstance(event, ProseDelta):
-                    ports.on_activity(TextDelta(content=event.text))
-                elif isinstance(event, WrittenCode):
-                    ports.on_activity(CodeDelta(content=event.text))
-
-        def on_delta(delta: Delta) -> bool:
-            nonlocal streamed
-            streamed = True
-            if isinstance(delta, TextChunk):
-                show(stream.feed(delta.text))
-            elif isinstance(delta, ReasoningChunk):
-                ports.on_activity(ReasoningDelta(content=delta.text))
-            return stream.stop
-
         hint = ports.protocol.sampling(protocol_iteration=protocol_iteration)
         context = replace(
             ports.context,
@@ -196,33 +179,15 @@ class Fulfilment:
             attachments=ports.store,
             sampling=Sampling(temperature=hint.temperature, stop=hint.stop, seed=hint.seed),
         )
-        try:
-            response = await ports.model.complete(effect.request, context=context, on_delta=on_delta)
-        except ModelCallError as error:
-            return LlmComplete(id=effect.id, result=error.error, text_streamed=streamed)
-        response = _whole(response)
-        if stream.stop:
-            response = self._spliced(response)
-        else:
-            show(stream.close())
-        return LlmComplete(id=effect.id, result=response, text_streamed=streamed)
-
-    def _spliced(self, response: LlmResponse) -> LlmResponse:
-        """The response up to where its stream was stopped: what a chunk held beyond that is as if never written."""
-        stream, kept = self.ports.protocol.open_stream(), []
-        for line in response.full_text.split("\n"):
-            kept.append(line)
-            stream.feed(line + "\n")
-            if stream.stop:
-                break
-        text = "\n".join(kept)
-        others = tuple(part for part in response.parts if not isinstance(part, TextOutput))
-        return replace(
-            response,
-            full_text=text,
-            parts=(*others, TextOutput(text=text)) if response.parts else (),
-            terminal_reason=LlmTerminalReason.STOP,
+        call = ModelCall(
+            ports.model,
+            ports.protocol,
+            policy=ports.retries,
+            redactor=ports.redactor,
+            on_activity=ports.on_activity,
         )
+        made = await call.make(effect.request, context=context)
+        return LlmComplete(id=effect.id, result=made.result, text_streamed=made.text_streamed)
 
     async def _execute(self, effect: ExecCode) -> ExecResult:
         ports, kernel = self.ports, self.ports.kernel
@@ -295,17 +260,6 @@ class Fulfilment:
             inputs = tuple(InjectedInput(message=PluginMessage(role=MessageRole.USER, content=text)) for text in texts)
             self.ports.on_activity(InjectedTurnInputAccepted(inputs=inputs, checkpoint=effect.checkpoint))
         return CheckpointResponse(id=effect.id, delivery=CheckpointDelivery(committed_user_messages=tuple(messages)))
-
-
-def _whole(response: LlmResponse) -> LlmResponse:
-    """The response as text that a kernel and a record can take."""
-    parts = tuple(
-        replace(part, input_json=whole_text(part.input_json))
-        if isinstance(part, ToolCallOutputPart)
-        else replace(part, text=whole_text(part.text))
-        for part in response.parts
-    )
-    return replace(response, full_text=whole_text(response.full_text), parts=parts)
 
 
 def _not_run(detail: str) -> CellResult:

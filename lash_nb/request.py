@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
+from .calls import RetryPolicy
 from .conversation import Conversation
+from .errors import UnknownNameError
 from .fulfil import Inbox, TurnPorts
 from .host import TurnHost, TurnResult
 from .kernels import Kernel
@@ -16,12 +18,13 @@ from .machine.attachments import AttachmentStore
 from .machine.config import TurnMachineConfig
 from .machine.driver import CheckedDriver
 from .machine.effects import LogEvent
-from .machine.events import TurnActivity, TurnStarted
+from .machine.events import TokenUsageEvent, TurnActivity, TurnStarted
 from .machine.outcomes import FinalValue, Finished
 from .machine.picture import TurnPicture
 from .machine.state import TurnCheckpoint
 from .machine.turn import TurnMachine
-from .models import CallContext, Model
+from .models import CallContext, Model, ModelTraits
+from .models.prices import call_price
 from .protocols import PROTOCOLS, ModelProtocol, ValidateValue
 from .protocols.grammar import Grammar
 from .protocols.termination import CodeTermination, FinishRequired, Natural
@@ -58,11 +61,13 @@ class Surroundings:
     store: AttachmentStore
     inbox: Inbox
     redactor: Redactor
-    protocol: str = "code"
+    protocol: str | None = None
+    """None: the one that suits the model."""
     grammar: Grammar = "tags"
     instructions: str = ""
     tools: Mapping[str, ToolFunction] = field(default_factory=dict)
     on_log: Callable[[LogEvent], None] = lambda event: None
+    retries: RetryPolicy = field(default_factory=RetryPolicy)
 
 
 class RequestRun:
@@ -76,11 +81,14 @@ class RequestRun:
         self.turn: Turn | None = None
         """The turn, once it has ended; also when `run` raised."""
         self._watcher = request.on_activity
+        self._priced_as = ""
         self._envelope: dict[str, Any] | None = None
 
     async def run(self, around: Surroundings) -> Turn:
         """Drive the turn to its end and take it into the conversation; raises as `TurnHost.run` does."""
-        protocol = self._protocol(around)
+        traits = around.model.traits(session=around.label, turn=self.number)
+        self._priced_as = traits.priced_as
+        protocol = self._protocol(around, traits)
         machine = self._machine(around, protocol)
         self._saw(TurnStarted(turn=self.number, request=self.request.text, model=around.model.name))
         host = TurnHost(machine, self._ports(around, protocol))
@@ -91,8 +99,12 @@ class RequestRun:
             self.turn = self._ended(host.result(), around)
         return self.turn
 
-    def _protocol(self, around: Surroundings) -> ModelProtocol:
-        module, _, attribute = PROTOCOLS[around.protocol].partition(":")
+    def _protocol(self, around: Surroundings, traits: ModelTraits) -> ModelProtocol:
+        name = around.protocol or traits.protocol
+        if name not in PROTOCOLS:
+            known = ", ".join(sorted(PROTOCOLS))
+            raise UnknownNameError(f"no protocol is called {name!r}; there are: {known}")
+        module, _, attribute = PROTOCOLS[name].partition(":")
         wanted, schema = self.request.wanted, self.request.schema
         validate: ValidateValue | None = None
         termination: CodeTermination = Natural()
@@ -106,6 +118,7 @@ class RequestRun:
             termination=termination,
             validate=validate,
             grammar=around.grammar,
+            vision=traits.vision,
             instructions=around.instructions,
         )
         return protocol
@@ -137,7 +150,9 @@ class RequestRun:
             protocol=protocol,
             model=around.model,
             kernel=around.kernel,
-            context=CallContext(session=around.label, turn=self.number, step=0, user_text=request.text),
+            context=CallContext(
+                session=around.label, turn=self.number, step=0, user_text=request.text, protocol=protocol.name
+            ),
             session_id=self.conversation.session_id,
             store=around.store,
             tools=around.tools,
@@ -149,9 +164,17 @@ class RequestRun:
             on_log=around.on_log,
             time_limit_s=request.time_limit_s,
             cell_limit_s=request.cell_limit_s,
+            retries=around.retries,
         )
 
     def _saw(self, activity: TurnActivity) -> None:
+        self._tell(activity)
+        if isinstance(activity, TokenUsageEvent):
+            price = call_price(self._priced_as, activity.usage)
+            if price is not None:
+                self._tell(price)
+
+    def _tell(self, activity: TurnActivity) -> None:
         self.picture = self.picture.apply(activity)
         if self._watcher is None:
             return
@@ -165,7 +188,8 @@ class RequestRun:
     def _recorded(self, checkpoint: TurnCheckpoint, protocol: ModelProtocol, final: bool) -> None:
         if not final and not self.conversation.has_readers:
             return
-        self._envelope = self.conversation.envelope(self.number, checkpoint, protocol.turn_protocol) or self._envelope
+        made = self.conversation.envelope(self.number, checkpoint, protocol.turn_protocol, dollars=self.picture.dollars)
+        self._envelope = made or self._envelope
         if not final and self._envelope is not None:
             self.conversation.publish(self._envelope)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from .bridge import LoopThread, OnTick, shared_loop
+from .calls import RetryPolicy
 from .conversation import Conversation, OnBlock
 from .errors import InputError, LashError, SessionClosedError, TurnFailed, UnknownNameError
 from .fulfil import Inbox
@@ -66,10 +67,12 @@ class Session:
     Args:
         model: a Model, or a name (`openai:…`, `replay:…`, `scripted:…`); None chooses one as `%lash` does.
         kernel: where cells run; None makes a `ManagedKernel` of this interpreter, which the session ends.
-        protocol: how the model conducts a turn; a name of the registry.
+        protocol: how the model conducts a turn: "code" (prose and cells until it answers), "snippet" (one cell, for
+            small models); None takes what suits the model.
         grammar: how the model marks a cell: "tags", or "fence" for models that insist on Markdown fences.
         tools: functions by name, for protocols that call tools.
         limits: bounds of a turn.
+        retries: how often and after how long a model call is made again that failed for a passing reason.
         instructions: added to the system prompt; the same for all turns.
         label: which session of a notebook this is ("1", "2", …); part of what a cassette is matched by.
         base_dir: what relative paths in model names are relative to, and the kernel's working directory.
@@ -86,10 +89,11 @@ class Session:
         model: Model | str | None = None,
         *,
         kernel: Kernel | None = None,
-        protocol: str = "code",
+        protocol: str | None = None,
         grammar: Grammar = "tags",
         tools: Mapping[str, ToolFunction] | None = None,
         limits: Limits | None = None,
+        retries: RetryPolicy | None = None,
         instructions: str = "",
         label: str = "1",
         session_id: str | None = None,
@@ -99,12 +103,13 @@ class Session:
         on_log: Callable[[LogEvent], None] | None = None,
     ) -> None:
         for kind, name, known in (("protocol", protocol, PROTOCOLS), ("grammar", grammar, get_args(Grammar))):
-            if name not in known:
+            if name is not None and name not in known:
                 raise UnknownNameError(f"no {kind} is called {name!r}; there are: {', '.join(sorted(known))}")
         self.id = session_id or uuid.uuid4().hex
         self.label = label
         self.base_dir = Path(base_dir) if base_dir is not None else Path.cwd()
         self.limits = limits or Limits()
+        self.retries = retries or RetryPolicy()
         self.choice: ModelChoice | None = None
         self.state_dir = Path(state_dir) if state_dir is not None else default_state_dir()
         self.store = BlobStore(self.state_dir / "blobs")
@@ -112,8 +117,8 @@ class Session:
         self._model: Model | None = None
         self._kernel = kernel
         self._owns_kernel = kernel is None
-        self._protocol = protocol
-        self._grammar: Grammar = grammar
+        self.protocol = protocol
+        self.grammar: Grammar = grammar
         self._tools = dict(tools or {})
         self._instructions = instructions
         self._on_log = on_log or (lambda event: None)
@@ -265,6 +270,12 @@ class Session:
         return sum((turn.usage for turn in self.turns), LlmUsage())
 
     @property
+    def dollars(self) -> float | None:
+        """What all turns cost in US dollars; None when that of any is not known."""
+        known = [turn.dollars for turn in self.turns if turn.dollars is not None]
+        return sum(known) if known and len(known) == sum(bool(turn.usage.total) for turn in self.turns) else None
+
+    @property
     def running(self) -> bool:
         """Whether a turn runs."""
         return self._running is not None and not self._running.done()
@@ -333,11 +344,12 @@ class Session:
             store=self.store,
             inbox=self._inbox,
             redactor=self._redactor,
-            protocol=self._protocol,
-            grammar=self._grammar,
+            protocol=self.protocol,
+            grammar=self.grammar,
             instructions=self._instructions,
             tools=self._tools,
             on_log=self._on_log,
+            retries=self.retries,
         )
         return await run.run(around)
 

@@ -12,7 +12,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from .machine.execution import CellOutput, CellResult, DisplayOutput, ErrorOutput, ResultOutput, StreamOutput
+from .machine.execution import (
+    CellOutput,
+    CellResult,
+    DisplayOutput,
+    ErrorOutput,
+    NamespaceSummary,
+    ResultOutput,
+    StreamOutput,
+)
 
 __all__ = ["Redactor", "looks_secret", "sha256_text", "whole_text"]
 
@@ -103,6 +111,20 @@ class Redactor:
     def _error(self, error: ErrorOutput) -> ErrorOutput:
         lines = tuple(self.text(line) for line in error.traceback)
         return replace(error, ename=self.text(error.ename), evalue=self.text(error.evalue), traceback=lines)
+
+    def namespace(self, summary: NamespaceSummary) -> NamespaceSummary:
+        """The variables of a kernel without the secrets that they hold."""
+        return replace(
+            summary,
+            variables=tuple(
+                replace(
+                    variable,
+                    detail=self.text(variable.detail),
+                    preview=self.text(variable.preview),
+                )
+                for variable in summary.variables
+            ),
+        )
 
     def result(self, result: CellResult) -> CellResult:
         """A cell's end without secrets."""

@@ -68,6 +68,11 @@ class Turn:
         return self.picture.model
 
     @property
+    def dollars(self) -> float | None:
+        """What its model calls cost in US dollars, by the price list that comes with lash_nb; None when not known."""
+        return self.picture.dollars
+
+    @property
     def ok(self) -> bool:
         """Whether it ended with an answer or a value."""
         return isinstance(self.outcome, Finished)

@@ -94,13 +94,16 @@ def _no_network() -> Iterator[None]:
 # ------------------------------------------------------------------------------------------------- collection
 
 
+_ONLY_WHEN_NAMED = (ROOT / "tests" / "browser", ROOT / "tests" / "local")
+"""They need what pip alone does not install: Chromium, and the local model's file."""
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """`tests/browser` is collected only when it is named: it needs the `browser` extra and Chromium."""
-    browser = ROOT / "tests" / "browser"
-    if collection_path != browser:
+    """Leave out the directories that are collected only when they are named."""
+    if collection_path not in _ONLY_WHEN_NAMED:
         return None
     named = (Path(config.invocation_params.dir, argument.partition("::")[0]) for argument in config.args)
-    return None if any(path.resolve().is_relative_to(browser) for path in named) else True
+    return None if any(path.resolve().is_relative_to(collection_path) for path in named) else True
 
 
 # No test asserts a time, so no example has a deadline; in CI the examples are the same in every run.

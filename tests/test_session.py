@@ -169,7 +169,7 @@ async def test_secrets_of_the_environment_reach_neither_model_nor_record(monkeyp
 async def test_a_failed_model_call_fails_the_turn_and_not_the_session() -> None:
     error = LlmCallError(
         message="overloaded",
-        retryable=True,
+        retryable=False,
         kind=ProviderFailureKind.HTTP,
         terminal_reason=LlmTerminalReason.PROVIDER_ERROR,
     )

@@ -340,8 +340,15 @@ def _summary(reply: Mapping[str, object]) -> NamespaceSummary:
         raise KernelError("the kernel described its variables in a form that is not ours")
     return NamespaceSummary(
         variables=tuple(
-            VariableSummary(name=name, type=kind, detail=detail, preview=preview, changed=changed)
-            for name, kind, detail, preview, changed in variables
+            VariableSummary(
+                name=name,
+                type=kind,
+                detail=detail,
+                preview=preview,
+                changed=changed,
+                columns=tuple((title, dtype) for title, dtype in columns),
+            )
+            for name, kind, detail, preview, changed, columns in variables
         ),
         omitted=omitted,
         removed=tuple(removed),

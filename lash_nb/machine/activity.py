@@ -7,7 +7,15 @@ from typing import TypeAlias
 
 from .execution import CellOutcome, CellOutput
 
-__all__ = ["CellOutputs", "CodeBlockCompleted", "CodeBlockStarted", "CodeDelta", "HostActivity", "TurnStarted"]
+__all__ = [
+    "CallPrice",
+    "CellOutputs",
+    "CodeBlockCompleted",
+    "CodeBlockStarted",
+    "CodeDelta",
+    "HostActivity",
+    "TurnStarted",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,4 +62,14 @@ class CodeBlockCompleted:
     detail: str = ""
 
 
-HostActivity: TypeAlias = TurnStarted | CodeDelta | CodeBlockStarted | CellOutputs | CodeBlockCompleted
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallPrice:
+    """What the model call whose tokens were just counted cost."""
+
+    dollars: float
+    """US dollars."""
+    as_of: str
+    """The day of the price list, ISO 8601."""
+
+
+HostActivity: TypeAlias = TurnStarted | CodeDelta | CodeBlockStarted | CellOutputs | CodeBlockCompleted | CallPrice

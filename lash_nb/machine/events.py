@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from .activity import CellOutputs, CodeBlockCompleted, CodeBlockStarted, CodeDelta, HostActivity, TurnStarted
+from .activity import CallPrice, CellOutputs, CodeBlockCompleted, CodeBlockStarted, CodeDelta, HostActivity, TurnStarted
 from .checkpoints import CHECKPOINT_KIND, CheckpointKind
 from .llm import LLM_USAGE, LlmTerminalReason, ProviderFailureKind, TokenUsage
 from .messages import MESSAGE, PLUGIN_MESSAGE, Message, PluginMessage
@@ -35,6 +35,7 @@ from .wire import (
 
 __all__ = [
     "STREAM_EVENT",
+    "CallPrice",
     "CellOutputs",
     "ChildTokenUsageEvent",
     "CodeBlockCompleted",

@@ -134,6 +134,8 @@ class VariableSummary:
     """A bounded repr."""
     changed: bool = False
     """New or changed since the last summary that was asked for."""
+    columns: tuple[tuple[str, str], ...] = ()
+    """Name and dtype of a frame's first columns, those whose names are strings; a bounded number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

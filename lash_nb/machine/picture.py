@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from .events import (
+    CallPrice,
     CellOutputs,
     ChildTokenUsageEvent,
     CodeBlockCompleted,
@@ -127,6 +128,15 @@ class ToolCallPicture:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CallPicture:
+    """What one model call took."""
+
+    usage: LlmUsage
+    dollars: float | None = None
+    """US dollars; None when its price is not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepPicture:
     """One model call and what followed from it."""
 
@@ -183,8 +193,18 @@ class TurnPicture:
     value: FinishValue | None = None
     usage: LlmUsage = field(default_factory=LlmUsage)
     child_usage: LlmUsage = field(default_factory=LlmUsage)
+    calls: tuple[CallPicture, ...] = ()
+    """The model calls that were counted, in order; those that failed are not."""
+    priced_as_of: str = ""
+    """The day of the price list by which they were priced."""
     errors: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
+
+    @property
+    def dollars(self) -> float | None:
+        """What the turn's calls cost together; None when that of any of them is not known."""
+        known = [call.dollars for call in self.calls if call.dollars is not None]
+        return sum(known) if known and len(known) == len(self.calls) else None
 
     @property
     def sentence(self) -> str:
@@ -276,8 +296,11 @@ class TurnPicture:
 
     def _beside(self, activity: TurnActivity) -> TurnPicture:
         match activity:
-            case TokenUsageEvent(cumulative=cumulative):
-                return replace(self, usage=cumulative)
+            case TokenUsageEvent(usage=usage, cumulative=cumulative):
+                return replace(self, usage=cumulative, calls=(*self.calls, CallPicture(usage=usage)))
+            case CallPrice(dollars=dollars, as_of=as_of) if self.calls:
+                calls = (*self.calls[:-1], replace(self.calls[-1], dollars=dollars))
+                return replace(self, calls=calls, priced_as_of=as_of)
             case ChildTokenUsageEvent(usage=usage):
                 return replace(self, child_usage=self.child_usage + usage)
             case ErrorEvent(message=message, envelope=envelope):

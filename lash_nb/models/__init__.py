@@ -34,6 +34,7 @@ __all__ = [
     "CallContext",
     "Delta",
     "Model",
+    "ModelTraits",
     "OnDelta",
     "Opening",
     "ReasoningChunk",
@@ -65,6 +66,8 @@ class CallContext:
     """The model call in the turn, from 1."""
     user_text: str
     """What the user asked for in this turn."""
+    protocol: str = "code"
+    """Which protocol conducts the turn; a recording keeps it for the replay."""
     attachments: AttachmentStore | None = None
     """Where the bytes of stored attachments are; None when there is no store."""
     sampling: Sampling = field(default_factory=Sampling)
@@ -98,12 +101,27 @@ OnDelta: TypeAlias = Callable[[Delta], bool]
 """Called on the caller's event loop with each delta; True = enough, stop and answer with what came."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelTraits:
+    """What is known of a model before it is asked anything."""
+
+    protocol: str = "code"
+    """How it conducts a turn when nobody says otherwise: a name of `protocols.PROTOCOLS`."""
+    vision: bool = True
+    """Whether it is shown images."""
+    priced_as: str = ""
+    """Its key in the table of prices (`openai/gpt-6-luna`); empty where the table does not hold."""
+
+
 class Model(Protocol):
     """Answers model calls. One instance serves one event loop; calls may overlap."""
 
     @property
     def name(self) -> str:
         """What opens this model again: `openai:gpt-6-luna`, `replay:x.cassette.jsonl`, `scripted`."""
+
+    def traits(self, *, session: str, turn: int) -> ModelTraits:
+        """What suits the model in that turn; a replay knows it of each recorded turn, others of themselves."""
 
     async def complete(
         self, request: LlmRequest, *, context: CallContext, on_delta: OnDelta | None = None
@@ -133,6 +151,9 @@ class Opening:
 
 MODELS: Mapping[str, str] = MappingProxyType(
     {
+        "anthropic": "lash_nb.models.providers:open_anthropic",
+        "google": "lash_nb.models.providers:open_google",
+        "local": "lash_nb.models.local:open_local",
         "openai": "lash_nb.models.providers:open_openai",
         "replay": "lash_nb.models.replay:open_replay",
         "scripted": "lash_nb.models.scripted:open_scripted",
@@ -140,10 +161,18 @@ MODELS: Mapping[str, str] = MappingProxyType(
 )
 """The registry: the word before a name's colon → `module:attribute` of a callable (Opening) -> Model."""
 
-NAME_FORMS = ("openai:MODEL", "openai:MODEL@http://HOST:PORT/v1", "replay:PATH", "scripted:PATH")
+NAME_FORMS = (
+    "openai:MODEL",
+    "openai:MODEL@http://HOST:PORT/v1",
+    "anthropic:MODEL",
+    "google:MODEL",
+    "local",
+    "replay:PATH",
+    "scripted:PATH",
+)
 """How names are written, for messages."""
 
-OFFLINE = frozenset({"replay", "scripted"})
+OFFLINE = frozenset({"local", "replay", "scripted"})
 """The words whose models send nothing anywhere."""
 
 

@@ -16,18 +16,26 @@ from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 
-from ..errors import UnknownModelError
+from ..errors import InputError, UnknownModelError
 from . import MODELS, NAME_FORMS, OFFLINE, Model, Opening
+from ._names import address_of
 
-__all__ = ["DEFAULT_MODELS", "MODEL_VARIABLE", "ModelChoice", "choose_model", "open_model"]
+__all__ = ["DEFAULT_MODELS", "MODEL_VARIABLE", "ModelChoice", "choose_model", "open_model", "suggestion"]
 
 MODEL_VARIABLE = "LASH_NB_MODEL"
 
-DEFAULT_MODELS: Mapping[str, str] = MappingProxyType({"OPENAI_API_KEY": "openai:gpt-6-luna"})
+DEFAULT_MODELS: Mapping[str, str] = MappingProxyType(
+    {
+        "OPENAI_API_KEY": "openai:gpt-6-luna",
+        "ANTHROPIC_API_KEY": "anthropic:claude-haiku-5-5",
+        "GEMINI_API_KEY": "google:gemini-3.8-flash",
+        "GOOGLE_API_KEY": "google:gemini-3.8-flash",
+    }
+)
 """Key variable → the model it stands for when none is named: the provider's small one (as of 2026-11)."""
 
-
-_SHOWN = "your requests, the agent's code and its outputs are sent"
+_SHOWN = "your requests, the agent's code and its outputs"
+_MAX_SUGGESTION_CHARS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,10 +69,11 @@ def choose_model(
     the metadata of the notebook says, `configured` the trait, `cassette` the notebook's own
     `NAME.cassette.jsonl` (used when it exists).
 
-    Raises: UnknownModelError when nothing chooses a model, or when what does is not of any known form.
+    Raises: UnknownModelError when nothing chooses a model, or when what does is not of any known form;
+        InputError when the address in its name is none.
     """
     env = os.environ if env is None else env
-    pinned, note = _pin(notebook_pin)
+    pinned, note = _pin(notebook_pin, env)
     ways = [
         (explicit, "-m"),
         (notebook_pick, "%lash model"),
@@ -84,26 +93,45 @@ def choose_model(
     keys = " or ".join(DEFAULT_MODELS)
     hint = f" ({note})" if note else ""
     raise UnknownModelError(
-        f"no model is chosen: name one (`%lash model NAME`, -m NAME or {MODEL_VARIABLE}), or set {keys}; "
+        f"no model is chosen: name one (`%lash model NAME`, -m NAME or {MODEL_VARIABLE}), or set {keys}; one that "
+        f"needs no key is `local` (`lash-nb model pull` fetches it); "
         f"NAME is {_forms()}{hint}"
     )
 
 
-def _pin(name: str | None) -> tuple[str | None, str]:
-    if not name:
-        return None, ""
-    if name.startswith("replay:"):
-        return name, ""
-    return None, f"the notebook suggests {name!r}; `%lash model NAME` if you want it"
+def _pin(name: str | None, env: Mapping[str, str]) -> tuple[str | None, str]:
+    """What the metadata may decide, and what is said about the rest of it."""
+    name = (name or "").strip()
+    if not name or name.startswith("replay:"):
+        return name or None, ""
+    return None, suggestion(name, env)
+
+
+def suggestion(name: str, env: Mapping[str, str]) -> str:
+    """What is said of a model that a notebook names in its metadata: which host it would send to, and how to use it.
+
+    The name is a stranger's: one that is not of a known form, or not printable, is not offered.
+    """
+    if not name.isprintable() or len(name) > _MAX_SUGGESTION_CHARS or "`" in name:
+        return "this notebook suggests a model whose name cannot be shown"
+    try:
+        _form(name)
+        where = _where(name, env)
+    except InputError:
+        return f"this notebook suggests {name}, which is no model's name"
+    sends = f"it would send {_SHOWN} to {where}" if where else "it would send nothing anywhere"
+    return f"this notebook suggests {name} ({sends}); to use it: `%lash model {name}`"
+
+
+def _where(name: str, env: Mapping[str, str]) -> str:
+    """The host or the provider that a name sends to; empty when it sends nothing. Raises: InputError."""
+    word, _, argument = name.partition(":")
+    return "" if word in OFFLINE else address_of(word, argument, env)
 
 
 def _sends(name: str, env: Mapping[str, str]) -> str:
-    kind, _, argument = name.partition(":")
-    if kind in OFFLINE:
-        return "nothing leaves this machine"
-    address = argument.partition("@http")[2]
-    address = f"http{address}" if address else env.get("OPENAI_BASE_URL", "")
-    return _SHOWN + (f" to {address}" if address else "")
+    where = _where(name, env)
+    return f"{_SHOWN} are sent to {where}" if where else "nothing leaves this machine"
 
 
 def _forms() -> str:

@@ -1,27 +1,27 @@
-"""Providers with an OpenAI-compatible chat endpoint, through pydantic-ai's direct API.
+"""Real providers (OpenAI-compatible, Anthropic, Google) over HTTP, through pydantic-ai's direct API.
 
-What is decided here: `openai:MODEL` takes its key from OPENAI_API_KEY and its address from OPENAI_BASE_URL;
-`openai:MODEL@URL` names the address, and needs no key there. A key never goes over plain HTTP to another machine
-because a name says so. Nothing is retried: retries are the host's. A stream that ends without the provider's word
-why it ended is a failure, not an answer. Foreign types and exceptions stay here and in `_pydantic_ai`; their messages
-are passed on, never matched on. The foreign imports cost seconds, so they happen at the first call, in a thread.
-Imports the contract, `machine` and `errors`; pydantic_ai and openai only inside functions.
+What is decided here: one call is one request; nothing is retried, retries are the host's. A stream that ends without
+the provider's word why it ended is a failure, not an answer. When a call ends, however it ends, its connection is
+closed. Every failure is a typed record; a key is in none of its texts. Foreign types and exceptions stay here and in
+this file's private siblings: `_names` (which host, which key), `_dialects` (the clients), `_call` (one stream),
+`_pydantic_ai` (translation), `_failures` (what an exception means), `_vision` (which models see). The foreign imports
+cost seconds: they happen at the first call, in a thread. Imports the contract, `machine` and `errors`; foreign modules
+only inside functions.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import json
+import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ..errors import InputError, MissingExtraError, MissingKeyError, ModelCallError
+from ..errors import LashError, MissingExtraError, ModelCallError
 from ..machine.llm import (
     LlmCallError,
     LlmRequest,
@@ -30,127 +30,151 @@ from ..machine.llm import (
     ProviderFailureKind,
     ToolCallOutputPart,
 )
-from . import CallContext, Delta, OnDelta, Opening, ReasoningChunk, TextChunk, ToolCallChunk
-from ._pydantic_ai import from_response, from_usage, to_messages, to_parameters, to_settings
+from . import CallContext, ModelTraits, OnDelta, Opening
+from ._call import Call, note_request, note_response
+from ._dialects import DIALECTS, Line, http_client
+from ._failures import Verdict, code_of, retry_after_s, said, verdict_of
+from ._names import PROVIDERS, Endpoint, Provider, endpoint_of, host_of, is_loopback
+from ._pydantic_ai import Target, from_response, to_messages, to_parameters
+from ._vision import sees
 
 if TYPE_CHECKING:
-    from openai import AsyncOpenAI
-    from pydantic_ai.models import StreamedResponse
-    from pydantic_ai.models.openai import OpenAIChatModel
+    import httpx2
+    from pydantic_ai.models import Model as ForeignModel
 
-__all__ = ["KEY_VARIABLE", "URL_VARIABLE", "OpenAIModel", "open_openai"]
+__all__ = ["ProviderModel", "open_anthropic", "open_google", "open_openai"]
 
-KEY_VARIABLE = "OPENAI_API_KEY"
-URL_VARIABLE = "OPENAI_BASE_URL"
-_OPENAI_URL = "https://api.openai.com/v1"
 _NO_KEY = "none"
-"""Sent where no key is needed: the client insists on one."""
+"""Sent where no key is needed: the clients insist on one."""
 _MAX_MESSAGE_CHARS = 500
-_FINISH = {
-    "stop": LlmTerminalReason.STOP,
-    "length": LlmTerminalReason.OUTPUT_LIMIT,
-    "tool_calls": LlmTerminalReason.TOOL_USE,
-    "function_call": LlmTerminalReason.TOOL_USE,
-    "content_filter": LlmTerminalReason.CONTENT_FILTER,
-}
+_MAX_SAID_CHARS = 300
 
 
-# -- names -------------------------------------------------------------------------------------------
+# -- names -----------------------------------------------------------------------------------------------------------
 
 
-def open_openai(opening: Opening) -> OpenAIModel:
-    """The model of `openai:MODEL` or `openai:MODEL@URL`. Raises: MissingKeyError, MissingExtraError, InputError."""
-    if find_spec("pydantic_ai") is None or find_spec("openai") is None:
-        raise MissingExtraError("openai: models need two packages: pip install 'pydantic-ai-slim[openai]'")
-    model, at, address = opening.argument.partition("@http")
-    if not model:
-        raise InputError("`openai` needs a model: openai:MODEL")
-    key = opening.env.get(KEY_VARIABLE) or None
-    name = f"openai:{opening.argument}"
-    if at:
-        url = f"http{address}"
-        if not _is_private(url):
-            key = None
-    else:
-        url = opening.env.get(URL_VARIABLE) or ""
-        if key is None and not (url and _is_loopback(url)):
-            raise MissingKeyError(f"{name} needs a key: set {KEY_VARIABLE} in the environment")
-    return OpenAIModel(model, base_url=url or None, api_key=key, name=name)
+def open_anthropic(opening: Opening) -> ProviderModel:
+    """The model of `anthropic:MODEL[@URL]`. Raises: MissingKeyError, MissingExtraError, InputError."""
+    return _open("anthropic", opening)
 
 
-def _host(url: str) -> str:
-    """The host of an address. Raises: InputError when it is none, or holds a password."""
+def open_google(opening: Opening) -> ProviderModel:
+    """The model of `google:MODEL[@URL]`. Raises: MissingKeyError, MissingExtraError, InputError."""
+    return _open("google", opening)
+
+
+def open_openai(opening: Opening) -> ProviderModel:
+    """The model of `openai:MODEL[@URL]`. Raises: MissingKeyError, MissingExtraError, InputError."""
+    return _open("openai", opening)
+
+
+def _open(word: str, opening: Opening) -> ProviderModel:
+    provider = PROVIDERS[word]
+    if not _installed("pydantic_ai") or not _installed(provider.package):
+        raise MissingExtraError(f"{word}: models need a package that is not installed: {provider.install}")
+    endpoint = endpoint_of(provider, opening.argument, opening.env)
+    return ProviderModel(
+        word,
+        endpoint.model,
+        base_url=endpoint.url,
+        api_key=endpoint.key,
+        name=f"{word}:{opening.argument}",
+        stranger=endpoint.stranger,
+        env=opening.env,
+    )
+
+
+def _installed(module: str) -> bool:
     try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise InputError(f"{url!r} is not an address of a model server ({error})") from error
-    if parts.scheme not in ("http", "https") or not host:
-        raise InputError(f"{url!r} is not an address of a model server (http://HOST:PORT/v1)")
-    if parts.username is not None or parts.password is not None:
-        raise InputError(f"the address of {host} holds a user name or password: use {KEY_VARIABLE} instead")
-    return host
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # the package that it would be in is not there
+        return False
 
 
-def _is_loopback(url: str) -> bool:
-    host = _host(url)
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+# -- the model -------------------------------------------------------------------------------------------------------
 
 
-def _is_private(url: str) -> bool:
-    """Whether what is sent there is safe from being read on the way."""
-    return _is_loopback(url) or urlsplit(url).scheme == "https"
+class ProviderModel:
+    """A chat model behind an address of one of the three dialects; the connection pool is made at the first call.
 
-
-# -- the model ---------------------------------------------------------------------------------------
-
-
-class OpenAIModel:
-    """A chat model behind an OpenAI-compatible address; the connection pool is made at the first call.
-
-    `timeout_s` bounds a whole call, `stall_s` the silence between two events of its stream. After on_delta said
-    enough, `usage_wait_s` is how long the end of the stream, which brings the usage, is waited for.
+    `word` is a dialect's ("openai", "anthropic", "google"). `timeout_s` bounds a whole call, `stall_s` the silence
+    between two events of its stream. After on_delta said enough, `usage_wait_s` is how long the end of the stream,
+    which brings the usage, is waited for. `vision` None asks the table of known models. `stranger`: the host is one
+    that only a name gave; headers that `env` adds for the user's own gateway are not sent there.
     """
 
     def __init__(
         self,
+        word: str,
         model: str,
         *,
         base_url: str | None = None,
         api_key: str | None = None,
         name: str | None = None,
+        vision: bool | None = None,
+        stranger: bool = False,
+        env: Mapping[str, str] | None = None,
         timeout_s: float = 600.0,
         stall_s: float = 300.0,
         usage_wait_s: float = 0.5,
     ) -> None:
-        if base_url is not None:
-            _host(base_url)
-        self.name = name or f"openai:{model}" + (f"@{base_url}" if base_url else "")
-        self._model = model
-        self._base_url = base_url
-        self._key = api_key or _NO_KEY
+        self._provider: Provider = PROVIDERS[word]
+        host = None if base_url is None else host_of(base_url, self._provider)
+        self.name = name or f"{word}:{model}" + (f"@{base_url}" if base_url else "")
+        self._dialect = DIALECTS[word]
+        self._endpoint = Endpoint(model=model, url=base_url, key=api_key, stranger=stranger)
+        self._own_host = host is None or host == urlsplit(self._provider.url).hostname
+        self._vision = sees(model) if vision is None else vision
+        self._target = Target(
+            system=self._dialect.system,
+            origin=word if self._own_host else f"{word}@{host}",
+            vision=self._vision,
+            cache_points=self._dialect.cache_points,
+            fetches_urls=self._dialect.fetches_urls,
+            late_notes=self._dialect.late_notes,
+        )
+        self._env = os.environ if env is None else env
         self._timeout_s = timeout_s
         self._stall_s = stall_s
         self._usage_wait_s = usage_wait_s
-        self._client: AsyncOpenAI | None = None
+        self._opened: tuple[ForeignModel, httpx2.AsyncClient] | None = None
         self._opening = threading.Lock()
+
+    def traits(self, *, session: str, turn: int) -> ModelTraits:
+        """Writes code; sees when its name is of a family that does; has a price at the provider's own address."""
+        priced_as = f"{self._provider.word}/{self._endpoint.model}" if self._own_host else ""
+        return ModelTraits(protocol="code", vision=self._vision, priced_as=priced_as)
 
     async def complete(
         self, request: LlmRequest, *, context: CallContext, on_delta: OnDelta | None = None
     ) -> LlmResponse:
-        """The provider's answer. Raises: ModelCallError; CancelledError, with the connection closed."""
-        call = _Call(on_delta)
+        """The provider's answer. Raises: ModelCallError, InputError; CancelledError, with the connection closed."""
+        call = Call(on_delta, self._target.origin)
         try:
-            model = await asyncio.to_thread(self._open)
-        except Exception as error:  # certificates or a proxy of the environment that cannot be used
-            raise ModelCallError(self._failure(error, call, late=False)) from error
+            with call.current():
+                await self._stream(request, context, call)
+            if call.raised is None:
+                return call.answer or self._answer(call)
+        except LashError:
+            raise
+        except Exception as error:
+            if call.answer is None and call.raised is None:
+                raise self._failed(error, call) from (None if self._quotes_key(error) else error)
+        finally:
+            await call.close()
+        if call.raised is not None:
+            raise call.raised
+        assert call.answer is not None  # it was enough, and the rest broke
+        return call.answer
+
+    async def _stream(self, request: LlmRequest, context: CallContext, call: Call) -> None:
+        """Asks, and listens until the stream ends or on_delta says enough."""
+        model = await asyncio.to_thread(self._open)  # also when the pool is there: another call may be opening it
         from pydantic_ai.direct import model_request_stream
 
-        messages = to_messages(request, context)
-        settings, parameters = to_settings(request, context, model), to_parameters(request)
+        messages = to_messages(request, context, self._target)
+        settings: Any = self._dialect.settings(request, context.sampling, model)
+        parameters = to_parameters(request, self._target)
         loop = asyncio.get_running_loop()
         end = loop.time() + self._timeout_s
         deadline = asyncio.timeout_at(min(end, loop.time() + self._stall_s))
@@ -168,205 +192,120 @@ class OpenAIModel:
                     if call.take(event):
                         await call.drain(events, self._usage_wait_s)
                         break
-        except Exception as error:
-            if call.answer is None and call.raised is None:
-                late = isinstance(error, TimeoutError) and deadline.expired()
-                raise ModelCallError(self._failure(error, call, late=late)) from error
-        if call.raised is not None:
-            raise call.raised
-        return call.answer or self._answer(call)
+        finally:
+            call.late = deadline.expired()
 
-    def _open(self) -> OpenAIChatModel:
+    def _open(self) -> ForeignModel:
         """In a thread: the imports and the client's certificates take seconds the first time."""
-        from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
-        from pydantic_ai.models.openai import OpenAIChatModel
-        from pydantic_ai.providers.openai import OpenAIProvider
-
-        import_module("pydantic_ai.direct")  # complete() takes it from there, on the loop
+        import_module("pydantic_ai.direct")  # it is taken from there on the loop
         with self._opening:
-            if self._client is None:
-                # A proxy of the environment is no way to this machine itself.
-                direct = self._base_url is not None and _is_loopback(self._base_url)
-                self._client = AsyncOpenAI(
-                    api_key=self._key,
-                    base_url=self._base_url or _OPENAI_URL,
-                    max_retries=0,
-                    timeout=Timeout(self._stall_s, connect=min(15.0, self._stall_s)),
-                    http_client=DefaultAsyncHttpxClient(trust_env=False) if direct else None,
+            if self._opened is None:
+                url = (self._endpoint.url or self._provider.url).rstrip("/").removesuffix(self._provider.suffix)
+                http = http_client(
+                    stall_s=self._stall_s,
+                    direct=is_loopback(url),
+                    stranger=self._endpoint.stranger,
+                    env=self._env,
+                    on_request=note_request,
+                    on_response=note_response,
                 )
-            return OpenAIChatModel(self._model, provider=OpenAIProvider(openai_client=self._client))
+                line = Line(url=url, key=self._endpoint.key or _NO_KEY, http=http, stall_s=self._stall_s)
+                self._opened = (self._dialect.open(self._endpoint.model, line), http)
+            return self._opened[0]
 
-    def _answer(self, call: _Call) -> LlmResponse:
+    def _answer(self, call: Call) -> LlmResponse:
         """The answer of a stream that ran to its end. Raises: ModelCallError when it was cut off."""
         assert call.stream is not None
         final = call.stream.get()
         details = final.provider_details or {}
-        refusal = details.get("refusal")
-        finish = "content_filter" if refusal else details.get("finish_reason")
-        if not finish:
+        refusal = details.get("refusal") or details.get("block_reason_message") or details.get("block_reason")
+        finish = str(details.get("finish_reason") or "")
+        if not finish and not refusal:
             raise ModelCallError(
                 LlmCallError(
                     message=f"{self.name}: the answer broke off before its end",
                     retryable=True,
                     kind=ProviderFailureKind.STREAM,
                     terminal_reason=LlmTerminalReason.PROVIDER_ERROR,
-                    partial_response=from_response(final, LlmTerminalReason.PROVIDER_ERROR),
+                    partial_response=call.partial(LlmTerminalReason.PROVIDER_ERROR),
                 )
             )
-        reason = _FINISH.get(finish, LlmTerminalReason.UNKNOWN)
-        diagnostic = refusal or (None if finish in _FINISH else finish)
-        response = from_response(final, reason, diagnostic=diagnostic)
+        reason = self._dialect.finish.get(finish, LlmTerminalReason.UNKNOWN)
+        diagnostic = None
+        if refusal:
+            reason, diagnostic = LlmTerminalReason.CONTENT_FILTER, self._hide(str(refusal))
+        elif reason not in (LlmTerminalReason.STOP, LlmTerminalReason.TOOL_USE, LlmTerminalReason.OUTPUT_LIMIT):
+            diagnostic = self._hide(finish)
+        response = from_response(final, reason, origin=self._target.origin, diagnostic=diagnostic)
         calls_tool = any(isinstance(part, ToolCallOutputPart) for part in response.parts)
         if calls_tool and reason is LlmTerminalReason.STOP:  # some servers say so of tool calls too
-            return from_response(final, LlmTerminalReason.TOOL_USE)
+            return replace(response, terminal_reason=LlmTerminalReason.TOOL_USE)
         return response
 
-    def _failure(self, error: Exception, call: _Call, *, late: bool) -> LlmCallError:
-        from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError
+    # -- failures ----------------------------------------------------------------------------------------------------
 
-        started = call.stream is not None
-        kind, retryable, reason = _classify(error, started=started)
-        body = getattr(error, "body", None) if isinstance(error, ModelAPIError) else None
-        said = body.get("message") if isinstance(body, dict) else None
-        code = getattr(error, "provider_error_code", None)
-        if late:
-            kind, retryable = ProviderFailureKind.TIMEOUT, True
-            text = f"no answer within the bounds ({self._stall_s:g} s of silence, {self._timeout_s:g} s in all)"
-        elif isinstance(error, ModelHTTPError):
-            text = f"the provider answered {error.status_code}: {said or body or 'without a reason'}"
-            code = code or str(error.status_code)
-        elif kind is ProviderFailureKind.TRANSPORT:
-            text = f"{self._base_url or 'the provider'} cannot be reached ({error})"
+    def _failed(self, error: Exception, call: Call) -> ModelCallError:
+        body = getattr(error, "body", None) or call.refusal
+        if call.late:
+            verdict = Verdict(ProviderFailureKind.TIMEOUT, True)
         else:
-            text = str(said or str(error) or type(error).__name__)
-        if kind is ProviderFailureKind.AUTH:
-            text += f" (is {KEY_VARIABLE} right?)"
-        partial = call.stream.get() if call.stream is not None else None
-        return LlmCallError(
+            verdict = verdict_of(error, status=call.status, sent=call.sent)
+        text = self._told(error, body, verdict, call)
+        code = code_of(error)
+        record = LlmCallError(
             message=f"{self.name}: {self._hide(text)[:_MAX_MESSAGE_CHARS]}",
-            retryable=retryable,
-            kind=kind,
+            retryable=verdict.retryable,
+            kind=verdict.kind,
             raw=None if body is None else self._hide(str(body))[: 4 * _MAX_MESSAGE_CHARS],
-            code=code,
-            terminal_reason=reason,
-            partial_response=from_response(partial, reason) if partial is not None and partial.parts else None,
+            code=None if code is None else self._hide(code),
+            terminal_reason=verdict.reason,
+            partial_response=call.partial(verdict.reason),
         )
+        return ModelCallError(record, retry_after_s=retry_after_s(error))
+
+    def _told(self, error: Exception, body: object, verdict: Verdict, call: Call) -> str:
+        """The failure in a sentence."""
+        words = self._hide(said(body))[:_MAX_SAID_CHARS]
+        status = getattr(error, "status_code", None) or (call.status if (call.status or 0) >= 300 else None)
+        host = self._endpoint.url or self._provider.title
+        if call.late:
+            return f"no answer within the bounds ({self._stall_s:g} s of silence, {self._timeout_s:g} s in all)"
+        if status is not None:
+            text = f"the provider answered {status}: {words or 'without a reason'}"
+        elif verdict.kind is ProviderFailureKind.TRANSPORT:
+            text = f"{host} cannot be reached ({error})"
+        else:
+            text = words or str(error) or type(error).__name__
+        if status == 404:
+            meant = getattr(error, "suggested_model_id", None)
+            text += f" (there is no model {self._endpoint.model!r} at {host}" + (
+                f"; did you mean {meant}?)" if meant else ")"
+            )
+        elif status is not None and 300 <= status < 400:
+            text += f" ({host} points to another address, which is not followed; name that one)"
+        elif verdict.kind is ProviderFailureKind.AUTH and self._endpoint.stranger:
+            text += (
+                f" (a key is not sent to a host because a name says so; if this one is yours: "
+                f"{self._provider.url_variable}={self._endpoint.url} and {self._provider.word}:{self._endpoint.model})"
+            )
+        elif verdict.kind is ProviderFailureKind.AUTH:
+            text += f" (is {' or '.join(self._provider.keys)} right?)"
+        return text
 
     def _hide(self, text: str) -> str:
         """Providers quote keys in their refusals."""
-        return text if self._key == _NO_KEY else text.replace(self._key, "[key]")
+        return text.replace(self._endpoint.key, "[key]") if self._endpoint.key else text
+
+    def _quotes_key(self, error: BaseException | None) -> bool:
+        """A traceback prints the whole chain of causes."""
+        while error is not None:
+            if self._hide(str(error)) != str(error):
+                return True
+            error = error.__cause__ or error.__context__
+        return False
 
     async def aclose(self) -> None:
         """Closes the connections; a later call opens new ones."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
-
-
-class _Call:
-    """One stream on its way: what on_delta made of it, and the answer when it said enough."""
-
-    def __init__(self, on_delta: OnDelta | None) -> None:
-        self.stream: StreamedResponse | None = None
-        self.answer: LlmResponse | None = None
-        self.raised: BaseException | None = None
-        """What on_delta raised: the caller's own, so it is not a failure of the provider."""
-        self._on_delta = on_delta
-        self._calls: dict[int, tuple[str, str]] = {}
-
-    def take(self, event: object) -> bool:
-        """Passes an event on; True when no more is wanted."""
-        assert self.stream is not None
-        delta = self._delta(event)
-        if delta is None or self._on_delta is None:
-            return False
-        try:
-            enough = self._on_delta(delta)
-        except BaseException as error:  # raised again by complete(), once the connection is closed
-            self.raised = error
-            return True
-        if enough:
-            self.answer = from_response(self.stream.get(), LlmTerminalReason.STOP, whole=False)
-        return enough
-
-    async def drain(self, events: AsyncIterator[object], wait_s: float) -> None:
-        """Waits for the end of a stream that is wanted no more: the usage comes with it, often at once."""
-        if self.answer is None or self.stream is None:
-            return
-        try:
-            async with asyncio.timeout(wait_s):
-                async for _ in events:
-                    pass
-        except Exception:
-            pass  # the answer is there; what is lost is its usage
-        self.answer = replace(self.answer, usage=from_usage(self.stream.get()))
-
-    def _delta(self, event: object) -> Delta | None:
-        from pydantic_ai import messages as foreign
-
-        match event:
-            case foreign.PartStartEvent(part=foreign.TextPart(content=text)) if text:
-                return TextChunk(text=text)
-            case foreign.PartStartEvent(part=foreign.ThinkingPart(content=text)) if text:
-                return ReasoningChunk(text=text)
-            case foreign.PartStartEvent(index=index, part=foreign.ToolCallPart() as part):
-                self._calls[index] = (part.tool_call_id, part.tool_name)
-                return self._call_chunk(index, part.args)
-            case foreign.PartDeltaEvent(delta=foreign.TextPartDelta(content_delta=text)) if text:
-                return TextChunk(text=text)
-            case foreign.PartDeltaEvent(delta=foreign.ThinkingPartDelta(content_delta=str(text))) if text:
-                return ReasoningChunk(text=text)
-            case foreign.PartDeltaEvent(index=index, delta=foreign.ToolCallPartDelta(args_delta=args)) if args:
-                return self._call_chunk(index, args)
-        return None
-
-    def _call_chunk(self, index: int, args: str | dict[str, Any] | None) -> ToolCallChunk:
-        call_id, tool_name = self._calls[index]
-        text = args if isinstance(args, str) else json.dumps(args) if args else ""
-        return ToolCallChunk(call_id=call_id, tool_name=tool_name, input_json_delta=text)
-
-
-# -- failures ----------------------------------------------------------------------------------------
-
-
-def _classify(error: Exception, *, started: bool) -> tuple[ProviderFailureKind, bool, LlmTerminalReason]:
-    """Kind, whether another try may help, and the reason that the machine is given; by type and status only."""
-    from pydantic_ai import exceptions as foreign
-
-    failed = LlmTerminalReason.PROVIDER_ERROR
-    match error:
-        case foreign.ModelContextWindowExceededError():
-            return ProviderFailureKind.VALIDATION, False, LlmTerminalReason.CONTEXT_OVERFLOW
-        case foreign.ModelQuotaExceededError():
-            return ProviderFailureKind.QUOTA, False, failed
-        case foreign.ModelRateLimitError():
-            return ProviderFailureKind.QUOTA, True, failed
-        case foreign.ModelTimeoutError() | foreign.ModelRequestTimeout() | TimeoutError():
-            return ProviderFailureKind.TIMEOUT, True, failed
-        case foreign.ModelConnectionError():
-            return ProviderFailureKind.STREAM if started else ProviderFailureKind.TRANSPORT, True, failed
-        case foreign.ModelHTTPError(status_code=status):
-            return *_of_status(status), failed
-        case foreign.ModelServerError() | foreign.ModelUnavailableError():
-            return ProviderFailureKind.HTTP, True, failed
-        case foreign.ModelAPIError() | foreign.UnexpectedModelBehavior():
-            return ProviderFailureKind.STREAM, True, failed
-        case foreign.UserError():
-            return ProviderFailureKind.VALIDATION, False, failed
-    # What has no type of its own breaks while an answer is read: servers send anything.
-    return ProviderFailureKind.STREAM, True, failed
-
-
-def _of_status(status: int) -> tuple[ProviderFailureKind, bool]:
-    match status:
-        case 401 | 403:
-            return ProviderFailureKind.AUTH, False
-        case 402:
-            return ProviderFailureKind.QUOTA, False
-        case 408:
-            return ProviderFailureKind.TIMEOUT, True
-        case 409 | 425:
-            return ProviderFailureKind.HTTP, True
-        case 429:
-            return ProviderFailureKind.QUOTA, True
-    return (ProviderFailureKind.HTTP, True) if status >= 500 else (ProviderFailureKind.VALIDATION, False)
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            await opened[1].aclose()

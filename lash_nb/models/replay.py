@@ -31,8 +31,8 @@ from pathlib import Path
 
 from ..errors import CassetteError, DecodeError, InputError
 from ..machine.llm import LLM_REQUEST, LLM_RESPONSE, LlmRequest, LlmResponse
-from ..machine.wire import STRING, Codec, bounded_integer, canonical_json, dumps, enum, loads, struct
-from . import CallContext, Model, OnDelta, Opening, play
+from ..machine.wire import STRING, Codec, bounded_integer, canonical_json, dumps, enum, loads, omit_empty, struct
+from . import CallContext, Model, ModelTraits, OnDelta, Opening, play
 
 __all__ = [
     "SUFFIX",
@@ -82,6 +82,8 @@ class Exchange:
     """The name of the model that answered."""
     date: str
     """The day of the recording, ISO 8601."""
+    protocol: str = "code"
+    """Which protocol conducted the turn: its replies are of that form."""
     response: LlmResponse
 
 
@@ -96,6 +98,7 @@ _EXCHANGE: Codec[Exchange] = struct(
     origin=enum(Origin),
     model=STRING,
     date=STRING,
+    protocol=omit_empty(STRING, "code"),
     response=LLM_RESPONSE,
 )
 
@@ -221,6 +224,11 @@ class ReplayModel:
         }
         return "; ".join(sorted(sources)) or "no answers yet"
 
+    def traits(self, *, session: str, turn: int) -> ModelTraits:
+        """The protocol that conducted the recorded turn."""
+        of_turn = (e.protocol for e in self.exchanges if (e.session, e.turn) == (session, turn))
+        return ModelTraits(protocol=next(of_turn, "code"))
+
     async def complete(
         self, request: LlmRequest, *, context: CallContext, on_delta: OnDelta | None = None
     ) -> LlmResponse:
@@ -332,6 +340,10 @@ class RecordingModel:
         """The name of the model that answers."""
         return self._inner.name
 
+    def traits(self, *, session: str, turn: int) -> ModelTraits:
+        """Those of the inner model."""
+        return self._inner.traits(session=session, turn=turn)
+
     async def complete(
         self, request: LlmRequest, *, context: CallContext, on_delta: OnDelta | None = None
     ) -> LlmResponse:
@@ -348,6 +360,7 @@ class RecordingModel:
             origin=self._origin,
             model=self._inner.name,
             date=self._today(),
+            protocol=context.protocol,
             # What the provider or its adapter reports of the traffic may repeat the request or its headers.
             response=replace(response, request_body=None, http_summary=None, execution_evidence=None),
         )

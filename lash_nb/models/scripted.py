@@ -11,6 +11,8 @@ or replies by turn, one for each step
 
     {"turns": {"1": ["reply of step 1", "reply of step 2"], "2": ["…"]}}
 
+The second form may also say which protocol the replies are written for: `"protocol": "snippet"` (default "code").
+
 Imports the contract, `machine` and `errors` only.
 """
 
@@ -18,6 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -30,25 +33,45 @@ from ..machine.llm import (
     ProviderFailureKind,
     TextOutput,
 )
-from . import CallContext, OnDelta, Opening, play
+from . import CallContext, ModelTraits, OnDelta, Opening, play
 
-__all__ = ["Reply", "Script", "ScriptedModel", "open_scripted", "read_script"]
+__all__ = ["Reply", "Script", "ScriptFile", "ScriptedModel", "open_scripted", "read_script"]
 
-Answer: TypeAlias = str | LlmResponse | LlmCallError
+Answer: TypeAlias = str | LlmResponse | LlmCallError | ModelCallError
 Reply: TypeAlias = "Answer | Callable[[LlmRequest], Answer]"
-"""One reply: text, a whole response, a failure, or a function of the request that gives one of these."""
+"""One reply: text, a whole response, a failure (what its `partial_response` holds is streamed first), or a function of
+the request that gives one of these."""
 Script: TypeAlias = "Sequence[Reply] | Mapping[int, Sequence[Reply]]"
 """Replies in order, or by turn (from 1) and then step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptFile:
+    """What a script in a file says."""
+
+    replies: list[Reply] | dict[int, list[Reply]]
+    protocol: str = "code"
 
 
 class ScriptedModel:
     """Answers from a script, streaming in chunks of `chunk_size` characters, `delay_s` apart.
 
+    `traits` says what the model is taken for: which protocol the replies are written for, whether it sees images.
+
     `requests` and `contexts` hold what was asked, in order.
     """
 
-    def __init__(self, replies: Script, *, name: str = "scripted", chunk_size: int = 16, delay_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        replies: Script,
+        *,
+        name: str = "scripted",
+        traits: ModelTraits | None = None,
+        chunk_size: int = 16,
+        delay_s: float = 0.0,
+    ) -> None:
         self.name = name
+        self._traits = traits or ModelTraits()
         self.requests: list[LlmRequest] = []
         self.contexts: list[CallContext] = []
         self.closed = False
@@ -60,6 +83,10 @@ class ScriptedModel:
         self._chunk_size = chunk_size
         self._delay_s = delay_s
 
+    def traits(self, *, session: str, turn: int) -> ModelTraits:
+        """What it was made with, for every turn."""
+        return self._traits
+
     async def complete(
         self, request: LlmRequest, *, context: CallContext, on_delta: OnDelta | None = None
     ) -> LlmResponse:
@@ -70,7 +97,16 @@ class ScriptedModel:
         reply = self._next(context)
         answer = reply(request) if callable(reply) else reply
         if isinstance(answer, LlmCallError):
-            raise ModelCallError(answer)
+            answer = ModelCallError(answer)
+        if isinstance(answer, ModelCallError):
+            if answer.error.partial_response is not None:
+                await play(
+                    answer.error.partial_response,
+                    on_delta=on_delta,
+                    chunk_size=self._chunk_size,
+                    delay_s=self._delay_s,
+                )
+            raise answer
         if isinstance(answer, str):
             answer = LlmResponse(
                 full_text=answer, parts=(TextOutput(text=answer),), terminal_reason=LlmTerminalReason.STOP
@@ -115,10 +151,12 @@ def open_scripted(opening: Opening) -> ScriptedModel:
     if not opening.argument:
         raise InputError("`scripted` needs a file: scripted:PATH (a JSON file with replies)")
     path = opening.base_dir / Path(opening.argument).expanduser()
-    return ScriptedModel(read_script(path), name=f"scripted:{opening.argument}")
+    script = read_script(path)
+    traits = ModelTraits(protocol=script.protocol)
+    return ScriptedModel(script.replies, name=f"scripted:{opening.argument}", traits=traits)
 
 
-def read_script(path: Path) -> list[Reply] | dict[int, list[Reply]]:
+def read_script(path: Path) -> ScriptFile:
     """The script in a JSON file. Raises: InputError that names the file and the place in it."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -131,7 +169,7 @@ def read_script(path: Path) -> list[Reply] | dict[int, list[Reply]]:
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}:{error.colno}: the script is not JSON ({error.msg})") from error
     if isinstance(script, list):
-        return _replies(path, "the script", script)
+        return ScriptFile(replies=_replies(path, "the script", script))
     if not isinstance(script, dict) or not isinstance(script.get("turns"), dict):
         raise InputError(f'{path}: a script is a list of replies, or {{"turns": {{"1": [replies], …}}}}')
     turns: dict[int, list[Reply]] = {}
@@ -139,7 +177,10 @@ def read_script(path: Path) -> list[Reply] | dict[int, list[Reply]]:
         if not (label.isascii() and label.isdigit() and int(label) > 0):
             raise InputError(f'{path}: turns: "{label}" is not the number of a turn (1, 2, …)')
         turns[int(label)] = _replies(path, f"turns.{label}", steps)
-    return turns
+    protocol = script.get("protocol", "code")
+    if not isinstance(protocol, str):
+        raise InputError(f"{path}: protocol is not the name of a protocol")
+    return ScriptFile(replies=turns, protocol=protocol)
 
 
 def _replies(path: Path, place: str, value: object) -> list[Reply]:

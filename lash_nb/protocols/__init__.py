@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeAlias
 
 from ..machine.config import TurnProtocol
 from ..machine.driver import ProtocolDriver
+from ..machine.execution import NamespaceSummary
 from ..machine.messages import Message
 from ..machine.projector import ContextProjector
 from ..machine.wire import Json
@@ -32,7 +33,10 @@ __all__ = [
     "ValidateValue",
 ]
 
-PROTOCOLS: dict[str, str] = {"code": "lash_nb.protocols.code:CodeProtocol"}
+PROTOCOLS: dict[str, str] = {
+    "code": "lash_nb.protocols.code:CodeProtocol",
+    "snippet": "lash_nb.protocols.snippet:SnippetProtocol",
+}
 """Name → "module:attribute" of the class that implements it."""
 
 ValidateValue: TypeAlias = Callable[[Json], "str | None"]
@@ -137,8 +141,12 @@ class ModelProtocol(Protocol):
         """For `TurnMachineConfig.turn_limit_final_message`."""
         ...
 
-    def set_volatile(self, blocks: Sequence[str]) -> None:
-        """What the last message of the next requests is to say of this moment (variables, budget, news)."""
+    def set_volatile(self, blocks: Sequence[str], *, namespace: NamespaceSummary | None = None) -> None:
+        """What the last message of the next requests is to say of this moment: news, and the kernel's variables.
+
+        The variables come as records, so that each protocol words them as its model reads them best; None when the
+        kernel does not say.
+        """
         ...
 
     def open_stream(self) -> ReplyStream:

@@ -39,7 +39,7 @@ from ..machine.events import (
     ProtocolRecord,
     SessionEventRecord,
 )
-from ..machine.execution import ExecResponse
+from ..machine.execution import ExecResponse, NamespaceSummary
 from ..machine.llm import (
     LlmResponse,
 )
@@ -50,6 +50,7 @@ from ..machine.wire import Json, dumps
 from . import SamplingHint, ValidateValue
 from .grammar import CellStream, Grammar
 from .history import CodeProjector
+from .namespace import namespace_block
 from .observations import ObservationBudget, cut_text
 from .prompt import (
     finish_reminder,
@@ -133,9 +134,9 @@ class CodeProtocol:
         """The note that grants one last reply."""
         return note_message(message_id, turn_limit_text(max_turns))
 
-    def set_volatile(self, blocks: Sequence[str]) -> None:
-        """The host's blocks of the last message, until they are replaced."""
-        self.projector.set_volatile(blocks)
+    def set_volatile(self, blocks: Sequence[str], *, namespace: NamespaceSummary | None = None) -> None:
+        """The host's blocks of the last message and the kernel's variables, until they are replaced."""
+        self.projector.set_volatile(blocks if namespace is None else [*blocks, namespace_block(namespace)])
 
     def open_stream(self) -> CellStream:
         """A reader for one model call: masks the cell, says when to stop."""

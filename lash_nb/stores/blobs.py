@@ -133,8 +133,10 @@ class _FileWriter:
 
 
 def _make(directory: Path) -> None:
+    """For the user's eyes alone, with every missing directory above it: `parents=True` leaves those to the umask."""
     if not directory.is_dir():
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make(directory.parent)
+        directory.mkdir(mode=0o700, exist_ok=True)
 
 
 def _sync(directory: Path) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "FORMAT_VERSION",
     "INLINE_BYTES",
     "METADATA_KEY",
+    "MODEL_KEY",
     "Block",
     "checkpoint_text",
     "following",
@@ -46,6 +47,8 @@ FORMAT_VERSION = 1
 """Of envelope and block. What is newer is refused, what is older is read."""
 
 METADATA_KEY = "lash_nb"
+MODEL_KEY = "model"
+"""In it, the model that the notebook's author suggests: the one thing here that a person writes."""
 COMM_TARGET = "lash_nb.notebook"
 INLINE_BYTES = 64 * 1024
 """Up to here a checkpoint stays text that can be read and diffed."""
@@ -100,8 +103,9 @@ def make_envelope(
     parent: str | None,
     saved_at: str,
     engine: str,
+    dollars: float | None = None,
 ) -> Envelope:
-    """The envelope of a TurnCheckpoint's wire JSON, given as text or as values.
+    """The envelope of a TurnCheckpoint's wire JSON, given as text or as values; `dollars` is left out when None.
 
     `parent` is the `sha256` of the envelope of the turn before (None for the first turn), also for a head: heads
     replace each other, so that one of them can be nobody's parent. `seq` counts every envelope of the session.
@@ -124,6 +128,8 @@ def make_envelope(
         "engine": engine,
         "saved_at": saved_at,
     }
+    if dollars is not None:
+        envelope["dollars"] = dollars
     if len(data) <= INLINE_BYTES:
         # At "\n" alone: str.splitlines would also break at characters that JSON leaves unescaped.
         *lines, last = text.split("\n")
@@ -265,15 +271,19 @@ def make_block(*, session: str, head: Envelope | None, turns: Sequence[Envelope]
 
 def following(before: Mapping[str, Any] | None, value: Mapping[str, Any]) -> dict[str, Any]:
     """The block `value` in the place of `before`, with what that holds of other sessions: outputs only refer to it.
+    The model that an author suggested stays, too.
 
     Both must be ones that `read_block` takes.
     """
     if before is None:
         return dict(value)
+    kept = {MODEL_KEY: before[MODEL_KEY]} if MODEL_KEY in before and MODEL_KEY not in value else {}
+    if "session" not in before:
+        return {**kept, **value}
     earlier = list(before.get("earlier", ()))
     if before["session"] != value["session"]:
         earlier += [*before["turns"], *([before["head"]] if before["head"] is not None else [])]
-    return {**value, "earlier": earlier} if earlier else dict(value)
+    return {**kept, **value, **({"earlier": earlier} if earlier else {})}
 
 
 def read_block(metadata: Mapping[str, Any]) -> Block | None:
@@ -286,6 +296,8 @@ def read_block(metadata: Mapping[str, Any]) -> Block | None:
         return None
     place = f"metadata.{METADATA_KEY}"
     value = _object(metadata[METADATA_KEY], place)
+    if set(value) == {MODEL_KEY}:
+        return None
     _check_version(value, place)
     session, head, turns = value.get("session"), value.get("head", "missing"), value.get("turns")
     earlier = value.get("earlier", ())

@@ -47,6 +47,8 @@ class TurnSummary:
     """None while the turn is in progress."""
     steps: int
     usage: LlmUsage
+    dollars: float | None = None
+    """What its model calls cost, where that was known."""
 
     @property
     def stop(self) -> TurnStop | None:

@@ -8,6 +8,7 @@ images are data URIs. No durations, dates or ids: two replays give the same byte
 from __future__ import annotations
 
 import html
+import math
 import re
 from collections.abc import Sequence
 
@@ -17,7 +18,16 @@ from ..machine.picture import Note, NoteKind, PictureState, StepPicture, ToolCal
 from .pieces import ImagePiece, MarkupPiece, Piece, clean, cut, pieces, value_text
 from .prose import prose_html
 
-__all__ = ["answer_html", "footer_text", "notes_html", "picture_html", "step_html", "step_status", "tool_call_text"]
+__all__ = [
+    "answer_html",
+    "dollars_text",
+    "footer_text",
+    "notes_html",
+    "picture_html",
+    "step_html",
+    "step_status",
+    "tool_call_text",
+]
 
 _OPEN_LINES = 20
 """Outputs of more lines than this are closed at first, unless there is something to look at."""
@@ -51,7 +61,7 @@ def tool_call_text(call: ToolCallPicture) -> str:
 
 
 def footer_text(picture: TurnPicture) -> str:
-    """State, number of cells that were run, tokens and model in one line."""
+    """State, number of cells that were run, tokens, their price where it is known, and model in one line."""
     parts = [clean(picture.sentence)]
     count = sum(step.code is not None for step in picture.steps)
     if count:
@@ -60,9 +70,18 @@ def footer_text(picture: TurnPicture) -> str:
     if usage.total:
         read = usage.total - usage.output_tokens
         parts.append(f"{read:,} tokens in, {usage.output_tokens:,} out")
+    if picture.dollars is not None:
+        parts.append(f"about {dollars_text(picture.dollars)}")
     if picture.model:
         parts.append(clean(picture.model))
     return " · ".join(parts)
+
+
+def dollars_text(dollars: float) -> str:
+    """An amount with two digits that count: `$1.50`, `$0.0042`."""
+    if dollars >= 0.1 or not dollars:
+        return f"${dollars:,.2f}"
+    return f"${dollars:.{1 - math.floor(math.log10(dollars))}f}"
 
 
 def picture_html(

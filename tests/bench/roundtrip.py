@@ -24,7 +24,7 @@ from jupyter_client.manager import KernelManager
 from lash_nb.kernels.managed import ManagedKernel
 from lash_nb.machine.execution import CellOutcome
 from lash_nb.machine.llm import LlmRequest, LlmResponse
-from lash_nb.models import CallContext, OnDelta
+from lash_nb.models import CallContext, ModelTraits, OnDelta
 from lash_nb.models.scripted import ScriptedModel
 from lash_nb.session import Limits, Session
 
@@ -98,6 +98,9 @@ class ClockedModel:
         self._inner = ScriptedModel(replies)
         self.began: list[float] = []
         self.ended: list[float] = []
+
+    def traits(self, *, session: str, turn: int) -> ModelTraits:
+        return ModelTraits()
 
     async def complete(
         self, request: LlmRequest, *, context: CallContext, on_delta: OnDelta | None = None

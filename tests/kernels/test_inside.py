@@ -94,8 +94,16 @@ def test_a_preview_is_bounded_and_without_addresses() -> None:
     assert len(preview) == 120
 
 
+def test_columns_are_told_as_data_where_they_can_be_asked_for_by_name() -> None:
+    frame = pd.DataFrame({"a b": [1], 7: [2], "x" * 81: [3], "line\nbreak": [2.5]})
+    wide = pd.DataFrame({f"c{number}": [number] for number in range(150)})
+    found = Describer().summary({"frame": frame, "items": [1], "wide": wide}, {}, 10)["variables"]
+    assert [variable[5] for variable in found[:2]] == [[["a b", "int64"], ["line\nbreak", "float64"]], []]
+    assert len(found[2][5]) == 100
+
+
 def names(summary: dict[str, Any]) -> list[tuple[str, bool]]:
-    return [(name, changed) for name, _, _, _, changed in summary["variables"]]
+    return [(name, changed) for name, _, _, _, changed, _ in summary["variables"]]
 
 
 def test_changes_in_place_are_seen() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from lash_nb.errors import LashError
+from lash_nb.machine.attachments import AttachmentRef, AttachmentWriter
 from lash_nb.machine.llm import (
     LlmMessage,
     LlmRequest,
@@ -20,7 +22,7 @@ from lash_nb.machine.llm import (
 )
 from lash_nb.models import CallContext, Delta, ReasoningChunk, TextChunk, ToolCallChunk
 
-__all__ = ["TOOL_ANSWER", "Listener", "context", "request", "streamed"]
+__all__ = ["TOOL_ANSWER", "Blobs", "Listener", "context", "conversation", "request", "streamed"]
 
 TOOL_ANSWER = LlmResponse(
     full_text="I look.",
@@ -42,6 +44,11 @@ def request(text: str = "How many rows?", *, system: str = "You are terse.", **f
     )
     scope = LlmRequestScope(session_id="s", agent_frame_id="s:frame:sansio", request_id="s:sansio:llm:0")
     return LlmRequest(**{"model": "m", "messages": messages, "scope": scope, **fields})
+
+
+def conversation(*messages: tuple[LlmRole, tuple[Any, ...]], **fields: Any) -> LlmRequest:
+    """A request of these messages."""
+    return request(messages=tuple(LlmMessage(role=role, blocks=blocks) for role, blocks in messages), **fields)
 
 
 def context(text: str = "How many rows?", *, turn: int = 1, step: int = 1, **fields: Any) -> CallContext:
@@ -73,3 +80,18 @@ def streamed(deltas: list[Delta]) -> dict[str, str]:
             case ToolCallChunk(input_json_delta=text):
                 found["tool"] += text
     return found
+
+
+class Blobs:
+    """A store of one picture."""
+
+    def put(self, data: bytes, *, media_type: str, label: str | None = None) -> AttachmentRef:
+        raise NotImplementedError
+
+    def writer(self, *, media_type: str, label: str | None = None) -> AttachmentWriter:
+        raise NotImplementedError
+
+    def get(self, ref: AttachmentRef) -> bytes:
+        if ref.id != "sha256:1":
+            raise LashError("missing")
+        return b"stored"

@@ -1,21 +1,16 @@
-"""An OpenAI-compatible chat server on loopback, for tests: it answers requests with what it was given, in order.
-
-    async with OpenAIServer([text_stream("hello")]) as server:
-        …  # server.url, server.requests, server.client_left
-
-It runs on the test's own event loop and is gone when the block ends.
-"""
+"""What an OpenAI-compatible chat server says."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from types import TracebackType
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["USAGE", "Answer", "OpenAIServer", "chunk", "error", "events", "finish", "text_stream"]
+from lash_nb.machine.llm import LlmResponse, ReasoningOutput, TextOutput, ToolCallOutputPart
+
+from .http_server import Answer, refused, sse
+from .wires import pieces_of
+
+__all__ = ["USAGE", "OpenAIWire", "chunk", "events", "finish", "tool_delta"]
 
 USAGE: Mapping[str, Any] = {
     "prompt_tokens": 110,
@@ -26,25 +21,17 @@ USAGE: Mapping[str, Any] = {
 }
 
 
-@dataclass
-class Answer:
-    """What is written to one request, piece by piece, each flushed by itself."""
-
-    pieces: Sequence[bytes] = ()
-    status: int = 200
-    headers: Mapping[str, str] = field(default_factory=lambda: {"content-type": "text/event-stream"})
-    wait: bool = False
-    """Sends the status line only after the client left: a first byte that never comes."""
-    hang: bool = False
-    """Keeps the connection open after the last piece, until the client leaves."""
-    cut: bool = False
-    """Drops the connection after the last piece, in the middle of the body."""
-
-
 def chunk(delta: Mapping[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
     """One event of a stream."""
     choice = {"index": 0, "delta": dict(delta), "finish_reason": finish_reason}
     return {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
+
+
+def tool_delta(index: int, arguments: str, *, call_id: str | None = None, name: str | None = None) -> dict[str, Any]:
+    """One event with a piece of a tool call."""
+    function = {"arguments": arguments, **({"name": name} if name else {})}
+    call = {"index": index, "function": function, **({"id": call_id, "type": "function"} if call_id else {})}
+    return chunk({"tool_calls": [call]})
 
 
 def finish(reason: str = "stop") -> list[dict[str, Any]]:
@@ -54,81 +41,59 @@ def finish(reason: str = "stop") -> list[dict[str, Any]]:
 
 def events(items: Iterable[Mapping[str, Any]], *, done: bool = True) -> list[bytes]:
     """Server-sent events, one piece each."""
-    lines = [b"data: " + json.dumps(item, ensure_ascii=False).encode() + b"\n\n" for item in items]
+    lines = [sse(item) for item in items]
     return [*lines, b"data: [DONE]\n\n"] if done else lines
 
 
-def text_stream(*texts: str) -> Answer:
-    """A whole answer of text."""
-    return Answer(pieces=events([*(chunk({"content": text}) for text in texts), *finish()]))
+class OpenAIWire:
+    """Chat completions."""
 
+    word = "openai"
 
-def error(status: int, message: str, *, code: str | None = None, headers: Mapping[str, str] | None = None) -> Answer:
-    """A refusal as providers send it."""
-    body = json.dumps({"error": {"message": message, "type": "test", "code": code}}).encode()
-    length = {"content-type": "application/json", "content-length": str(len(body))}
-    return Answer(pieces=[body], status=status, headers={**length, **(headers or {})})
+    def address(self, root: str) -> str:
+        return f"{root}/v1"
 
+    def key(self, headers: Mapping[str, str]) -> str:
+        return headers["authorization"].removeprefix("Bearer ")
 
-class OpenAIServer:
-    """Listens on a free port of 127.0.0.1 while its block runs."""
+    def answer(self, response: LlmResponse) -> Answer:
+        items: list[dict[str, Any]] = [chunk({"role": "assistant", "content": ""})]
+        for index, part in enumerate(response.parts):
+            match part:
+                case TextOutput(text=text):
+                    items += [chunk({"content": piece}) for piece in pieces_of(text)]
+                case ReasoningOutput(text=text):
+                    items += [chunk({"reasoning_content": piece}) for piece in pieces_of(text)]
+                case ToolCallOutputPart(call_id=call_id, tool_name=name):
+                    items.append(tool_delta(index, "", call_id=call_id, name=name))
+                    items += [tool_delta(index, piece) for piece in pieces_of(part.input_json)]
+        reason = {"stop": "stop", "tool_use": "tool_calls"}[response.terminal_reason]
+        return Answer(pieces=events([*items, *finish(reason)]))
 
-    def __init__(self, answers: Iterable[Answer] = ()) -> None:
-        self.answers = list(answers)
-        self.requests: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
-        self.asked = asyncio.Event()
-        """A request has been read."""
-        self.client_left = asyncio.Event()
-        """A client closed its connection before its answer was complete."""
-        self._tasks: set[asyncio.Task[None]] = set()
+    def half(self, text: str = "half") -> list[bytes]:
+        return events([chunk({"content": text})], done=False)
 
-    async def __aenter__(self) -> OpenAIServer:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
-        return self
+    def ended(self, text: str, reason: str) -> Answer:
+        return Answer(pieces=events([chunk({"content": text}), *finish(reason)]))
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+    def refusal(
+        self, status: int, message: str, *, code: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        return refused(status, {"error": {"message": message, "type": "test", "code": code}}, headers)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").splitlines()
-            headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in head[1:] if line)}
-            self.requests.append(json.loads(await reader.readexactly(int(headers["content-length"]))))
-            self.headers.append({**headers, "request-line": head[0]})
-            self.asked.set()
-            await self._answer(self.answers.pop(0), reader, writer)
-        except ConnectionError:
-            self.client_left.set()
-        finally:
-            writer.close()
-            self._tasks.discard(task)
+    def broken(self, message: str, *, code: str) -> bytes:
+        return sse({"error": {"message": message, "code": code}})
 
-    async def _answer(self, answer: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if answer.wait:
-            await self._until_the_client_leaves(reader)
-            return
-        headers = {"connection": "close", **answer.headers}
-        if answer.cut:
-            headers["content-length"] = "1000000"
-        lines = [f"HTTP/1.1 {answer.status} status", *(f"{name}: {value}" for name, value in headers.items())]
-        writer.write("\r\n".join([*lines, "", ""]).encode())
-        for piece in answer.pieces:
-            writer.write(piece)
-            await writer.drain()
-            await asyncio.sleep(0)
-        if answer.hang:
-            await self._until_the_client_leaves(reader)
+    def two_calls(self) -> Answer:
+        items = [
+            tool_delta(0, "", call_id="t1", name="read"),
+            tool_delta(1, '{"b"', call_id="t2", name="write"),
+            tool_delta(0, '{"a": 1'),
+            tool_delta(1, ": 2}"),
+            tool_delta(0, "}"),
+            *finish("tool_calls"),
+        ]
+        return Answer(pieces=events(items))
 
-    async def _until_the_client_leaves(self, reader: asyncio.StreamReader) -> None:
-        await reader.read()
-        self.client_left.set()
+    def texts(self, body: Mapping[str, Any]) -> list[str]:
+        return [message["content"] for message in body["messages"]]

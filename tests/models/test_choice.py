@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from pydantic_ai.models import KnownModelName
 
-from lash_nb.errors import InputError, MissingKeyError, UnknownModelError
-from lash_nb.models.choice import choose_model, open_model
+from lash_nb.errors import UnknownModelError
+from lash_nb.models.choice import DEFAULT_MODELS, choose_model, open_model, suggestion
 from lash_nb.models.replay import write_cassette
 
 KEY = {"OPENAI_API_KEY": "sk-test"}
@@ -53,33 +53,77 @@ def test_nothing_chosen_is_one_sentence_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UnknownModelError) as caught:
         choose_model(env={"OPENAI_API_KEY": "", "LASH_NB_MODEL": " "}, cassette=tmp_path / "none.cassette.jsonl")
     assert str(caught.value) == (
-        "no model is chosen: name one (`%lash model NAME`, -m NAME or LASH_NB_MODEL), or set OPENAI_API_KEY; "
-        "NAME is openai:MODEL, openai:MODEL@http://HOST:PORT/v1, replay:PATH, scripted:PATH"
+        "no model is chosen: name one (`%lash model NAME`, -m NAME or LASH_NB_MODEL), or set OPENAI_API_KEY "
+        "or ANTHROPIC_API_KEY or GEMINI_API_KEY or GOOGLE_API_KEY; one that needs no key is `local` "
+        "(`lash-nb model pull` fetches it); NAME is openai:MODEL, "
+        "openai:MODEL@http://HOST:PORT/v1, anthropic:MODEL, google:MODEL, local, replay:PATH, scripted:PATH"
     )
 
 
-def test_the_announcement_says_what_is_sent(cassette: Path) -> None:
-    assert choose_model("openai:gpt-x", env={}).announcement == (
-        "openai:gpt-x, chosen by -m; your requests, the agent's code and its outputs are sent"
+@pytest.mark.parametrize(
+    ("name", "env", "expected"),
+    [
+        ("openai:gpt-x", {}, "are sent to OpenAI"),
+        ("anthropic:claude-x", {}, "are sent to Anthropic"),
+        ("google:gemini-x", {}, "are sent to Google"),
+        ("openai:m@http://127.0.0.1:8080/v1", {}, "are sent to http://127.0.0.1:8080/v1"),
+        ("anthropic:m@https://h.example", {}, "are sent to https://h.example"),
+        ("openai:m", {"OPENAI_BASE_URL": "https://x/v1"}, "are sent to https://x/v1"),
+        ("anthropic:m", {"ANTHROPIC_BASE_URL": "https://x", "OPENAI_BASE_URL": "https://y"}, "are sent to https://x"),
+        ("google:m", {"GOOGLE_GEMINI_BASE_URL": "https://x"}, "are sent to https://x"),
+    ],
+)
+def test_the_announcement_says_what_is_sent_and_where(name: str, env: dict[str, str], expected: str) -> None:
+    assert choose_model(name, env=env).announcement == (
+        f"{name}, chosen by -m; your requests, the agent's code and its outputs {expected}"
     )
-    assert choose_model("openai:m@http://127.0.0.1:8080/v1", env={}).announcement.endswith(
-        " are sent to http://127.0.0.1:8080/v1"
-    )
-    assert choose_model("openai:m", env={"OPENAI_BASE_URL": "https://x/v1"}).announcement.endswith(
-        " are sent to https://x/v1"
-    )
+
+
+def test_the_announcement_of_what_sends_nothing(cassette: Path) -> None:
     assert choose_model(env={}, cassette=cassette).announcement == (
         "replay:n.cassette.jsonl, chosen by the cassette beside the notebook; nothing leaves this machine"
     )
+    assert choose_model("local", env={}).announcement == "local, chosen by -m; nothing leaves this machine"
+
+
+def test_a_key_stands_for_a_small_model_of_its_provider() -> None:
+    for variable, name in DEFAULT_MODELS.items():
+        assert choose_model(env={variable: "k"}).name == name
+    known = get_args(KnownModelName.__value__)
+    assert set(DEFAULT_MODELS.values()) <= set(known)
 
 
 def test_metadata_may_pin_a_cassette_only(cassette: Path) -> None:
     pin = "openai:m@http://elsewhere.example/v1"
+    said = (
+        f"this notebook suggests {pin} (it would send your requests, the agent's code and its outputs to "
+        f"http://elsewhere.example/v1); to use it: `%lash model {pin}`"
+    )
     choice = choose_model(notebook_pin=pin, env={}, cassette=cassette)
     assert choice.name == "replay:n.cassette.jsonl"
-    assert choice.announcement.endswith(f"(the notebook suggests '{pin}'; `%lash model NAME` if you want it)")
-    with pytest.raises(UnknownModelError, match="the notebook suggests"):
+    assert choice.note == said
+    assert choice.announcement.endswith(f"; nothing leaves this machine ({said})")
+    with pytest.raises(UnknownModelError, match="this notebook suggests"):
         choose_model(notebook_pin=pin, env={})
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("anthropic:claude-x", "it would send your requests, the agent's code and its outputs to Anthropic"),
+        ("local", "it would send nothing anywhere"),
+        ("scripted:x.json", "it would send nothing anywhere"),
+    ],
+)
+def test_what_a_notebook_suggests(name: str, said: str) -> None:
+    assert suggestion(name, {}) == f"this notebook suggests {name} ({said}); to use it: `%lash model {name}`"
+
+
+def test_what_a_notebook_suggests_that_is_no_model() -> None:
+    for name in ("xyzzy:q", "gpt-x", "openai:m@ftp://h", "openai:m@https://a:b@h"):
+        assert suggestion(name, {}) == f"this notebook suggests {name}, which is no model's name"
+    for name in ("openai:a\nb", "openai:\x1b[2J", "openai:`rm`", "openai:" + "m" * 300):
+        assert suggestion(name, {}) == "this notebook suggests a model whose name cannot be shown"
 
 
 @pytest.mark.parametrize(
@@ -95,7 +139,8 @@ def test_metadata_may_pin_a_cassette_only(cassette: Path) -> None:
 def test_an_unknown_name(name: str, guess: str, tmp_path: Path) -> None:
     expected = (
         f"there is no model '{name}'{guess} "
-        "(names: openai:MODEL, openai:MODEL@http://HOST:PORT/v1, replay:PATH, scripted:PATH)"
+        "(names: openai:MODEL, openai:MODEL@http://HOST:PORT/v1, anthropic:MODEL, google:MODEL, local, replay:PATH, "
+        "scripted:PATH)"
     )
     with pytest.raises(UnknownModelError) as caught:
         open_model(name, base_dir=tmp_path)
@@ -103,36 +148,3 @@ def test_an_unknown_name(name: str, guess: str, tmp_path: Path) -> None:
     with pytest.raises(UnknownModelError) as caught:
         choose_model(name, env={})
     assert str(caught.value) == expected
-
-
-def test_a_missing_key(tmp_path: Path) -> None:
-    for env in ({}, {"OPENAI_API_KEY": ""}, {"OPENAI_BASE_URL": "https://models.example/v1"}):
-        with pytest.raises(MissingKeyError) as caught:
-            open_model("openai:gpt-x", base_dir=tmp_path, env=env)
-        assert str(caught.value) == "openai:gpt-x needs a key: set OPENAI_API_KEY in the environment"
-
-
-@pytest.mark.parametrize(
-    ("name", "problem"),
-    [
-        ("openai:", "`openai` needs a model"),
-        ("openai:@http://127.0.0.1/v1", "`openai` needs a model"),
-        ("openai:m@http://", "is not an address of a model server"),
-        ("openai:m@http://h:port/v1", "is not an address of a model server"),
-        ("openai:m@https://me:secret@h/v1", "the address of h holds a user name or password"),
-    ],
-)
-def test_an_address_that_is_none(name: str, problem: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=problem) as caught:
-        open_model(name, base_dir=tmp_path, env=KEY)
-    assert "secret" not in str(caught.value)
-
-
-def test_importing_and_opening_load_no_sdk(tmp_path: Path) -> None:
-    code = (
-        "import sys, pathlib; from lash_nb.models.choice import open_model; "
-        "open_model('openai:m', base_dir=pathlib.Path('.'), env={'OPENAI_API_KEY': 'k'}); "
-        "print(sorted({'openai', 'pydantic_ai', 'httpx'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"

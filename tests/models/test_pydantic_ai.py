@@ -1,4 +1,4 @@
-"""What a request looks like when it reaches the provider."""
+"""What a request looks like when it reaches an OpenAI-compatible server; `test_wires` has what the others see."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ from typing import Any
 
 import pytest
 
-from lash_nb.errors import LashError
-from lash_nb.machine.attachments import AttachmentRef, AttachmentWriter, InlineAttachment, StoredAttachment
+from lash_nb.machine.attachments import AttachmentRef, InlineAttachment, StoredAttachment
 from lash_nb.machine.llm import (
     AttachmentBlock,
     GenerationOptions,
-    LlmMessage,
-    LlmRequest,
     LlmRole,
     LlmToolChoice,
     LlmToolSpec,
@@ -25,15 +22,18 @@ from lash_nb.machine.llm import (
 )
 from lash_nb.models import Sampling
 
-from .cases import context, request
-from .openai_place import Providers
+from .cases import Blobs, context, conversation, request
+from .openai_server import OpenAIWire
+from .place import Place
+from .wires import Wire
 
 
-def conversation(*messages: tuple[LlmRole, tuple[Any, ...]], **fields: Any) -> LlmRequest:
-    return request(messages=tuple(LlmMessage(role=role, blocks=blocks) for role, blocks in messages), **fields)
+@pytest.fixture
+def wire() -> Wire:
+    return OpenAIWire()
 
 
-async def test_a_request_on_the_wire(place: Providers) -> None:
+async def test_a_request_on_the_wire(place: Place) -> None:
     body = await place.sent(request("How many rows?", system="You are terse."))
     assert body["model"] == "m"
     assert body["stream"] is True
@@ -45,7 +45,7 @@ async def test_a_request_on_the_wire(place: Providers) -> None:
     assert not {"tools", "temperature", "stop", "seed", "tool_choice"} & set(body)
 
 
-async def test_a_conversation_on_the_wire(place: Providers) -> None:
+async def test_a_conversation_on_the_wire(place: Place) -> None:
     user, assistant, system = LlmRole.USER, LlmRole.ASSISTANT, LlmRole.SYSTEM
     asked = conversation(
         (system, (TextBlock(text="s"),)),
@@ -74,7 +74,7 @@ async def test_a_conversation_on_the_wire(place: Providers) -> None:
     ]
 
 
-async def test_sampling_and_limits_on_the_wire(place: Providers) -> None:
+async def test_sampling_and_limits_on_the_wire(place: Place) -> None:
     where = context(sampling=Sampling(temperature=0.2, stop=("</cell>",), seed=7))
     body = await place.sent(request(generation=GenerationOptions(output_token_cap=50)), where)
     assert (body["temperature"], body["stop"], body["seed"]) == (0.2, ["</cell>"], 7)
@@ -85,7 +85,7 @@ async def test_sampling_and_limits_on_the_wire(place: Providers) -> None:
     ("choice", "expected"),
     [(LlmToolChoice.AUTO, "auto"), (LlmToolChoice.REQUIRED, "required"), (LlmToolChoice.NONE, "none")],
 )
-async def test_tools_on_the_wire(place: Providers, choice: LlmToolChoice, expected: str) -> None:
+async def test_tools_on_the_wire(place: Place, choice: LlmToolChoice, expected: str) -> None:
     schema: dict[str, Any] = {
         "type": "object",
         "properties": {"path": {"type": "string", "minLength": 1}},
@@ -103,22 +103,7 @@ async def test_tools_on_the_wire(place: Providers, choice: LlmToolChoice, expect
     assert body.get("tool_choice", "auto") == expected
 
 
-class Blobs:
-    """A store of one picture."""
-
-    def put(self, data: bytes, *, media_type: str, label: str | None = None) -> AttachmentRef:
-        raise NotImplementedError
-
-    def writer(self, *, media_type: str, label: str | None = None) -> AttachmentWriter:
-        raise NotImplementedError
-
-    def get(self, ref: AttachmentRef) -> bytes:
-        if ref.id != "sha256:1":
-            raise LashError("missing")
-        return b"stored"
-
-
-async def test_attachments_on_the_wire(place: Providers) -> None:
+async def test_attachments_on_the_wire(place: Place) -> None:
     asked = conversation(
         (LlmRole.USER, (TextBlock(text="look"), *(AttachmentBlock(attachment_idx=index) for index in range(4)))),
         attachments=(
@@ -128,7 +113,7 @@ async def test_attachments_on_the_wire(place: Providers) -> None:
             InlineAttachment(media_type="application/zip", bytes=b"zip"),
         ),
     )
-    body = await place.sent(asked, context(attachments=Blobs()))
+    body = await place.sent(asked, context(attachments=Blobs()), vision=True)
 
     def image(media_type: str, data: bytes) -> dict[str, Any]:
         url = f"data:{media_type};base64,{base64.b64encode(data).decode()}"

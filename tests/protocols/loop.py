@@ -1,4 +1,4 @@
-"""A small host for tests: plays a TurnMachine under the code protocol against canned replies and cell results.
+"""A small host for tests: plays a TurnMachine under one of the protocols against canned replies and cell results.
 
 It follows the host rules (drain the queue, then answer the outstanding id), and with `through_json` it takes a
 TurnCheckpoint at every step, sends it through JSON, and goes on from that with a newly made protocol.
@@ -27,13 +27,14 @@ from lash_nb.machine.effects import (
     SyncExecutionEnvironment,
 )
 from lash_nb.machine.events import SessionEventRecord, SessionStreamEvent, TurnOutcomeEvent
-from lash_nb.machine.execution import ExecResponse
+from lash_nb.machine.execution import ExecResponse, NamespaceSummary
 from lash_nb.machine.llm import LlmCallError, LlmRequest, LlmResponse, LlmTerminalReason, TextBlock
 from lash_nb.machine.messages import Message, MessageRole, Part, PartKind
 from lash_nb.machine.outcomes import TurnOutcome
 from lash_nb.machine.state import TurnCheckpoint
 from lash_nb.machine.turn import TurnMachine, TurnMachineConfig
-from lash_nb.protocols.code import CODE_TURN_PROTOCOL, CodeProtocol
+from lash_nb.protocols import ModelProtocol
+from lash_nb.protocols.code import CodeProtocol
 
 __all__ = ["Played", "delivery", "play", "prefix_problems", "reply", "text_of", "user_message"]
 
@@ -72,8 +73,10 @@ class Played:
     results_left: int = 0
 
 
-def _config(protocol: CodeProtocol, max_turns: int | None) -> TurnMachineConfig[Any, Any, Any]:
-    protocol.set_volatile(["Variables: none."])
+def _config(
+    protocol: ModelProtocol, max_turns: int | None, namespace: NamespaceSummary | None
+) -> TurnMachineConfig[Any, Any, Any]:
+    protocol.set_volatile(["Variables: none."], namespace=namespace)
     return TurnMachineConfig(
         driver=CheckedDriver(protocol.driver),
         projector=protocol.projector,
@@ -93,24 +96,26 @@ def play(
     results: Sequence[ExecResponse | str] = (),
     *,
     deliveries: Sequence[CheckpointDelivery] = (),
-    protocol: Callable[[], CodeProtocol] = lambda: CodeProtocol(turn_id="t1"),
+    protocol: Callable[[], ModelProtocol] = lambda: CodeProtocol(turn_id="t1"),
     messages: Sequence[Message] = (user_message("u0", "Which lines lose money?"),),
     events: Sequence[SessionEventRecord] = (),
     max_turns: int | None = 30,
     run_offset: int = 0,
     through_json: bool = False,
     streamed: bool = False,
+    namespace: NamespaceSummary | None = None,
 ) -> Played:
     """Play one turn to its end; fails when a canned answer is missing. `deliveries[i]` answers the i-th checkpoint."""
     played, queue, cells = Played(), list(replies), list(results)
-    machine = TurnMachine(_config(protocol(), max_turns), messages, events, protocol_run_offset=run_offset)
+    machine = TurnMachine(_config(protocol(), max_turns, namespace), messages, events, protocol_run_offset=run_offset)
     waiting: SyncExecutionEnvironment | LlmCall | ExecCode | Checkpoint | None = None
     done = False
     while not done:
         if through_json and waiting is None:
-            read = TurnCheckpoint.from_text(machine.checkpoint().to_text(CODE_TURN_PROTOCOL), CODE_TURN_PROTOCOL)
+            forms = protocol().turn_protocol
+            read = TurnCheckpoint.from_text(machine.checkpoint().to_text(forms), forms)
             assert read == machine.checkpoint()
-            machine = TurnMachine.restore(_config(protocol(), max_turns), read)
+            machine = TurnMachine.restore(_config(protocol(), max_turns, namespace), read)
         match machine.poll_effect():
             case Emit(event=event):
                 played.emitted.append(event)

@@ -58,7 +58,7 @@ def test_files_are_private_and_found_by_their_hash(tmp_path: Path) -> None:
     digest = HELLO.removeprefix("sha256:")
     assert path == store.directory / digest[:2] / digest[2:4] / digest
     assert path.stat().st_mode & 0o777 == 0o600
-    assert {d.stat().st_mode & 0o777 for d in [store.directory, *path.parents[:2]]} == {0o700}
+    assert {d.stat().st_mode & 0o777 for d in [tmp_path / "state", store.directory, *path.parents[:2]]} == {0o700}
 
 
 def test_damage_is_noticed_and_putting_again_repairs_it(tmp_path: Path) -> None:

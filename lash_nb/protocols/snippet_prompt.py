@@ -1,0 +1,400 @@
+"""The text that a small model continues: worked examples, the live variables and columns, the request.
+
+Decided here: the form and what goes in. A text, not a chat: small models follow a pattern better than words about it
+(measured). First the live variables, cut to those that matter to the request; then examples: the same few, which are
+read once as long as the variables stay, and those most like the request. All speak of live names, because a small
+model copies the names that it sees; of columns that the request does not name, because it is to write the answer
+itself. The request is last. All of it fits 2,048 tokens, whatever the kernel holds. Names come from the user's data:
+they are put on one line and cannot end it; values are not told. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+from ..machine.execution import NamespaceSummary, VariableSummary
+from .snippet_examples import ALWAYS, EXAMPLES, Example
+
+__all__ = ["STOPS", "SYSTEM", "snippet_prompt"]
+
+SYSTEM = "You write Python for a Jupyter notebook: one short cell for each request, and nothing else."
+"""The system prompt of a session."""
+
+STOPS = ("\n# request", "\n# variables")
+"""Where a cell ends at the latest; most end before, at a blank line, which the stream's reader sees."""
+
+MAX_VARIABLES = 16
+MAX_COLUMNS = 14
+MAX_REQUEST_BYTES = 500
+MAX_LINE_BYTES = 760
+MAX_NAME_BYTES = 36
+SIMILAR = 6
+"""Fewer do worse, and each costs 0.2 s (measured)."""
+
+
+def snippet_prompt(
+    request: str,
+    namespace: NamespaceSummary | None,
+    *,
+    earlier: Sequence[Example] = (),
+    similar: int = SIMILAR,
+    bank: Sequence[Example] = EXAMPLES,
+) -> str:
+    """The text to be continued with a cell; `earlier` are cells of this conversation that ran."""
+    asked = _one_line(request, MAX_REQUEST_BYTES)
+    live = namespace or NamespaceSummary()
+    alike = _most_alike(asked, namespace, bank, similar)
+    first = _first_frame(live)
+    shown = [*(_over(example, live, first, "") for example in ALWAYS)]
+    shown += [_over(example, live, _meant_frame(asked, live) or first, asked) for example in alike]
+    lines = [f"# variables: {_described(asked, namespace)}\n"]
+    lines += [_shown(example) for example in (*shown, *earlier) if example is not None]
+    lines.append(f"# request: {asked}\n")
+    return "".join(lines)
+
+
+# -- examples over live names ----------------------------------------------------------------------------------------
+
+_NUMBERS, _TEXTS, _DATES = ("units", "cost"), ("region", "item"), ("day",)
+_FRAME = "sales"
+_COLUMN_NAMES = frozenset({*_NUMBERS, *_TEXTS, *_DATES})
+
+
+def _frames(live: NamespaceSummary) -> list[VariableSummary]:
+    return [variable for variable in live.variables if variable.columns and _can_be_told(variable.name)]
+
+
+def _can_be_told(name: str) -> bool:
+    """Whether an example may be about a variable of that name."""
+    return name.isidentifier() and name == _one_line(name, MAX_NAME_BYTES)
+
+
+def _first_frame(live: NamespaceSummary) -> VariableSummary | None:
+    return next(iter(_frames(live)), None)
+
+
+def _meant_frame(asked: str, live: NamespaceSummary) -> VariableSummary | None:
+    """The frame that a request is about: named in it, or of the columns that it names."""
+    words = _forms(asked)
+    best, most = None, 0
+    for frame in _frames(live):
+        named = 10 * (frame.name.lower() in words)
+        score = named + sum(_mentions(words, title) for title, _ in frame.columns)
+        if score > most:
+            best, most = frame, score
+    return best
+
+
+def _forms(text: str) -> set[str]:
+    """The words of a text, as they stand and in the singular."""
+    return {form for word in _WORDS.findall(text.lower()) for form in (word, _singular(word))}
+
+
+def _mentions(words: set[str], title: str) -> bool:
+    return bool(words & _forms(title))
+
+
+def _over(example: Example, live: NamespaceSummary, frame: VariableSummary | None, asked: str) -> Example | None:
+    """An example told of live variables; with other names than the request's, as far as there are any.
+
+    None when the live frame has no such columns. What no live variable can stand for stays made up.
+    """
+    words = _forms(asked)
+    used = set(_WORDS.findall(example.code)) | set(_WORDS.findall(example.request))
+    if _FRAME in used:
+        names = {} if frame is None or "shops" in used else _columns_for(used, frame, words)
+    else:
+        kinds = _live_kinds(live)
+        told_alike = _terms(asked, kinds) == _terms(example.request, _KINDS)
+        names = _variables_for(used, live, asked, others_only=told_alike)
+    if names is None:
+        return None
+
+    def in_code(match: re.Match[str]) -> str:
+        name = names.get(match[0], match[0])
+        return name if match[0] not in _COLUMN_NAMES else repr(name)[1:-1].replace('"', '\\"')
+
+    return Example(
+        request=_WORDS.sub(lambda match: names.get(match[0], match[0]), example.request),
+        code=_WORDS.sub(in_code, example.code),
+    )
+
+
+def _columns_for(used: set[str], frame: VariableSummary, words: set[str]) -> dict[str, str] | None:
+    names = {_FRAME: frame.name, "sale": frame.name}
+    for made_up, kinds in ((_NUMBERS, ("int", "float")), (_TEXTS, ("str", "category")), (_DATES, ("datetime",))):
+        fitting = [
+            title for title, kind in _columns(frame) if kind in kinds and title == _one_line(title, MAX_NAME_BYTES)
+        ]
+        fitting.sort(key=lambda title: _mentions(words, title))
+        wanted = [name for name in made_up if name in used or f"{name}s" in used]
+        if len(fitting) < len(wanted):
+            return None
+        for name, title in zip(wanted, fitting, strict=False):
+            names[name] = names[f"{name}s"] = title
+    return names
+
+
+_MADE_UP = {
+    "nums": ("list of int", "list of float", "tuple of int", "tuple of float"),
+    "names": ("list of str", "tuple of str"),
+    "groups": ("list of list",),
+    "s": ("str",),
+    "ages": ("dict of str to int", "dict of str to float"),
+    "grid": ("2d",),
+    "t": ("1d",),
+    "z": ("1d",),
+}
+
+
+def _variables_for(used: set[str], live: NamespaceSummary, asked: str, *, others_only: bool) -> dict[str, str]:
+    """Live variables of the same kinds, those that the request does not name first, or alone."""
+    names: dict[str, str] = {}
+    for made_up, kinds in _MADE_UP.items():
+        if made_up not in used:
+            continue
+        fitting = [
+            variable.name
+            for variable in live.variables
+            if _can_be_told(variable.name) and variable.name not in names.values() and _kind(variable) in kinds
+        ]
+        fitting.sort(key=lambda name: _named(name, asked))
+        if fitting and not (others_only and _named(fitting[0], asked)):
+            names[made_up] = fitting[0]
+    return names
+
+
+def _kind(variable: VariableSummary) -> str:
+    if variable.type == "ndarray":
+        return "2d" if "x" in _plain_kind(variable, "ndarray") else "1d"
+    return _plain_kind(variable, variable.type)
+
+
+def _named(name: str, asked: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", asked) is not None
+
+
+def _shown(example: Example) -> str:
+    return f"# request: {_one_line(example.request, MAX_REQUEST_BYTES)}\n{example.code}\n\n"
+
+
+def _one_line(text: str, limit: int) -> str:
+    """Text that cannot end its line: any kind of white space is one blank, and nothing unprintable is left."""
+    plain = "".join(letter if letter.isprintable() else " " for letter in text)
+    plain = " ".join(plain.split())
+    data = plain.encode("utf-8", "replace")
+    return plain if len(data) <= limit else data[: limit - 3].decode("utf-8", "ignore") + "…"
+
+
+# -- variables -------------------------------------------------------------------------------------------------------
+
+_ALIASES = ("pd", "np", "plt", "sns")
+
+
+def _described(asked: str, namespace: NamespaceSummary | None) -> str:
+    if namespace is None:
+        return "unknown; pd, np, plt are imported"
+    words = _forms(asked)
+    data = [variable for variable in namespace.variables if variable.type not in ("module", "class")]
+    ranked = sorted(data, key=lambda variable: -_weight(variable, asked, words))[:MAX_VARIABLES]
+    chosen = [variable for variable in data if variable in ranked]
+    out: list[tuple[str, str]] = []
+    length = 0
+    for variable in sorted(chosen, key=lambda variable: ranked.index(variable)):
+        text = _variable(variable, words)
+        length += len(text.encode("utf-8", "replace")) + 2
+        if length > MAX_LINE_BYTES and out:
+            break
+        out.append((variable.name, text))
+    order = [variable.name for variable in data]
+    out.sort(key=lambda pair: order.index(pair[0]))
+    modules = [name for name in _ALIASES if name in ("pd", "np", "plt") or _has(namespace, name)]
+    return "; ".join([*(text for _, text in out), f"{', '.join(modules)} are imported"])
+
+
+def _has(namespace: NamespaceSummary, name: str) -> bool:
+    return any(variable.name == name for variable in namespace.variables)
+
+
+def _weight(variable: VariableSummary, asked: str, words: set[str]) -> int:
+    """How much a variable matters to a request: named in it, of a named column, changed lately."""
+    named = _named(variable.name, asked)
+    columns = sum(_mentions(words, title) for title, _ in variable.columns)
+    return 100 * named + 10 * min(columns, 5) + 2 * variable.changed + (variable.type == "DataFrame")
+
+
+def _variable(variable: VariableSummary, words: set[str]) -> str:
+    name, kind = _one_line(variable.name, MAX_NAME_BYTES), _one_line(variable.type, MAX_NAME_BYTES)
+    columns = _columns(variable)
+    if columns:
+        first = [pair for pair in columns if _mentions(words, pair[0])]
+        first = sorted(first, key=lambda pair: pair[0].lower() not in words)[:MAX_COLUMNS]
+        kept = [pair for pair in columns if pair in first]
+        kept += [pair for pair in columns if pair not in first][: MAX_COLUMNS - len(kept)]
+        kept.sort(key=columns.index)
+        shown = ", ".join(f"{_column_name(title)} {kind}".rstrip() for title, kind in kept)
+        more = ", …" if len(kept) < len(columns) else ""
+        return f"{name}: {kind}[{shown}{more}]"
+    return f"{name}: {_plain_kind(variable, kind)}"
+
+
+def _column_name(title: str) -> str:
+    text = _one_line(title, MAX_NAME_BYTES)
+    return text if re.fullmatch(r"\w+", text) else repr(text)
+
+
+_DTYPES = (
+    ("datetime", "datetime"),
+    ("timedelta", "timedelta"),
+    ("int", "int"),
+    ("uint", "int"),
+    ("float", "float"),
+    ("bool", "bool"),
+    ("category", "category"),
+    ("object", "str"),
+    ("str", "str"),
+)
+
+
+def _columns(variable: VariableSummary) -> list[tuple[str, str]]:
+    """Names and plain types of a frame's columns."""
+    return [(title, _plain_dtype(dtype)) for title, dtype in variable.columns]
+
+
+def _plain_dtype(dtype: str) -> str:
+    known = (plain for start, plain in _DTYPES if dtype.lower().startswith(start))
+    return next(known, _one_line(dtype, MAX_NAME_BYTES))
+
+
+_ITEM = re.compile(r"[\[({]\s*('|\"|-?\d+\.\d|-?\d|True|False|\[|\(|\{)")
+_ITEMS = {"'": "str", '"': "str", "[": "list", "(": "tuple", "{": "dict"}
+
+
+def _plain_kind(variable: VariableSummary, kind: str) -> str:
+    """What a value without columns is, in the words of the examples: `list of int`, `ndarray 3x4`."""
+    shape = re.match(r"shape \(([\d, ]+)\)", variable.detail)
+    if shape is not None:
+        sizes = [size.strip() for size in shape.group(1).split(",") if size.strip()]
+        return f"{kind} {'x'.join(sizes)}" if len(sizes) > 1 else kind
+    if kind == "function":
+        return f"function{_one_line(variable.detail, 60)}"
+    item = _ITEM.match(variable.preview)
+    if item is None or kind not in ("list", "tuple", "set", "dict"):
+        return kind
+    first = item.group(1)
+    of = _ITEMS.get(first) or ("bool" if first in ("True", "False") else "float" if "." in first else "int")
+    if kind == "dict":
+        value = re.match(r"\{[^:]+: ('|\"|-?\d+\.\d|-?\d|\[|\{|\()", variable.preview)
+        if value is None:
+            return f"dict of {of}"
+        start = value.group(1)
+        return f"dict of {of} to {_ITEMS.get(start) or ('float' if '.' in start else 'int')}"
+    return f"{kind} of {of}"
+
+
+# -- examples --------------------------------------------------------------------------------------------------------
+
+_SAME = {
+    "average": "mean", "avg": "mean", "maximum": "max", "highest": "max", "largest": "max", "biggest": "max",
+    "greatest": "max", "most": "max", "top": "max", "best": "max", "dearest": "max", "oldest": "max",
+    "longest": "max", "hottest": "max", "minimum": "min", "lowest": "min", "smallest": "min", "least": "min",
+    "fewest": "min", "cheapest": "min", "youngest": "min", "shortest": "min", "coldest": "min", "worst": "min",
+    "total": "sum", "order": "sort", "sorted": "sort", "ordered": "sort", "rank": "sort", "count": "many",
+    "number": "many", "often": "many", "times": "many", "occur": "many", "occurs": "many", "each": "per",
+    "every": "per", "by": "per", "group": "per", "different": "distinct", "unique": "distinct",
+    "chart": "plot", "graph": "plot", "draw": "plot", "diagram": "plot", "percentage": "percent",
+    "share": "percent", "proportion": "percent", "null": "missing", "nan": "missing", "empty": "missing",
+    "save": "write", "store": "write", "export": "write", "load": "read", "open": "read", "import": "read",
+    "greater": "above", "more": "above", "over": "above", "exceeds": "above", "after": "above", "less": "below",
+    "under": "below", "smaller": "below", "fewer": "below", "before": "below", "upper": "case", "lower": "case",
+    "capital": "case", "capitalised": "case", "capitalized": "case", "uppercase": "case", "lowercase": "case",
+    "character": "letter", "length": "letter", "digit": "number", "descending": "down", "ascending": "up",
+    "without": "drop",
+    "remove": "drop", "delete": "drop", "contain": "contain", "begin": "start", "whose": "where",
+    "against": "versus", "vs": "versus", "backward": "reverse", "reversed": "reverse", "transposed": "transpose",
+    "merge": "join", "joined": "join", "combine": "join", "shape": "size", "dimension": "size", "squared": "power",
+    "square": "power", "cube": "power", "position": "index", "weekday": "day", "kind": "type",
+}  # fmt: skip
+_STOP_WORDS = frozenset(
+    (
+        *("a", "all", "an", "and", "are", "as", "at", "be", "do", "does", "for", "from", "give", "has", "have", "how"),
+        *("i", "in", "is", "it", "me", "of", "on", "one", "or", "please", "print", "s", "show", "that", "the"),
+        *("them", "then", "there", "this", "to", "was", "what", "which", "who", "with", "you"),
+    )
+)
+_KINDS = {
+    "sales": "Frame", "shops": "Frame", "nums": "List", "names": "List", "groups": "List", "s": "Text",
+    "ages": "Dict", "grid": "Array", "t": "Array", "z": "Array", "region": "Column", "item": "Column",
+    "units": "Column", "cost": "Column", "day": "Column",
+}  # fmt: skip
+"""What stands for the names of the examples; live names are replaced alike, so that `longest of words` finds
+`longest name in names`."""
+_KIND_OF_TYPE = {"list": "List", "tuple": "List", "set": "List", "str": "Text", "dict": "Dict", "ndarray": "Array"}
+_OTHER_KIND = 0.35
+"""What an example is worth that is about another kind of thing."""
+
+
+def _most_alike(asked: str, namespace: NamespaceSummary | None, bank: Sequence[Example], count: int) -> list[Example]:
+    """The examples most like a request, the most alike last, next to the request."""
+    kinds = _live_kinds(namespace or NamespaceSummary())
+    wanted = _terms(asked, kinds)
+    terms = [_terms(example.request, _KINDS) for example in bank]
+    weight = {term: math.log((1 + len(bank)) / (1 + sum(term in other for other in terms))) for term in wanted}
+    things = _things(wanted)
+    scored = []
+    for index, have in enumerate(terms):
+        shared = sum(weight[term] for term in wanted & have if term[:1].islower())
+        if not shared:
+            continue
+        alike = not things or not _things(have) or bool(things & _things(have))
+        score = (shared + 0.3 * len(wanted & have)) / math.sqrt(len(have) + 2) * (1 if alike else _OTHER_KIND)
+        scored.append((score, -index))
+    best = sorted(scored, reverse=True)[:count]
+    return [bank[-index] for _, index in reversed(best)]
+
+
+def _live_kinds(live: NamespaceSummary) -> dict[str, str]:
+    """What stands for the live names and columns in a request."""
+    kinds = {
+        word: "Column"
+        for variable in live.variables
+        for title, _ in variable.columns
+        for word in _WORDS.findall(title.lower())
+    }
+    for variable in live.variables:
+        kind = "Frame" if variable.columns else _KIND_OF_TYPE.get(variable.type)
+        if kind is not None:
+            kinds[variable.name.lower()] = kind
+    return kinds
+
+
+_WORDS = re.compile(r"\w+")
+
+
+def _things(terms: set[str]) -> set[str]:
+    """The kinds among the terms; a column is of a frame."""
+    return {"Frame" if term == "Column" else term for term in terms if term[:1].isupper()}
+
+
+def _terms(text: str, kinds: dict[str, str]) -> set[str]:
+    return {term for word in _WORDS.findall(text.lower()) if (term := _term(word, kinds))}
+
+
+def _term(word: str, kinds: dict[str, str]) -> str:
+    single = _singular(word)
+    for form in (word, single):
+        if form in kinds:
+            return kinds[form]
+    if word.isdigit():
+        return "some number"
+    if word in _STOP_WORDS:
+        return ""
+    return _SAME.get(word) or _SAME.get(single) or single
+
+
+def _singular(word: str) -> str:
+    if word.endswith("ies") and len(word) > 4:
+        return word[:-3] + "y"
+    return word[:-1] if word.endswith("s") and not word.endswith("ss") and len(word) > 3 else word
