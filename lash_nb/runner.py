@@ -34,7 +34,7 @@ from .machine.state import TurnCheckpoint
 from .models import OFFLINE
 from .models.choice import choose_model, open_model
 from .stores.documents import Output, load_notebook, place_output, with_parameters
-from .stores.notebook import METADATA_KEY, open_checkpoint, read_block
+from .stores.notebook import METADATA_KEY, MODEL_KEY, open_checkpoint, read_block
 from .stores.summaries import TurnSummary, summarize
 
 __all__ = ["CellReport", "CellState", "RunOptions", "RunResult", "RunStatus", "run_notebook", "run_notebook_async"]
@@ -166,7 +166,9 @@ def _check_model(model: str, home: Path, replay: str | None) -> None:
 
 def _clear(notebook: NotebookNode) -> None:
     """What earlier runs left would be taken for this one's."""
-    notebook.metadata.pop(METADATA_KEY, None)
+    block = notebook.metadata.pop(METADATA_KEY, None)
+    if isinstance(block, dict) and MODEL_KEY in block:  # not a run's: its author's suggestion
+        notebook.metadata[METADATA_KEY] = {MODEL_KEY: block[MODEL_KEY]}
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         if cell.cell_type == "code" and not _has_tag(cell, "skip-execution"):
@@ -345,7 +347,8 @@ class _Run:
                 key = (envelope["session"], envelope["turn"])
                 checkpoint = self._opened.get(envelope["sha256"]) or open_checkpoint(envelope, place=place)
                 self._opened[envelope["sha256"]] = checkpoint
-                self._turns[key] = summarize(checkpoint, session=key[0], turn=key[1], before=before)
+                summary = summarize(checkpoint, session=key[0], turn=key[1], before=before)
+                self._turns[key] = replace(summary, dollars=envelope.get("dollars"))
                 before = checkpoint
         except NotebookError:
             pass

@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ from .bridge import shared_loop
 from .errors import CassetteError, InputError, LashError
 from .models import Model
 from .models.choice import MODEL_VARIABLE, ModelChoice, choose_model, open_model
+from .models.weights import LOCAL_WEIGHTS, find_weights
+from .suggestion import suggested_model
 
 if TYPE_CHECKING:
     from .kernels import Kernel
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from .session import Limits, Session
     from .stores.copies import NotebookCopies
 
-__all__ = ["RUN_OPTIONS", "NotebookSessions", "RunSettings", "notebook_stem"]
+__all__ = ["RUN_OPTIONS", "NotebookSessions", "RunSettings", "notebook_file"]
 
 RUN_OPTIONS = "LASH_NB_RUN_OPTIONS"
 _CASSETTE = ".cassette.jsonl"
@@ -67,12 +70,12 @@ class RunSettings:
         return cls(**values)
 
 
-def notebook_stem(user_ns: Mapping[str, Any], env: Mapping[str, str]) -> str | None:
-    """The notebook's name without `.ipynb`, where the frontend tells it; a hint, it does not follow renames."""
+def notebook_file(user_ns: Mapping[str, Any], env: Mapping[str, str]) -> Path | None:
+    """The notebook's file, where the frontend tells it; a hint, it does not follow renames."""
     hints = (user_ns.get("__vsc_ipynb_file__"), env.get("JPY_SESSION_NAME"), user_ns.get("__session__"))
     for hint in hints:
         if isinstance(hint, str) and hint.endswith(".ipynb"):
-            return Path(hint).stem
+            return Path(hint)
     return None
 
 
@@ -83,23 +86,25 @@ class NotebookSessions:
         self,
         *,
         run: RunSettings | None = None,
-        stem: str | None = None,
+        file: Path | None = None,
         configured: Callable[[], str | None] = lambda: None,
         limits: Callable[[], Limits | None] = lambda: None,
         state_dir: Callable[[], str | None] = lambda: None,
         grammar: Callable[[], Grammar] = lambda: "tags",
+        protocol: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.run = run
         self.label = 1
         self.picked: str | None = None
         """What `%lash model NAME` said last."""
         notebook = Path(run.notebook) if run and run.notebook else None
+        self._file = notebook or file
         self.make_kernel: Callable[[], Kernel] | None = None
         """Where the agent's code runs; None: a managed kernel of this interpreter."""
         self.home = notebook.parent if notebook else Path.cwd()
-        self._stem = notebook.stem if notebook else stem
+        self._stem = self._file.stem if self._file else None
         self._configured, self._limits, self._state_dir = configured, limits, state_dir
-        self._grammar = grammar
+        self._grammar, self._protocol = grammar, protocol
         self._models: dict[str, Model] = {}
         self._session: Session | None = None
         self._copies: NotebookCopies | None = None
@@ -109,6 +114,11 @@ class NotebookSessions:
         self._lock = threading.RLock()
 
     # -- which model ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def suggested(self) -> str | None:
+        """The model that the notebook's file names in its metadata, as far as the file can be found and read."""
+        return suggested_model(self._file) if self._file else None
 
     @property
     def cassette(self) -> Path | None:
@@ -139,7 +149,13 @@ class NotebookSessions:
             return replace(choose_model(f"replay:{self.cassette.name}"), why="--replay of the run")
         configured = self._configured() or None
         if not (self.run and self.run.replay):
-            return choose_model(named, notebook_pick=self.picked, configured=configured, cassette=self.cassette)
+            return choose_model(
+                named,
+                notebook_pick=self.picked,
+                notebook_pin=self.suggested,
+                configured=configured,
+                cassette=self.cassette,
+            )
         return self._replayed(named or self.picked or configured or os.environ.get(MODEL_VARIABLE, ""))
 
     def _replayed(self, name: str) -> ModelChoice:
@@ -174,8 +190,11 @@ class NotebookSessions:
         return self.choose()
 
     def provenance(self, choice: ModelChoice) -> str:
-        """Whose answers a cassette holds; empty for what is not one."""
-        return str(getattr(self.open(choice.name), "provenance", "")) if choice.name.startswith("replay:") else ""
+        """Whose answers a cassette holds, what the local model is and can do; empty for others."""
+        kind = choice.name.partition(":")[0]
+        if kind == "local":
+            return _local_provenance()
+        return str(getattr(self.open(choice.name), "provenance", "")) if kind == "replay" else ""
 
     def _let_go(self, names: list[str]) -> None:
         for name in names:
@@ -200,11 +219,12 @@ class NotebookSessions:
                 self._session = Session(
                     kernel=self.make_kernel() if self.make_kernel else None,
                     label=str(self.label),
-                    grammar=self._grammar(),
                     state_dir=state_dir,
                     # Without a holder nobody needs the turn's head, which costs a little at every effect.
                     on_block=self._keep if self.run is not None else None,
                 )
+            # Settings hold from the next turn on, also where the session was made in the background before.
+            self._session.protocol, self._session.grammar = self._protocol(), self._grammar()
             limits = self._limits()
             if limits is not None:
                 self._session.limits = limits
@@ -282,6 +302,13 @@ class NotebookSessions:
             return "– (no turn yet)"
         refusal = self._copies.refusal(self._block_number) if self._copies else None
         return "✓" if self.copied else f"✗ ({refusal})" if refusal else "✗ (not acknowledged)"
+
+
+def _local_provenance() -> str:
+    """What answers, and how well: nobody should take a small model for a large one."""
+    found = find_weights()
+    measured = f", right on {LOCAL_WEIGHTS.scored} as measured" if found.pinned else ""
+    return f"{found.name}: a small model{measured}; it writes one cell a request, look at its code"
 
 
 def _recording(model: Model, path: Path, name: str) -> Model:

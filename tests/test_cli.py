@@ -165,7 +165,10 @@ BAD: list[tuple[list[str], str]] = [
     (["run", "in.ipynb", "--results", "none/results.json"], "none/results.json cannot be written"),
     (["run", "in.ipynb", "--results", "in.ipynb"], "would overwrite the notebook"),
     (["rnu", "in.ipynb"], "did you mean `lash-nb run`?"),
-    (["frobnicate"], "commands: demo, run"),
+    (["frobnicate"], "commands: demo, doctor, model, run"),
+    (["model", "test", "nothing:x"], "there is no model 'nothing:x'"),
+    (["model", "pull", "--source", "moon"], "invalid choice: 'moon'"),
+    (["model"], "required"),
     (["verify", "in.ipynb"], "not built yet"),
     ([], "required"),
 ]
@@ -216,13 +219,16 @@ def install(place: Path, *, layout: str) -> None:
     (notebooks / "data" / "numbers.txt").write_text("42")
     (notebooks / "01_quickstart.cassette.jsonl").write_text("")
     write(notebooks, "print(open('data/numbers.txt').read())", asking(), name="01_quickstart.ipynb")
+    write(notebooks, "print('live')", name="02_local_model.ipynb")
 
 
-def demo(place: Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+def demo(place: Path, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """A machine without the local model, unless `env` says where it is."""
     return subprocess.run(
         [sys.executable, "-m", "lash_nb.cli", "demo"],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(place)},
+        env={**os.environ, "PYTHONPATH": str(place), "LASH_NB_CACHE_DIR": str(cwd / "cache"), **env},
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
@@ -239,6 +245,8 @@ def test_the_demo(tmp_path: Path, layout: str) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"\n> Which?\n\n[1, 'ä']\n\nThe executed notebook: {out}\n"
     assert json.loads(out.read_text())["cells"][0]["outputs"][0]["text"] == ["42\n"]
+    assert "`lash-nb demo --yes` fetches it" in done.stderr, "nothing is fetched unasked"
+    assert not (cwd / "cache").exists()
     assert demo(place, cwd).returncode == 0
     mine = cwd / "lash-nb-demo" / "data" / "numbers.txt"
     mine.write_text("43")
@@ -248,9 +256,21 @@ def test_the_demo(tmp_path: Path, layout: str) -> None:
     assert mine.read_text() == "43"
 
 
+def test_the_demo_runs_the_second_notebook_where_the_local_model_is(tmp_path: Path) -> None:
+    place, cwd = tmp_path / "installed", tmp_path / "cwd"
+    cwd.mkdir()
+    install(place, layout="wheel")
+    (tmp_path / "own.gguf").write_bytes(b"GGUF")
+    done = demo(place, cwd, LASH_NB_GGUF=str(tmp_path / "own.gguf"))
+    assert done.returncode == 0, done.stderr
+    outs = [cwd / "lash-nb-demo" / f"{name}.out.ipynb" for name in ("01_quickstart", "02_local_model")]
+    assert done.stdout.endswith("".join(f"\nThe executed notebook: {out}\n" for out in outs))
+    assert json.loads(outs[1].read_text())["cells"][0]["outputs"][0]["text"] == ["live\n"]
+
+
 def test_the_demo_says_what_it_lacks() -> None:
     """In a Python without site-packages there are neither pandas nor matplotlib."""
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from lash_nb.cli import main; sys.exit(main(['demo']))"
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == "lash-nb: the quickstart needs pandas and matplotlib: pip install 'lash-nb[demo]'\n"
+    assert done.stderr == "lash-nb: the notebooks need pandas and matplotlib: pip install 'lash-nb[demo]'\n"

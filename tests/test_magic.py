@@ -87,7 +87,17 @@ def test_unloading_undoes_all_of_it(notebook: Notebook) -> None:
 def test_help_lists_words_and_options(notebook: Notebook) -> None:
     notebook.load()
     text = notebook.magics.lash.__doc__ or ""
-    for word in ("ask TEXT", "model [NAME]", "new", "history", "usage", "--no-raise", "--max-steps", "-q"):
+    for word in (
+        "ask TEXT",
+        "model NAME",
+        "model test",
+        "new",
+        "history",
+        "usage [N]",
+        "--no-raise",
+        "--max-steps",
+        "-q",
+    ):
         assert word in text
 
 
@@ -320,3 +330,47 @@ def _stop_when_it_runs(notebook: Notebook) -> None:
     session = notebook.magics.sessions.current
     assert session is not None
     session.request_stop()
+
+
+# ------------------------------------------------------------------------------------------------------------ models
+
+
+def test_the_list_of_models_says_which_answers_and_which_could(
+    notebook: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    notebook.load()
+    assert notebook.run("%lash model").stdout.startswith("no model is chosen")
+    notebook.answers("Yes.")
+    for line in ("%lash model", "%lash model list"):
+        said = notebook.run(line).stdout
+        assert said.startswith("scripted:s.json, chosen by %lash model; nothing leaves this machine\n")
+        assert "– openai:" in said
+        assert "set OPENAI_API_KEY" in said
+
+
+def test_a_model_is_tried_with_one_request_that_is_no_turn(notebook: Notebook) -> None:
+    notebook.load()
+    notebook.answers("one two three four five six seven", "Yes.")
+    said = notebook.run("%lash model test").stdout
+    assert said.startswith("one small request to scripted:s.json, chosen by %lash model")
+    assert "\n✓ answer" in said
+    assert "\n✓ stream" in said
+    assert notebook.run("%lash history").stdout == "no turns yet\n"
+    (Path.cwd() / "other.json").write_text('["one"]')
+    assert "scripted:other.json, chosen by -m" in notebook.run("%lash model test scripted:other.json").stdout
+    with pytest.raises(UnknownModelError, match="no model 'nothing:x'"):
+        notebook.run("%lash model test nothing:x")
+    with pytest.raises(UnknownModelError, match="no model 'tset'"):
+        notebook.run("%lash model tset")
+
+
+def test_a_notebook_can_be_led_by_the_snippet_protocol(notebook: Notebook) -> None:
+    notebook.load()
+    notebook.answers("Yes.", "40 + 1")
+    notebook.run("%%lash\nIs it?")
+    notebook.run("%config Lash.protocol = 'snippet'")
+    notebook.run("%%lash\nsum of 40 and 1")
+    session = notebook.magics.sessions.current
+    assert session is not None
+    assert [turn.code for turn in session.turns] == [(), ("40 + 1",)]

@@ -16,7 +16,7 @@ from lash_nb import magic
 from lash_nb.errors import CassetteError, InputError, TurnFailed
 from lash_nb.live import CellRequest, CellTurn
 from lash_nb.models.replay import Origin, read_cassette
-from lash_nb.sessions import RUN_OPTIONS, notebook_stem
+from lash_nb.sessions import RUN_OPTIONS, notebook_file
 
 from .notebook_shell import Notebook, bundles, notebook_shell
 
@@ -122,9 +122,9 @@ def test_options_of_a_run_that_no_runner_wrote_are_refused(notebook: Notebook, m
 
 
 def test_where_the_notebook_s_name_comes_from() -> None:
-    assert notebook_stem({"__vsc_ipynb_file__": "/a/b.ipynb"}, {}) == "b"
-    assert notebook_stem({}, {"JPY_SESSION_NAME": "/a/c.ipynb"}) == "c"
-    assert notebook_stem({"__session__": "3f2a"}, {"JPY_SESSION_NAME": "3f2a"}) is None
+    assert notebook_file({"__vsc_ipynb_file__": "/a/b.ipynb"}, {}) == Path("/a/b.ipynb")
+    assert notebook_file({}, {"JPY_SESSION_NAME": "/a/c.ipynb"}) == Path("/a/c.ipynb")
+    assert notebook_file({"__session__": "3f2a"}, {"JPY_SESSION_NAME": "3f2a"}) is None
 
 
 def test_a_forked_child_ends_nothing_of_its_parent(notebook: Notebook) -> None:

@@ -1,0 +1,76 @@
+"""What `%lash` says in plain text of a session: its turns, their tokens, and what they cost.
+
+Decided here: the words. A price is "about", names the day of its list, and is left out when that of a call is not
+known: a sum with holes would be taken for the whole.
+"""
+
+from __future__ import annotations
+
+from .errors import InputError
+from .machine.llm import LlmUsage
+from .session import Session
+from .turns import Turn
+from .views.html import dollars_text
+
+__all__ = ["count", "history_text", "pick_turn", "usage_text"]
+
+
+def count(number: int, thing: str) -> str:
+    """`1 turn`, `2 turns`."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def history_text(session: Session | None) -> str:
+    """The turns of the session, two lines each."""
+    lines = []
+    for turn in session.turns if session is not None else ():
+        request = " ".join(turn.request.split())
+        lines.append(f"{turn.number}. {request[:100]}{'…' if len(request) > 100 else ''}")
+        lines.append(f"   [{turn.picture.sentence}]")
+    return "\n".join(lines) or "no turns yet"
+
+
+def pick_turn(session: Session | None, which: str, *, word: str) -> Turn:
+    """The turn that `%lash WORD N` names. Raises InputError when there is none."""
+    turns = session.turns if session is not None else []
+    if not (which.isascii() and which.isdigit()):
+        raise InputError(f"`%lash {word} {which}`: which turn? a number from 1 to {len(turns)}")
+    if not 1 <= int(which) <= len(turns):
+        raise InputError(f"there is no turn {which}; this session has {len(turns)}")
+    return turns[int(which) - 1]
+
+
+def usage_text(session: Session | None, which: str = "") -> str:
+    """Tokens and their price: of the session and each turn, or of each call of the turn that `which` names."""
+    if which:
+        return _turn_usage(pick_turn(session, which, word="usage"))
+    if session is None or not session.turns:
+        return "no turns yet"
+    lines = [f"{count(len(session.turns), 'turn')}: {_tokens(session.usage)}"]
+    as_of = max(turn.picture.priced_as_of for turn in session.turns)
+    if session.dollars is not None:
+        lines[0] += f", about {dollars_text(session.dollars)} (prices of {as_of})"
+    if session.usage.total and max(len(session.turns), len(session.turns[0].picture.calls)) > 1:
+        for turn in session.turns:
+            calls = count(len(turn.picture.calls), "call")
+            lines.append(f"  turn {turn.number}: {_tokens(turn.usage)}{_price(turn.dollars)}, {calls}")
+    return "\n".join(lines)
+
+
+def _turn_usage(turn: Turn) -> str:
+    about = f" (prices of {turn.picture.priced_as_of})" if turn.dollars is not None else ""
+    lines = [f"turn {turn.number}, {turn.model}: {_tokens(turn.usage)}{_price(turn.dollars)}{about}"]
+    for number, call in enumerate(turn.picture.calls, start=1):
+        lines.append(f"  call {number}: {_tokens(call.usage)}{_price(call.dollars)}")
+    return "\n".join(lines)
+
+
+def _price(dollars: float | None) -> str:
+    return "" if dollars is None else f", about {dollars_text(dollars)}"
+
+
+def _tokens(usage: LlmUsage) -> str:
+    read = usage.total - usage.output_tokens
+    cached = f" ({usage.cache_read_input_tokens:,} of them cached)" if usage.cache_read_input_tokens else ""
+    thought = f" ({usage.reasoning_output_tokens:,} of them reasoning)" if usage.reasoning_output_tokens else ""
+    return f"{read:,} tokens in{cached}, {usage.output_tokens:,} out{thought}"

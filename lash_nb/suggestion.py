@@ -1,0 +1,34 @@
+"""Which model a notebook suggests: `metadata.lash_nb.model` of its file, read as the untrusted text that it is.
+
+Decided here: a file that cannot be found, is too large or is no notebook suggests nothing, silently: the name is a hint
+of the frontend and may be stale. What is done with a suggestion is `models.choice`'s: only `replay:` is followed
+unasked. Light: `%load_ext` waits for it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+__all__ = ["suggested_model"]
+
+_MAX_BYTES = 20_000_000
+_MAX_NAME = 300
+
+
+def suggested_model(notebook: Path) -> str | None:
+    """The name in the notebook's metadata; None when there is none that could be one."""
+    try:
+        if notebook.stat().st_size > _MAX_BYTES:
+            return None
+        document = json.loads(notebook.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    for key in ("metadata", "lash_nb", "model"):
+        if not isinstance(document, dict):
+            return None
+        document = document.get(key)
+    if not isinstance(document, str) or not document.strip() or len(document) > _MAX_NAME:
+        return None
+    # What is shown must not be able to draw over the terminal or hide a part of itself.
+    return "".join(sign for sign in document.strip() if sign.isprintable())
