@@ -5,7 +5,7 @@ CODE := lash_nb tests
 LINT_IMPORTS := $(PYTHON) -c "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())"
 
 .DEFAULT_GOAL := help
-.PHONY: help check static format lint types layers spell test coverage browser local notebooks bench docs fix wheel
+.PHONY: help check static format lint types layers spell test coverage browser local notebooks bench prices docs fix wheel
 
 help:  ## this text
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,6 +51,9 @@ bench:  ## the benchmarks; each one's last line is JSON
 	$(PYTHON) -m tests.bench.machine --json
 	$(PYTHON) -m tests.bench.roundtrip --json
 	$(PYTHON) -m tests.bench.local --json
+
+prices:  ## takes the table of prices anew from the installed genai-prices
+	$(PYTHON) -m tests.models.price_source
 
 docs:  ## writes the generated parts of the documents anew
 	$(PYTHON) -m tests.test_docs

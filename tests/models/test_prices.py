@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from lash_nb.machine.llm import LlmUsage
 from lash_nb.models.choice import DEFAULT_MODELS, open_model
 from lash_nb.models.prices import PriceTable, call_price, price_table
+
+from . import price_source
 
 TABLE = PriceTable(
     as_of="2026-01-02",
@@ -88,6 +91,18 @@ def test_the_table_holds_at_the_providers_own_address_only(name: str, priced_as:
 def test_every_model_that_is_taken_unnamed_has_a_price() -> None:
     for name in DEFAULT_MODELS.values():
         assert call_price(name.replace(":", "/"), LlmUsage(input_tokens=1)) is not None, name
+
+
+def test_the_tool_that_makes_the_table_writes_what_is_read(tmp_path: Path) -> None:
+    found = json.loads(price_source.table(price_source.rows(), as_of="2026-11-22"))
+    assert set(found) == {"as_of", "source", "unit", "models"}
+    assert len(found["models"]) > 50
+    assert found["models"]["anthropic/claude-haiku-4-5"] == {
+        "input": 1,
+        "cache_read": 0.1,
+        "cache_write": 1.25,
+        "output": 5,
+    }
 
 
 def test_the_table_that_is_shipped() -> None:
