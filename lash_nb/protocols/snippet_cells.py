@@ -19,7 +19,7 @@ from ..machine.wire import Json
 
 __all__ = ["MAX_CODE_CHARS", "MAX_CODE_LINES", "finished_cell", "finishes", "parsed", "read_cell"]
 
-MAX_CODE_CHARS = 2_000
+MAX_CODE_CHARS = 1_200
 MAX_CODE_LINES = 24
 """More is no answer to a small request: such a model has lost its way."""
 

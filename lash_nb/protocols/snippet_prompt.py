@@ -1,8 +1,8 @@
-"""The text that a small model continues: worked examples, the live variables and columns, the request.
+"""What a small model is shown: the live variables and columns, worked examples over them, the request.
 
-Decided here: the form and what goes in. A text, not a chat: small models follow a pattern better than words about it
-(measured). First the live variables, cut to those that matter to the request; then examples: the same few, which are
-read once as long as the variables stay, and those most like the request. All speak of live names, because a small
+Decided here: what goes in. Small models follow a pattern better than words about it, so the words are few. First the
+live variables, cut to those that matter to the request; then examples: the same few, which are read once as long as
+the variables stay, and those most like the request. All speak of live names, because a small
 model copies the names that it sees; of columns that the request does not name, because it is to write the answer
 itself. The request is last. All of it fits 2,048 tokens, whatever the kernel holds. Names come from the user's data:
 they are put on one line and cannot end it; values are not told. Pure.
@@ -10,49 +10,63 @@ they are put on one line and cannot end it; values are not told. Pure.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ..machine.execution import NamespaceSummary, VariableSummary
 from .snippet_examples import ALWAYS, EXAMPLES, Example
+from .snippet_likeness import EXAMPLE_KINDS, live_kinds, most_alike, terms_of, word_forms
 
-__all__ = ["STOPS", "SYSTEM", "snippet_prompt"]
+__all__ = ["STOPS", "SYSTEM", "SnippetPrompt", "snippet_prompt"]
 
-SYSTEM = "You write Python for a Jupyter notebook: one short cell for each request, and nothing else."
+SYSTEM = "You write Python for a Jupyter notebook. Reply with exactly one line of Python code, no explanation."
 """The system prompt of a session."""
 
 STOPS = ("\n# request", "\n# variables")
-"""Where a cell ends at the latest; most end before, at a blank line, which the stream's reader sees."""
+"""Where a model that does not end its turn goes astray; a blank line is seen by the stream's reader."""
 
 MAX_VARIABLES = 16
 MAX_COLUMNS = 14
 MAX_REQUEST_BYTES = 500
 MAX_LINE_BYTES = 760
 MAX_NAME_BYTES = 36
-SIMILAR = 6
+SIMILAR = 5
 """Fewer do worse, and each costs 0.2 s (measured)."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnippetPrompt:
+    """What a small model is told of a request, one line each."""
+
+    variables: str
+    examples: tuple[Example, ...]
+    """The constant ones first, the one most like the request last."""
+    request: str
+
+
 def snippet_prompt(
-    request: str,
-    namespace: NamespaceSummary | None,
-    *,
-    earlier: Sequence[Example] = (),
-    similar: int = SIMILAR,
-    bank: Sequence[Example] = EXAMPLES,
-) -> str:
-    """The text to be continued with a cell; `earlier` are cells of this conversation that ran."""
+    request: str, namespace: NamespaceSummary | None, *, similar: int = SIMILAR, bank: Sequence[Example] = EXAMPLES
+) -> SnippetPrompt:
+    """The variables, the examples and the request, bounded; `similar` examples of the bank are chosen for it."""
     asked = _one_line(request, MAX_REQUEST_BYTES)
     live = namespace or NamespaceSummary()
-    alike = _most_alike(asked, namespace, bank, similar)
     first = _first_frame(live)
-    shown = [*(_over(example, live, first, "") for example in ALWAYS)]
-    shown += [_over(example, live, _meant_frame(asked, live) or first, asked) for example in alike]
-    lines = [f"# variables: {_described(asked, namespace)}\n"]
-    lines += [_shown(example) for example in (*shown, *earlier) if example is not None]
-    lines.append(f"# request: {asked}\n")
-    return "".join(lines)
+    meant = _meant_frame(asked, live) or first
+    told = [_over(example, live, first, "") for example in ALWAYS]
+    told += [_over(example, live, meant, asked) for example in most_alike(asked, namespace, bank, similar)]
+    return SnippetPrompt(
+        variables=_described(asked, namespace),
+        examples=tuple(
+            Example(request=_one_line(example.request, MAX_REQUEST_BYTES), code=example.code)
+            for example in told
+            if example is not None
+        ),
+        request=asked,
+    )
+
+
+_WORDS = re.compile(r"\w+")
 
 
 # -- examples over live names ----------------------------------------------------------------------------------------
@@ -77,7 +91,7 @@ def _first_frame(live: NamespaceSummary) -> VariableSummary | None:
 
 def _meant_frame(asked: str, live: NamespaceSummary) -> VariableSummary | None:
     """The frame that a request is about: named in it, or of the columns that it names."""
-    words = _forms(asked)
+    words = word_forms(asked)
     best, most = None, 0
     for frame in _frames(live):
         named = 10 * (frame.name.lower() in words)
@@ -87,13 +101,9 @@ def _meant_frame(asked: str, live: NamespaceSummary) -> VariableSummary | None:
     return best
 
 
-def _forms(text: str) -> set[str]:
-    """The words of a text, as they stand and in the singular."""
-    return {form for word in _WORDS.findall(text.lower()) for form in (word, _singular(word))}
-
-
 def _mentions(words: set[str], title: str) -> bool:
-    return bool(words & _forms(title))
+    """Whether a column is named by the words of a request."""
+    return bool(words & word_forms(title))
 
 
 def _over(example: Example, live: NamespaceSummary, frame: VariableSummary | None, asked: str) -> Example | None:
@@ -101,13 +111,13 @@ def _over(example: Example, live: NamespaceSummary, frame: VariableSummary | Non
 
     None when the live frame has no such columns. What no live variable can stand for stays made up.
     """
-    words = _forms(asked)
+    words = word_forms(asked)
     used = set(_WORDS.findall(example.code)) | set(_WORDS.findall(example.request))
     if _FRAME in used:
         names = {} if frame is None or "shops" in used else _columns_for(used, frame, words)
     else:
-        kinds = _live_kinds(live)
-        told_alike = _terms(asked, kinds) == _terms(example.request, _KINDS)
+        kinds = live_kinds(live)
+        told_alike = terms_of(asked, kinds) == terms_of(example.request, EXAMPLE_KINDS)
         names = _variables_for(used, live, asked, others_only=told_alike)
     if names is None:
         return None
@@ -176,10 +186,6 @@ def _named(name: str, asked: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", asked) is not None
 
 
-def _shown(example: Example) -> str:
-    return f"# request: {_one_line(example.request, MAX_REQUEST_BYTES)}\n{example.code}\n\n"
-
-
 def _one_line(text: str, limit: int) -> str:
     """Text that cannot end its line: any kind of white space is one blank, and nothing unprintable is left."""
     plain = "".join(letter if letter.isprintable() else " " for letter in text)
@@ -196,7 +202,7 @@ _ALIASES = ("pd", "np", "plt", "sns")
 def _described(asked: str, namespace: NamespaceSummary | None) -> str:
     if namespace is None:
         return "unknown; pd, np, plt are imported"
-    words = _forms(asked)
+    words = word_forms(asked)
     data = [variable for variable in namespace.variables if variable.type not in ("module", "class")]
     ranked = sorted(data, key=lambda variable: -_weight(variable, asked, words))[:MAX_VARIABLES]
     chosen = [variable for variable in data if variable in ranked]
@@ -292,109 +298,3 @@ def _plain_kind(variable: VariableSummary, kind: str) -> str:
         start = value.group(1)
         return f"dict of {of} to {_ITEMS.get(start) or ('float' if '.' in start else 'int')}"
     return f"{kind} of {of}"
-
-
-# -- examples --------------------------------------------------------------------------------------------------------
-
-_SAME = {
-    "average": "mean", "avg": "mean", "maximum": "max", "highest": "max", "largest": "max", "biggest": "max",
-    "greatest": "max", "most": "max", "top": "max", "best": "max", "dearest": "max", "oldest": "max",
-    "longest": "max", "hottest": "max", "minimum": "min", "lowest": "min", "smallest": "min", "least": "min",
-    "fewest": "min", "cheapest": "min", "youngest": "min", "shortest": "min", "coldest": "min", "worst": "min",
-    "total": "sum", "order": "sort", "sorted": "sort", "ordered": "sort", "rank": "sort", "count": "many",
-    "number": "many", "often": "many", "times": "many", "occur": "many", "occurs": "many", "each": "per",
-    "every": "per", "by": "per", "group": "per", "different": "distinct", "unique": "distinct",
-    "chart": "plot", "graph": "plot", "draw": "plot", "diagram": "plot", "percentage": "percent",
-    "share": "percent", "proportion": "percent", "null": "missing", "nan": "missing", "empty": "missing",
-    "save": "write", "store": "write", "export": "write", "load": "read", "open": "read", "import": "read",
-    "greater": "above", "more": "above", "over": "above", "exceeds": "above", "after": "above", "less": "below",
-    "under": "below", "smaller": "below", "fewer": "below", "before": "below", "upper": "case", "lower": "case",
-    "capital": "case", "capitalised": "case", "capitalized": "case", "uppercase": "case", "lowercase": "case",
-    "character": "letter", "length": "letter", "digit": "number", "descending": "down", "ascending": "up",
-    "without": "drop",
-    "remove": "drop", "delete": "drop", "contain": "contain", "begin": "start", "whose": "where",
-    "against": "versus", "vs": "versus", "backward": "reverse", "reversed": "reverse", "transposed": "transpose",
-    "merge": "join", "joined": "join", "combine": "join", "shape": "size", "dimension": "size", "squared": "power",
-    "square": "power", "cube": "power", "position": "index", "weekday": "day", "kind": "type",
-}  # fmt: skip
-_STOP_WORDS = frozenset(
-    (
-        *("a", "all", "an", "and", "are", "as", "at", "be", "do", "does", "for", "from", "give", "has", "have", "how"),
-        *("i", "in", "is", "it", "me", "of", "on", "one", "or", "please", "print", "s", "show", "that", "the"),
-        *("them", "then", "there", "this", "to", "was", "what", "which", "who", "with", "you"),
-    )
-)
-_KINDS = {
-    "sales": "Frame", "shops": "Frame", "nums": "List", "names": "List", "groups": "List", "s": "Text",
-    "ages": "Dict", "grid": "Array", "t": "Array", "z": "Array", "region": "Column", "item": "Column",
-    "units": "Column", "cost": "Column", "day": "Column",
-}  # fmt: skip
-"""What stands for the names of the examples; live names are replaced alike, so that `longest of words` finds
-`longest name in names`."""
-_KIND_OF_TYPE = {"list": "List", "tuple": "List", "set": "List", "str": "Text", "dict": "Dict", "ndarray": "Array"}
-_OTHER_KIND = 0.35
-"""What an example is worth that is about another kind of thing."""
-
-
-def _most_alike(asked: str, namespace: NamespaceSummary | None, bank: Sequence[Example], count: int) -> list[Example]:
-    """The examples most like a request, the most alike last, next to the request."""
-    kinds = _live_kinds(namespace or NamespaceSummary())
-    wanted = _terms(asked, kinds)
-    terms = [_terms(example.request, _KINDS) for example in bank]
-    weight = {term: math.log((1 + len(bank)) / (1 + sum(term in other for other in terms))) for term in wanted}
-    things = _things(wanted)
-    scored = []
-    for index, have in enumerate(terms):
-        shared = sum(weight[term] for term in wanted & have if term[:1].islower())
-        if not shared:
-            continue
-        alike = not things or not _things(have) or bool(things & _things(have))
-        score = (shared + 0.3 * len(wanted & have)) / math.sqrt(len(have) + 2) * (1 if alike else _OTHER_KIND)
-        scored.append((score, -index))
-    best = sorted(scored, reverse=True)[:count]
-    return [bank[-index] for _, index in reversed(best)]
-
-
-def _live_kinds(live: NamespaceSummary) -> dict[str, str]:
-    """What stands for the live names and columns in a request."""
-    kinds = {
-        word: "Column"
-        for variable in live.variables
-        for title, _ in variable.columns
-        for word in _WORDS.findall(title.lower())
-    }
-    for variable in live.variables:
-        kind = "Frame" if variable.columns else _KIND_OF_TYPE.get(variable.type)
-        if kind is not None:
-            kinds[variable.name.lower()] = kind
-    return kinds
-
-
-_WORDS = re.compile(r"\w+")
-
-
-def _things(terms: set[str]) -> set[str]:
-    """The kinds among the terms; a column is of a frame."""
-    return {"Frame" if term == "Column" else term for term in terms if term[:1].isupper()}
-
-
-def _terms(text: str, kinds: dict[str, str]) -> set[str]:
-    return {term for word in _WORDS.findall(text.lower()) if (term := _term(word, kinds))}
-
-
-def _term(word: str, kinds: dict[str, str]) -> str:
-    single = _singular(word)
-    for form in (word, single):
-        if form in kinds:
-            return kinds[form]
-    if word.isdigit():
-        return "some number"
-    if word in _STOP_WORDS:
-        return ""
-    return _SAME.get(word) or _SAME.get(single) or single
-
-
-def _singular(word: str) -> str:
-    if word.endswith("ies") and len(word) > 4:
-        return word[:-3] + "y"
-    return word[:-1] if word.endswith("s") and not word.endswith("ss") and len(word) > 3 else word

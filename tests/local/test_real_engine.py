@@ -16,15 +16,19 @@ from pathlib import Path
 import pytest
 
 from lash_nb.errors import ModelCallError, WeightsError
+from lash_nb.machine.config import TurnMachineConfig
 from lash_nb.machine.execution import NamespaceSummary, VariableSummary
 from lash_nb.machine.llm import LlmMessage, LlmRequest, LlmRole, LlmTerminalReason, TextBlock
+from lash_nb.machine.messages import AppendOnly, Message, MessageRole, Part, PartKind
+from lash_nb.machine.projector import Projection
 from lash_nb.models import Delta, Sampling
 from lash_nb.models._engine import EnginePool, EngineSpec, XllamaEngine
 from lash_nb.models.choice import open_model
 from lash_nb.models.local import LocalModel
 from lash_nb.models.weights import LOCAL_WEIGHTS, weights_path
+from lash_nb.protocols.snippet import SnippetProtocol
 from lash_nb.protocols.snippet_cells import read_cell
-from lash_nb.protocols.snippet_prompt import STOPS, snippet_prompt
+from lash_nb.protocols.snippet_prompt import STOPS
 
 from ..models.cases import Listener, context, request, streamed
 
@@ -55,13 +59,31 @@ def raw(text: str) -> LlmRequest:
     return request(messages=(LlmMessage(role=LlmRole.ASSISTANT, blocks=(TextBlock(text=text),)),))
 
 
+def told(text: str, namespace: NamespaceSummary) -> LlmRequest:
+    """The request that the snippet protocol makes."""
+    protocol = SnippetProtocol(turn_id="t1")
+    protocol.set_volatile((), namespace=namespace)
+    part = Part(id="u.p0", kind=PartKind.TEXT, content=text)
+    config = TurnMachineConfig(
+        driver=protocol.driver,
+        projector=protocol.projector,
+        protocol=protocol.turn_protocol,
+        model="local",
+        system_prompt=protocol.system_prompt,
+    )
+    asked = (Message(id="u", role=MessageRole.USER, parts=(part,)),)
+    return protocol.projector.project(
+        Projection(config=config, messages=AppendOnly(asked), turn_causes=(), protocol_iteration=0, use_tools=False)
+    )
+
+
 COUNTING = raw("1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14,")
 
 
 async def test_a_request_becomes_code(model: LocalModel) -> None:
     columns = (("height", "float64"), ("kind", "object"))
     live = NamespaceSummary(variables=(VariableSummary(name="trees", type="DataFrame", columns=columns),))
-    asked = raw(snippet_prompt("mean height in trees", live))
+    asked = told("mean height in trees", live)
     listener = Listener()
     sampling = Sampling(temperature=0.0, stop=STOPS)
     answer = await model.complete(asked, context=context(sampling=sampling), on_delta=listener)
@@ -77,7 +99,7 @@ async def test_the_largest_prompt_fits(model: LocalModel) -> None:
     many = tuple(
         VariableSummary(name=f"t{number:03}" + "0" * 30, type="DataFrame", columns=columns) for number in range(200)
     )
-    asked = raw(snippet_prompt("0123456789" * 100, NamespaceSummary(variables=many)))
+    asked = told("0123456789" * 100, NamespaceSummary(variables=many))
     answer = await model.complete(asked, context=context(), on_delta=lambda delta: True)
     assert 1_000 < answer.usage.input_tokens + answer.usage.cache_read_input_tokens <= 2_048
 

@@ -10,7 +10,7 @@ import pytest
 from lash_nb.machine.checkpoints import CheckpointKind
 from lash_nb.machine.events import ErrorEvent, MessageEvent, ProtocolRecord
 from lash_nb.machine.execution import ExecResponse, NamespaceSummary, VariableSummary
-from lash_nb.machine.llm import LlmRequest, LlmRole, TextBlock
+from lash_nb.machine.llm import LlmRequest, LlmRole
 from lash_nb.machine.messages import PartKind
 from lash_nb.machine.outcomes import FinalValue, Finished, TurnStopReason
 from lash_nb.machine.wire import Json
@@ -55,12 +55,8 @@ def said(played: Played) -> str:
     return message
 
 
-def prompt(request: LlmRequest) -> str:
-    [message] = request.messages
-    assert message.role is LlmRole.ASSISTANT
-    [block] = message.blocks
-    assert isinstance(block, TextBlock)
-    return block.text
+def prompt(request: LlmRequest) -> list[tuple[LlmRole, str]]:
+    return [(message.role, text_of(request, index)) for index, message in enumerate(request.messages)]
 
 
 # -- it works ----------------------------------------------------------------------------------------------------------
@@ -83,13 +79,20 @@ def test_one_request_one_cell_its_value_done() -> None:
     ]
 
 
-def test_the_request_is_a_text_to_be_continued() -> None:
+def test_the_model_is_shown_variables_examples_and_the_request() -> None:
     [request] = turn(["len(df)"], [shown("2")]).requests
-    text = prompt(request)
-    assert text.startswith(
-        "# variables: df: DataFrame[price float, city str]; xs: list of int; pd, np, plt are imported\n"
+    system, *examples, last = prompt(request)
+    assert system == (
+        LlmRole.SYSTEM,
+        "You write Python for a Jupyter notebook. Reply with exactly one line of Python code, no explanation.\n"
+        "Variables: df: DataFrame[price float, city str]; xs: list of int; pd, np, plt are imported",
     )
-    assert text.endswith("\n\n# request: mean price in df\n")
+    assert last == (LlmRole.USER, "mean price in df")
+    assert [role for role, _ in examples] == [LlmRole.USER, LlmRole.ASSISTANT] * (len(examples) // 2)
+    assert examples[:2] == [
+        (LlmRole.USER, "standard deviation of column price in df"),
+        (LlmRole.ASSISTANT, 'df["price"].std()'),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -211,7 +214,7 @@ def test_what_the_user_says_meanwhile_is_a_request_of_its_own() -> None:
         deliveries=[delivery(), delivery(), delivery(), later],
     )
     assert played.outcome == answered("9")
-    assert prompt(played.requests[-1]).endswith("# request: and the largest of xs\n")
+    assert prompt(played.requests[-1])[-1] == (LlmRole.USER, "and the largest of xs")
     assert len(played.requests) == 8
 
 
