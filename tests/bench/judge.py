@@ -2,8 +2,9 @@
 
     python -m tests.bench.judge < {"setup": …, "code": …, "value": …, "check": …}
 
-`value` is an expression over the data as it was: the cell gives it as its last value, prints it, binds it to a name, or
-changes a variable to it in place. `check` is an expression over what there is afterwards: the names, `before` (the data
+`value` is an expression over the data as it was, or a list of them, each of which would do: the cell gives it as its
+last value, prints it, binds it to a name, or changes a variable to it in place.
+`check` is an expression over what there is afterwards: the names, `before` (the data
 as it was), `axes` (of all open figures), `same(a, b)`, and `columns(name)`: it, of every frame that has it now.
 """
 
@@ -54,7 +55,7 @@ def same(found: Any, wanted: Any) -> bool:
         return False
 
 
-def judge(setup: str, code: str, *, value: str | None = None, check: str | None = None) -> bool:
+def judge(setup: str, code: str, *, value: str | list[str] | None = None, check: str | None = None) -> bool:
     """Run the cell over the data; whether its effect is what was asked. Raises what the cell raises."""
     namespace: dict[str, Any] = {}
     before: dict[str, Any] = {}
@@ -72,12 +73,13 @@ def judge(setup: str, code: str, *, value: str | None = None, check: str | None 
     if check is not None:
         return bool(eval(check, {**namespace, **_help(namespace, last, before)}))
     assert value is not None
-    wanted = eval(value, before)
     candidates = [last] if has_value else []
     candidates += [now for name, now in namespace.items() if name != "__builtins__" and now is not known.get(name)]
     if has_value and last is None:  # an edit in place
         candidates += [namespace[name] for name in known if name != "__builtins__"]
-    return any(same(one, wanted) for one in candidates) or printed.getvalue().strip() == str(wanted).strip()
+    told = printed.getvalue().strip()
+    wanted = [eval(expression, before) for expression in ([value] if isinstance(value, str) else value)]
+    return any(told == str(one).strip() or any(same(found, one) for found in candidates) for one in wanted)
 
 
 def _help(namespace: dict[str, Any], last: Any, before: dict[str, Any]) -> dict[str, Any]:

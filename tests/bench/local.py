@@ -4,7 +4,8 @@
 
 Every request gets a session of its own, whose managed kernel is given the data by a scripted turn first. What the turn
 ran is judged by its effect (`tests.bench.judge`); a value has to be shown, too. The file of requests has the form of
-`local_requests.json`; that one holds the 30 of the evaluation. Needs the extra `local` and `lash-nb model pull`.
+`local_requests.json`; that one holds the 30 of the evaluation, `local_held_back.json` 30 that the prompt was not made
+for. Needs the extra `local` and `lash-nb model pull`.
 Last line: `pass`, `of`, `seconds_median` (of the whole cell, the first one's load of the model included).
 """
 
@@ -53,18 +54,21 @@ class Answered:
 
 def ask_all(document: dict[str, Any], *, home: Path) -> list[Answered]:
     """Ask every request of the document; `home` is the notebook's directory."""
-    setup = "\n".join(document["setup"])
-    reply = f"The data.\n<lash-cell>\n{setup}\n</lash-cell>"
-    (home / "setup.json").write_text(json.dumps({"turns": {"1": [reply, "It is there."]}}))
+    data = document["setup"]
+    setups = {name: "\n".join(lines) for name, lines in (data if isinstance(data, dict) else {"data": data}).items()}
+    for name, setup in setups.items():
+        reply = f"The data.\n<lash-cell>\n{setup}\n</lash-cell>"
+        (home / f"{name}.json").write_text(json.dumps({"turns": {"1": [reply, "It is there."]}}))
     answers = []
     with notebook_kernel(home) as notebook:
         notebook.run("%load_ext lash_nb")
         for wanted in document["requests"]:
             notebook.run("%lash new")
-            prepared = notebook.run("%%lash -m scripted:setup.json -q\nLoad the data.")
+            name = wanted.get("data", "data")
+            prepared = notebook.run(f"%%lash -m scripted:{name}.json -q\nLoad the data.")
             if prepared.error:
                 raise SystemExit(f"the data could not be loaded: {prepared.error}")
-            answers.append(_ask(notebook, wanted, setup))
+            answers.append(_ask(notebook, wanted, setups[name]))
     return answers
 
 
