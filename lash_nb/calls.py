@@ -11,16 +11,18 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from .errors import ModelCallError
 from .machine.events import CodeDelta, ErrorEnvelope, ReasoningDelta, RetryStatus, TextDelta, TurnActivity
 from .machine.llm import (
     LlmCallError,
+    LlmOutputPart,
     LlmRequest,
     LlmResponse,
     LlmTerminalReason,
+    LlmUsage,
     ProviderFailureKind,
     TextOutput,
     ToolCallOutputPart,
@@ -31,6 +33,8 @@ from .protocols import ModelProtocol, ProseDelta, StreamEvent
 from .trust import Redactor, whole_text
 
 __all__ = ["CallResult", "ModelCall", "RetryPolicy"]
+
+_DAY_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +97,8 @@ class ModelCall:
         self._on_activity = on_activity
         self._stream = protocol.open_stream()
         self._streamed = False
+        self._spent = LlmUsage()
+        """Tokens of attempts that failed: they are paid for, too."""
 
     async def make(self, request: LlmRequest, *, context: CallContext) -> CallResult:
         """The answer, or the failure that was the last. Raises what is no failure of the provider (InputError)."""
@@ -102,13 +108,15 @@ class ModelCall:
                 response = await self._model.complete(request, context=context, on_delta=self._on_delta)
             except ModelCallError as error:
                 failed += 1
+                error = ModelCallError(self._redactor.failure(error.error), retry_after_s=error.retry_after_s)
                 wait_s = self._wait_s(error, failed)
                 if wait_s is None:
                     return CallResult(result=self._told(error, failed), text_streamed=self._streamed)
+                self._spend(error.error)
                 self._retract(error.error, failed, wait_s)
                 await self._policy.sleep(wait_s)
                 continue
-            response = _whole(response)
+            response = self._without_secrets(_counted(_whole(response), self._spent))
             if self._stream.stop:
                 response = self._spliced(response)
             else:
@@ -122,28 +130,44 @@ class ModelCall:
             return None
         return self._policy.wait_s(failed, error.retry_after_s)
 
+    def _spend(self, error: LlmCallError) -> None:
+        if error.partial_response is not None:
+            self._spent += error.partial_response.usage
+
     def _retract(self, error: LlmCallError, failed: int, wait_s: float) -> None:
         """Forget what was read, and say so to whoever has shown it."""
         self._stream.reset()
         self._streamed = False
-        message = self._redactor.text(error.message)
         self._on_activity(
             RetryStatus(
                 wait_seconds=math.ceil(wait_s),
                 attempt=failed + 1,
                 max_attempts=self._policy.allowed(error),
-                reason=message,
+                reason=error.message,
                 envelope=ErrorEnvelope(
-                    kind="llm_provider", code=error.code, user_message=message, terminal_reason=error.terminal_reason
+                    kind="llm_provider",
+                    code=error.code,
+                    user_message=error.message,
+                    terminal_reason=error.terminal_reason,
                 ),
             )
         )
+
+    def _without_secrets(self, response: LlmResponse) -> LlmResponse:
+        """The answer as it is kept. What was streamed of it is taken back and shown anew where a secret was in it."""
+        redacted = self._redactor.response(response)
+        if redacted.full_text != response.full_text and self._streamed:
+            self._stream.reset()
+            self._on_activity(RetryStatus(wait_seconds=0, attempt=1, max_attempts=1, reason="a secret is taken out"))
+            self._show(self._stream.feed(redacted.full_text))
+        return redacted
 
     def _told(self, error: ModelCallError, failed: int) -> LlmCallError:
         """The last failure, with what was tried before it was accepted as one."""
         asked_s = error.retry_after_s
         if error.error.retryable and asked_s is not None and asked_s > self._policy.longest_asked_s:
-            told = f"the provider asks to wait {asked_s:,.0f} s, which is longer than is waited here; ask again then"
+            wait = f"{asked_s:,.0f} s" if asked_s < _DAY_S else "more than a day"
+            told = f"the provider asks to wait {wait}, which is longer than is waited here; ask again then"
         elif failed > 1:
             told = f"the last of {failed} attempts"
         else:
@@ -176,13 +200,26 @@ class ModelCall:
             if stream.stop:
                 break
         text = "\n".join(kept)
-        others = tuple(part for part in response.parts if not isinstance(part, TextOutput))
         return replace(
-            response,
-            full_text=text,
-            parts=(*others, TextOutput(text=text)) if response.parts else (),
-            terminal_reason=LlmTerminalReason.STOP,
+            response, full_text=text, parts=_up_to(response.parts, text), terminal_reason=LlmTerminalReason.STOP
         )
+
+
+def _up_to(parts: Sequence[LlmOutputPart], text: str) -> tuple[LlmOutputPart, ...]:
+    """The parts with as much of their text as `text` holds; the order, and what providers want back, is kept."""
+    kept: list[LlmOutputPart] = []
+    left = len(text)
+    for part in parts:
+        if not isinstance(part, TextOutput):
+            kept.append(part)
+        elif left > 0:
+            kept.append(replace(part, text=part.text[:left]))
+            left -= len(part.text)
+    return tuple(kept)
+
+
+def _counted(response: LlmResponse, spent: LlmUsage) -> LlmResponse:
+    return replace(response, usage=response.usage + spent) if spent.total else response
 
 
 def _whole(response: LlmResponse) -> LlmResponse:

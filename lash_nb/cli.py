@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from .errors import InputError, LashError, MissingExtraError, NotebookError
 from .models import NAME_FORMS
+from .suggestion import suggested_model
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -187,6 +188,7 @@ def _run(options: argparse.Namespace) -> int:
     parameters |= {name: parse_value(text) for name, text in options.parameter}
     if options.results is not None:
         _check_results(options.results, options.notebook)
+    _say_suggestion(options)
     result = _execute(
         options.notebook,
         options.out,
@@ -202,6 +204,16 @@ def _run(options: argparse.Namespace) -> int:
     return result.exit_code
 
 
+def _say_suggestion(options: argparse.Namespace) -> None:
+    """A model that the notebook's author would like is not taken unasked, and whoever runs it is told."""
+    name = suggested_model(options.notebook)
+    if name and not options.model and not options.replay and not name.startswith("replay:"):
+        from .models.choice import suggestion
+
+        told = suggestion(name, os.environ).replace("%lash model ", "-m ")
+        print(f"lash-nb: {told}", file=sys.stderr)
+
+
 def _demo(options: argparse.Namespace) -> int:
     """Run the notebooks that come with lash_nb, in copies: the quickstart, whose answers are recorded ones, then, if
     you agree, the one that a small local model answers live, which is fetched first (about 500 MB)."""
@@ -213,11 +225,13 @@ def _demo(options: argparse.Namespace) -> int:
     result = _execute(unpack(QUICKSTART), None)
     _print_turns(result)
     executed, code = [result.out], result.exit_code
-    if code == 0 and local_model(yes=options.yes, source=options.source):
-        result = _execute(unpack(LOCAL), None)
-        _print_turns(result, code=True)
-        executed.append(result.out)
-        code = result.exit_code
+    if code == 0:
+        code, ready = local_model(yes=options.yes, source=options.source)
+        if ready:
+            result = _execute(unpack(LOCAL), None)
+            _print_turns(result, code=True)
+            executed.append(result.out)
+            code = result.exit_code
     for out in executed:
         print(f"\nThe executed notebook: {out}")
     return code
@@ -227,7 +241,8 @@ def _print_turns(result: RunResult, *, code: bool = False) -> None:
     """Request and answer; with `code` also the cell, without which a small model's answer is not to be trusted."""
     for turn in result.turns:
         cell = "".join(f"{cell.strip()}\n" for cell in turn.code[-1:]) if code else ""
-        print(f"\n> {turn.request.strip()}\n\n{cell}{turn.text.strip()}")
+        request = turn.request.strip().replace("\n", "\n> ")
+        print(f"\n> {request}\n\n{cell}{turn.text.strip()}")
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -274,7 +289,7 @@ def _model_test(options: argparse.Namespace) -> int:
     from .models.choice import choose_model, open_model
 
     choice = choose_model(options.name)
-    print(f"one small request to {choice.announcement}", file=sys.stderr)
+    print(f"one small request to {choice.name}; {choice.sends}", file=sys.stderr)
     model = open_model(choice.name, base_dir=Path.cwd())
 
     async def attempt() -> Trial:

@@ -26,23 +26,24 @@ DIRECTORY = "lash-nb-demo"
 _WITHOUT = "The second notebook is answered live by a small model on this machine, without a key."
 
 
-def local_model(*, yes: bool, source: str) -> bool:
-    """Whether the local model is ready; what is missing is fetched if the user agrees, or said, with what to do.
+def local_model(*, yes: bool, source: str) -> tuple[int, bool]:
+    """Exit code, and whether the local model is ready: it is fetched if the user agrees, or it is said what to do.
 
     Raises: WeightsError when it cannot be fetched.
     """
     if find_spec("xllamacpp") is None:
         print(f"\n{_WITHOUT} It needs: pip install 'lash-nb[local]'", file=sys.stderr)
-        return False
+        return 0, False
     try:
         find_weights(os.environ)
     except WeightsError:
         if not yes and not sys.stdin.isatty():
             print(f"\n{_WITHOUT} `lash-nb demo --yes` fetches it (about 500 MB).", file=sys.stderr)
-            return False
+            return 0, False
         print(f"\n{_WITHOUT}", file=sys.stderr)
-        return pull_command(source=source, yes=yes) == 0
-    return True
+        code = pull_command(source=source, yes=yes, stdout=sys.stderr)
+        return code, code == 0
+    return 0, True
 
 
 def unpack(name: str) -> Path:

@@ -20,7 +20,6 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 from traitlets import Enum, Float, Integer, Unicode
 
-from .bridge import shared_loop
 from .errors import InputError, LashError, UnknownNameError
 from .models.choice import ModelChoice
 from .rewrite import Rewriter
@@ -72,7 +71,7 @@ class Lash(Magics):
     """The magics, their settings, and what they keep between cells."""
 
     model = Unicode(
-        "", help="Which model answers (`openai:…`, `replay:…`, `scripted:…`) when nothing nearer says so."
+        "", help="Which model answers (`openai:…`, `anthropic:…`, `local`, …) when nothing nearer says so."
     ).tag(config=True)
     max_steps = Integer(30, min=1, allow_none=True, help="Model calls that a turn may take; None: no bound.").tag(
         config=True
@@ -108,6 +107,7 @@ class Lash(Magics):
             protocol=lambda: None if self.protocol == "auto" else str(self.protocol),
         )
         self._announced: ModelChoice | None = None
+        self._suggestion = self.sessions.suggestion
         self._shown: list[Turn] = []
 
     @_as_magic
@@ -123,6 +123,7 @@ class Lash(Magics):
             model          which model answers and why, and which others could
             model NAME     another model from now on
             model test     one small request: what works (stream, tools, images, usage)
+            model pull     fetch the small model that runs on this machine (says what, and asks)
             new            a new session: empty history, fresh kernel
             history [N]    the turns so far, or all of turn N
             usage [N]      tokens so far and their price, or those of each call of turn N
@@ -203,6 +204,13 @@ class Lash(Magics):
         whose = self.sessions.provenance(choice)
         print(choice.announcement + (f"; {whose}" if whose else ""))
         self._announced = choice
+        self._suggest()
+
+    def _suggest(self) -> None:
+        """Once: what the notebook's author would like, which is not what you chose."""
+        note, self._suggestion = self._suggestion, ""
+        if note:
+            print(f"note: {note}")
 
     # -- the words of %lash --------------------------------------------------------------------------------------------
 
@@ -250,14 +258,11 @@ class Lash(Magics):
         turns = len(session.turns)
         return f"{session.label} ({session.id}), {turns} turn{'' if turns == 1 else 's'}"
 
-    def _model(self, name: str) -> None:
-        word, _, rest = name.partition(" ")
-        if word == "test":
-            self._test_model(_unquoted(rest.strip()))
-        elif name in ("", "list"):
-            self._list_models()
-        else:
-            self._pick_model(_unquoted(name))
+    def _model(self, line: str) -> None:
+        from .model_words import model_word
+
+        if not model_word(line, self.sessions, announce=self._announce):
+            self._pick_model(_unquoted(line))
 
     def _pick_model(self, name: str) -> None:
         choice = self.sessions.pick(name)
@@ -266,26 +271,6 @@ class Lash(Magics):
         if choice != self._announced or not self.sessions.ordered:
             self._announce(choice)
         self.sessions.warm_up()
-
-    def _list_models(self) -> None:
-        from .checkups import findings_text
-        from .checkups.candidates import candidates
-
-        try:
-            self._announce(self.sessions.choose())
-        except InputError as error:
-            print(error)
-        print("\nTo pick one: `%lash model NAME`; to try it: `%lash model test [NAME]`. From here:")
-        print(findings_text(candidates(os.environ, home=self.sessions.home)))
-
-    def _test_model(self, name: str) -> None:
-        from .checkups import findings_text
-        from .checkups.trial import try_model
-
-        choice = self.sessions.choose(name or None)
-        print(f"one small request to {choice.announcement}")
-        trial = shared_loop().run(try_model(self.sessions.open(choice.name)))
-        print(findings_text(trial.findings))
 
     def _new(self, rest: str) -> None:
         self._begin_anew()
@@ -332,8 +317,9 @@ class Lash(Magics):
             self._announced = self.sessions.choose()
             about = self._announced.announcement
         except InputError as error:
-            about = str(error).partition("; ")[0]  # the rest is for whoever asks without one
+            about = str(error).partition(". ")[0]  # the rest is the suggestion, which has a line of its own
         print(f"lash_nb {__version__}: {about}. Help: %lash?")
+        self._suggest()
         if self._announced is not None:
             self.sessions.warm_up()
 

@@ -11,7 +11,8 @@ import os
 import sys
 import textwrap
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
@@ -19,13 +20,14 @@ from .errors import InputError, WeightsError
 from .models.fetching import SOURCES, Progress, Source, hub_endpoint, kept_bytes, pull
 from .models.weights import GGUF_VARIABLE, LOCAL_WEIGHTS, PULL, Weights, verify, weights_path
 
-__all__ = ["DECLINED", "describe", "pull_command"]
+__all__ = ["DECLINED", "describe", "pull_command", "pull_in_notebook"]
 
 DECLINED = 5
 """The exit code when nobody agreed, or the pull was stopped: it can go on later."""
 
 _WIDTH = 110
 _NEXT = "Next: `lash-nb model test local` tries it; `%lash model local` uses it in a notebook."
+_NEXT_PACKAGE = "Next: pip install 'lash-nb[local]', which runs it; then `lash-nb model test local` tries it."
 
 
 def pull_command(
@@ -60,7 +62,8 @@ def pull_command(
         path = pull(weights, source=chosen, on_progress=meter, env=env)
     except KeyboardInterrupt:
         meter.end()
-        print(f"Stopped. What came so far is kept: `{PULL}` goes on from there.", file=stderr)
+        again = PULL if chosen == "hub" else f"{PULL} --source {chosen}"
+        print(f"Stopped; {_mb(kept_bytes(weights, env=env))} MB are kept: `{again}` goes on from there.", file=stderr)
         return DECLINED
     except BaseException:
         meter.end()
@@ -68,6 +71,25 @@ def pull_command(
     meter.end()
     print("Complete; every byte is right.", file=stderr)
     return _done(path, env, stdout, stderr)
+
+
+def pull_in_notebook(options: Sequence[str]) -> None:
+    """`%lash model pull [--yes] [--source …]`: without `--yes` only says what would be fetched, and how to agree.
+
+    Raises: InputError for what is no option; WeightsError, MissingExtraError as `pull_command`.
+    """
+    source, rest = "hub", [option for option in options if option != "--yes"]
+    if len(rest) == 2 and rest[0] == "--source":
+        source, rest = rest[1], []
+    if rest:
+        raise InputError(f"`%lash model pull` takes --yes and --source {'|'.join(SOURCES)}, not {' '.join(rest)}")
+    chosen = _source(source)
+    if "--yes" in options:
+        pull_command(source=source, yes=True, stdout=sys.stdout, stderr=sys.stdout)
+        return
+    print("\n".join(describe(LOCAL_WEIGHTS, source=chosen, env=os.environ)))
+    given = "" if source == "hub" else f" --source {source}"
+    print(f"Nothing was fetched yet. If you agree: `%lash model pull --yes{given}`")
 
 
 def describe(weights: Weights, *, source: Source, env: Mapping[str, str]) -> Iterator[str]:
@@ -141,7 +163,7 @@ def _done(path: Path, env: Mapping[str, str], stdout: IO[str], stderr: IO[str]) 
     own = env.get(GGUF_VARIABLE, "").strip()
     if own:
         print(f"{GGUF_VARIABLE} is set: `local` uses {own} instead of it.", file=stderr)
-    print(_NEXT, file=stderr)
+    print(_NEXT if find_spec("xllamacpp") else _NEXT_PACKAGE, file=stderr)
     return 0
 
 

@@ -46,18 +46,28 @@ def usage_text(session: Session | None, which: str = "") -> str:
         return _turn_usage(pick_turn(session, which, word="usage"))
     if session is None or not session.turns:
         return "no turns yet"
-    lines = [f"{count(len(session.turns), 'turn')}: {_tokens(session.usage)}"]
+    uncounted = sum(not turn.picture.calls for turn in session.turns)
+    unknown = f"; {count(uncounted, 'turn')} without a count (stopped or failed)" if uncounted else ""
+    lines = [f"{count(len(session.turns), 'turn')}: {_tokens(session.usage)}{unknown}"]
     as_of = max(turn.picture.priced_as_of for turn in session.turns)
     if session.dollars is not None:
         lines[0] += f", about {dollars_text(session.dollars)} (prices of {as_of})"
     if session.usage.total and max(len(session.turns), len(session.turns[0].picture.calls)) > 1:
         for turn in session.turns:
-            calls = count(len(turn.picture.calls), "call")
-            lines.append(f"  turn {turn.number}: {_tokens(turn.usage)}{_price(turn.dollars)}, {calls}")
+            lines.append(f"  turn {turn.number}: {_counted(turn)}")
     return "\n".join(lines)
 
 
+def _counted(turn: Turn) -> str:
+    """What failed or was stopped in its first call has cost something; how much, nobody said."""
+    if not turn.picture.calls:
+        return "not counted (stopped or failed before the model said how much)"
+    return f"{_tokens(turn.usage)}{_price(turn.dollars)}, {count(len(turn.picture.calls), 'call')}"
+
+
 def _turn_usage(turn: Turn) -> str:
+    if not turn.picture.calls:
+        return f"turn {turn.number}, {turn.model}: {_counted(turn)}"
     about = f" (prices of {turn.picture.priced_as_of})" if turn.dollars is not None else ""
     lines = [f"turn {turn.number}, {turn.model}: {_tokens(turn.usage)}{_price(turn.dollars)}{about}"]
     for number, call in enumerate(turn.picture.calls, start=1):

@@ -90,7 +90,8 @@ class RequestRun:
         self._priced_as = traits.priced_as
         protocol = self._protocol(around, traits)
         machine = self._machine(around, protocol)
-        self._saw(TurnStarted(turn=self.number, request=self.request.text, model=around.model.name))
+        name = around.model.name
+        self._saw(TurnStarted(turn=self.number, request=self.request.text, model=name, protocol=protocol.name))
         host = TurnHost(machine, self._ports(around, protocol))
         try:
             await host.run()

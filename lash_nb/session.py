@@ -115,6 +115,7 @@ class Session:
         self.store = BlobStore(self.state_dir / "blobs")
         self._given_model = model
         self._model: Model | None = None
+        self._retired: list[Model] = []
         self._kernel = kernel
         self._owns_kernel = kernel is None
         self.protocol = protocol
@@ -335,6 +336,7 @@ class Session:
         finally:
             if isinstance(named, str):
                 await model.aclose()
+            await self._close_retired()
 
     async def _turn_with(self, run: RequestRun, model: Model) -> Turn:
         around = Surroundings(
@@ -371,7 +373,14 @@ class Session:
     async def _replace_model(self, model: Model) -> None:
         before, self._model, self._given_model = self._model, model, model
         if before is not None and before is not model:
-            await before.aclose()
+            self._retired.append(before)
+        if not self.running:
+            await self._close_retired()
+
+    async def _close_retired(self) -> None:
+        """What answered the turn that has ended is let go: closed under it, the call would have failed."""
+        while self._retired:
+            await self._retired.pop().aclose()
 
     def _the_model(self) -> Model:
         if self._model is None:

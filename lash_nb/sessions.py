@@ -8,6 +8,7 @@ where it was. Light to import: session, kernel and providers are loaded when the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import threading
@@ -21,9 +22,10 @@ from typing import TYPE_CHECKING, Any
 from .bridge import shared_loop
 from .errors import CassetteError, InputError, LashError
 from .models import Model
-from .models.choice import MODEL_VARIABLE, ModelChoice, choose_model, open_model
+from .models.choice import MODEL_VARIABLE, ModelChoice, choose_model, open_model, suggestion
 from .models.weights import LOCAL_WEIGHTS, find_weights
 from .suggestion import suggested_model
+from .trust import Redactor
 
 if TYPE_CHECKING:
     from .kernels import Kernel
@@ -202,6 +204,12 @@ class NotebookSessions:
             if model is not None:
                 _close_later(model)
 
+    @property
+    def suggestion(self) -> str:
+        """What is said of the model that the notebook's author would like; empty when there is none to ask about."""
+        name = self.suggested or ""
+        return "" if not name or name.startswith("replay:") else suggestion(name, os.environ)
+
     # -- which session -------------------------------------------------------------------------------------------------
 
     @property
@@ -239,6 +247,15 @@ class NotebookSessions:
         with self._lock:
             if not self._closed:
                 self.session().warm_up()
+                self._warm_model()
+
+    def _warm_model(self) -> None:
+        """A model that has to be loaded first is loaded while its request is being typed."""
+        with contextlib.suppress(InputError):
+            name = self.choose().name
+            warm = getattr(self.open(name), "warm_up", None) if name.partition(":")[0] == "local" else None
+            if warm is not None:
+                warm()
 
     def renew(self) -> None:
         """End the session and its kernel; the next one has an empty history and the next label."""
@@ -316,7 +333,7 @@ def _recording(model: Model, path: Path, name: str) -> Model:
 
     origin = Origin.SCRIPTED if name.startswith("scripted:") else Origin.RECORDED
     try:
-        return RecordingModel(model, path, origin=origin)
+        return RecordingModel(model, path, origin=origin, redact=Redactor(os.environ).response)
     except LashError:
         _close_later(model)
         raise

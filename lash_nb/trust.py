@@ -21,6 +21,7 @@ from .machine.execution import (
     ResultOutput,
     StreamOutput,
 )
+from .machine.llm import LlmCallError, LlmOutputPart, LlmResponse, ReasoningOutput, TextOutput, ToolCallOutputPart
 
 __all__ = ["Redactor", "looks_secret", "sha256_text", "whole_text"]
 
@@ -124,6 +125,37 @@ class Redactor:
                 )
                 for variable in summary.variables
             ),
+        )
+
+    def response(self, response: LlmResponse) -> LlmResponse:
+        """A model's answer without secrets: gateways may quote what they were sent. What its provider signed stays."""
+        return replace(
+            response,
+            full_text=self.text(response.full_text),
+            parts=tuple(self._part(part) for part in response.parts),
+            terminal_diagnostic=None
+            if response.terminal_diagnostic is None
+            else self.text(response.terminal_diagnostic),
+        )
+
+    def _part(self, part: LlmOutputPart) -> LlmOutputPart:
+        match part:
+            case ToolCallOutputPart():
+                return replace(part, input_json=self.text(part.input_json))
+            case TextOutput():
+                return replace(part, text=self.text(part.text))
+            case ReasoningOutput():
+                # Signed as it is: another text would be refused.
+                return part if part.replay is not None else replace(part, text=self.text(part.text))
+
+    def failure(self, error: LlmCallError) -> LlmCallError:
+        """A failed call without secrets."""
+        return replace(
+            error,
+            message=self.text(error.message),
+            raw=None if error.raw is None else self.text(error.raw),
+            code=None if error.code is None else self.text(error.code),
+            partial_response=None if error.partial_response is None else self.response(error.partial_response),
         )
 
     def result(self, result: CellResult) -> CellResult:

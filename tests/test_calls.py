@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from lash_nb import RetryPolicy, ScriptedKernel, ScriptedModel, Session
+from lash_nb.calls import ModelCall
 from lash_nb.errors import ModelCallError, TurnFailed
-from lash_nb.machine.events import RetryStatus, TextDelta, TurnActivity
-from lash_nb.machine.llm import LlmCallError, LlmResponse, LlmTerminalReason, ProviderFailureKind, TextOutput
+from lash_nb.kernels.scripted import ScriptedCell
+from lash_nb.machine.events import CodeBlockStarted, RetryStatus, TextDelta, TurnActivity
+from lash_nb.machine.llm import (
+    LlmCallError,
+    LlmResponse,
+    LlmTerminalReason,
+    LlmUsage,
+    ProviderFailureKind,
+    ReasoningOutput,
+    TextOutput,
+)
+from lash_nb.machine.messages import ResponseTextMeta
 from lash_nb.machine.picture import NoteKind
+from lash_nb.protocols.code import CodeProtocol
+from lash_nb.trust import Redactor
 
 from .conversations import cell
+from .models.cases import context, request
 
 
 def failure(
@@ -128,8 +144,6 @@ def test_waits_are_drawn_from_the_upper_half_and_bounded() -> None:
 async def test_a_stop_while_waiting_is_a_stop() -> None:
     async def stop(seconds: float) -> None:
         session.request_stop()
-        import asyncio
-
         await asyncio.sleep(60)
 
     session = Session(ScriptedModel([failure(), "never"]), kernel=ScriptedKernel(), retries=RetryPolicy(sleep=stop))
@@ -137,3 +151,91 @@ async def test_a_stop_while_waiting_is_a_stop() -> None:
         with pytest.raises(TurnFailed):
             await session.run("Go.")
         assert session.turns[0].status == "stopped"
+
+
+# -- what is kept ----------------------------------------------------------------------------------------------------
+
+SECRET = "gtok-ABCDEF0123456789"
+
+
+async def test_tokens_of_failed_attempts_are_counted() -> None:
+    cut = failure(said="Half")
+    assert cut.error.partial_response is not None
+    spent = replace(cut.error.partial_response, usage=LlmUsage(input_tokens=1000, output_tokens=5))
+    cut = ModelCallError(replace(cut.error, partial_response=spent))
+    whole = LlmResponse(
+        full_text="Whole.",
+        parts=(TextOutput(text="Whole."),),
+        usage=LlmUsage(input_tokens=1000, output_tokens=20),
+        terminal_reason=LlmTerminalReason.STOP,
+    )
+    turn, _, _ = await run([cut, cut, whole], policy(Waits()))
+    assert turn.usage == LlmUsage(input_tokens=3000, output_tokens=30)
+
+
+async def test_a_secret_in_a_failure_is_kept_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_GATEWAY_TOKEN", SECRET)
+    turn, seen, _ = await run([failure(f"bad token {SECRET}", retryable=False)], policy(Waits()))
+    assert "bad token [redacted]" in turn.text
+    assert SECRET not in repr(seen) + repr(turn.bundle()) + repr(turn.envelope)
+
+
+async def test_a_secret_in_an_answer_is_taken_back_and_kept_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_GATEWAY_TOKEN", SECRET)
+    turn, _, _ = await run([f"Invalid token: {SECRET}. Sorry."], policy(Waits()))
+    assert turn.text == "Invalid token: [redacted]. Sorry."
+    assert SECRET not in repr(turn.bundle()) + repr(turn.envelope) + repr(turn.picture)
+
+
+async def test_a_secret_in_a_cell_is_not_run_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_GATEWAY_TOKEN", SECRET)
+    turn, _, _ = await run([cell(f"use('{SECRET}')"), "Done."], policy(Waits()))
+    assert turn.code == ("use('[redacted]')",)
+    assert SECRET not in repr(turn.picture) + repr(turn.envelope)
+
+
+async def test_a_model_that_is_replaced_during_a_turn_is_closed_after_it() -> None:
+    first, second = ScriptedModel([cell("1"), "One."]), ScriptedModel(["Two."])
+    kernel = ScriptedKernel([ScriptedCell()])
+    session = Session(first, kernel=kernel)
+    closed: list[bool] = []
+
+    def watch(activity: TurnActivity) -> None:
+        if isinstance(activity, CodeBlockStarted):
+            asyncio.get_running_loop().create_task(session.set_model(second))
+        closed.append(first.closed)
+
+    async with session:
+        assert (await session.run("First.", on_activity=watch)).text == "One."
+        assert not any(closed)
+        assert first.closed
+        assert (await session.run("Second.")).text == "Two."
+
+
+async def test_where_a_stream_is_stopped_what_its_provider_signed_is_kept() -> None:
+    signed = ResponseTextMeta(id="signed", origin_provider="google")
+    reply = LlmResponse(
+        full_text="Look.\n<lash-cell>\n1\n</lash-cell>\nand more",
+        parts=(
+            TextOutput(text="Look.\n", response_meta=signed),
+            ReasoningOutput(text="hm"),
+            TextOutput(text="<lash-cell>\n1\n</lash-cell>\nand more"),
+        ),
+        terminal_reason=LlmTerminalReason.STOP,
+    )
+    protocol = CodeProtocol(turn_id="t1")
+    made = ModelCall(
+        ScriptedModel([reply], chunk_size=400),
+        protocol,
+        policy=RetryPolicy(),
+        redactor=Redactor({}),
+        on_activity=lambda activity: None,
+    )
+    result = (await made.make(request(), context=context())).result
+    assert isinstance(result, LlmResponse)
+    assert result.full_text == "Look.\n<lash-cell>\n1\n</lash-cell>"
+    assert result.parts == (
+        TextOutput(text="Look.\n", response_meta=signed),
+        ReasoningOutput(text="hm"),
+        TextOutput(text="<lash-cell>\n1\n</lash-cell>"),
+    )

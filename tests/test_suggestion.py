@@ -54,8 +54,8 @@ def test_a_suggestion_is_asked_about_and_never_followed(
     choice = sessions.choose()
     assert choice.name != name
     assert choice.why == "OPENAI_API_KEY in the environment"
-    assert name in choice.announcement
-    assert f"`%lash model {name}`" in choice.announcement
+    assert f"`%lash model {name}`" in choice.note
+    assert sessions.suggestion == choice.note
 
 
 def test_a_cassette_may_be_pinned(tmp_path: Path) -> None:

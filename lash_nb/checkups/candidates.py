@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..errors import WeightsError
-from ..models.choice import DEFAULT_MODELS
-from ..models.weights import find_weights
+from ..errors import InputError
+from ..models.choice import DEFAULT_MODELS, open_model
+from ..models.weights import GGUF_VARIABLE, LOCAL_WEIGHTS, PULL, find_weights
 from . import Finding, State
 
 __all__ = ["candidates"]
@@ -34,11 +34,16 @@ def _providers(env: Mapping[str, str]) -> list[Finding]:
     rows = []
     for name, variables in found.items():
         there = [variable for variable in variables if env.get(variable)]
-        if there:
-            said = f"{there[0]} is set; any other {name.partition(':')[0]}:MODEL, too"
-        else:
-            said = f"set {' or '.join(variables)}"
-        rows.append(Finding(state=State.GOOD if there else State.ABSENT, what=name, said=said))
+        if not there:
+            rows.append(Finding(state=State.ABSENT, what=name, said=f"set {' or '.join(variables)}"))
+            continue
+        try:
+            open_model(name, base_dir=Path.cwd(), env=env)
+        except InputError as error:
+            rows.append(Finding(state=State.BAD, what=name, said=str(error)))
+            continue
+        said = f"{there[0]} is set; any other {name.partition(':')[0]}:MODEL, too"
+        rows.append(Finding(state=State.GOOD, what=name, said=said))
     return rows
 
 
@@ -57,9 +62,15 @@ def _local(env: Mapping[str, str]) -> Finding:
         return Finding(state=State.ABSENT, what="local", said="pip install 'lash-nb[local]', then lash-nb model pull")
     try:
         found = find_weights(env)
-    except WeightsError as error:
-        return Finding(state=State.ABSENT, what="local", said=str(error))
-    return Finding(state=State.GOOD, what="local", said=f"{found.path}")
+        open_model("local", base_dir=Path.cwd(), env=env)
+    except InputError as error:
+        state = State.BAD if env.get(GGUF_VARIABLE) else State.ABSENT
+        return Finding(state=state, what="local", said=str(error))
+    size = found.path.stat().st_size
+    if found.pinned and size != LOCAL_WEIGHTS.size_bytes:
+        said = f"{found.path} has {size:,} bytes instead of {LOCAL_WEIGHTS.size_bytes:,}: `{PULL}` replaces it"
+        return Finding(state=State.BAD, what="local", said=said)
+    return Finding(state=State.GOOD, what="local", said=f"{found.name}: {found.path}")
 
 
 def _cassettes(home: Path) -> list[Finding]:

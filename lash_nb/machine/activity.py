@@ -25,6 +25,8 @@ class TurnStarted:
     turn: int
     request: str
     model: str
+    protocol: str = "code"
+    """How the model conducts it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -184,6 +184,7 @@ class TurnPicture:
     turn: int = 0
     request: str = ""
     model: str = ""
+    protocol: str = "code"
     steps: tuple[StepPicture, ...] = ()
     state: PictureState = PictureState.RUNNING
     phase: Phase = Phase.STARTING
@@ -218,8 +219,8 @@ class TurnPicture:
     def apply(self, activity: TurnActivity) -> TurnPicture:
         """The picture after one more thing happened."""
         match activity:
-            case TurnStarted(turn=turn, request=request, model=model):
-                return TurnPicture(turn=turn, request=request, model=model)
+            case TurnStarted(turn=turn, request=request, model=model, protocol=protocol):
+                return TurnPicture(turn=turn, request=request, model=model, protocol=protocol)
             case LlmRequestEvent():
                 steps = self.steps if self.steps and self.steps[-1].empty else (*self.steps, StepPicture())
                 return replace(self, steps=steps, phase=Phase.WAITING, why="")

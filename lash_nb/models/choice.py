@@ -46,12 +46,12 @@ class ModelChoice:
     why: str
     sends: str
     note: str = ""
-    """What else should be said: a suggestion of the notebook that was not followed."""
+    """What else is to be said: a suggestion of the notebook's author, which is not followed unasked."""
 
     @property
     def announcement(self) -> str:
-        """The first line of a session."""
-        return f"{self.name}, chosen by {self.why}; {self.sends}" + (f" ({self.note})" if self.note else "")
+        """The first line of a session; `note` is for a line of its own."""
+        return f"{self.name}, chosen by {self.why}; {self.sends}"
 
 
 def choose_model(
@@ -90,12 +90,10 @@ def choose_model(
     if cassette is not None and cassette.is_file():
         name = f"replay:{cassette.name}"
         return ModelChoice(name=name, why="the cassette beside the notebook", sends=_sends(name, env), note=note)
-    keys = " or ".join(DEFAULT_MODELS)
-    hint = f" ({note})" if note else ""
+    hint = f". {note[:1].upper()}{note[1:]}" if note else ""
     raise UnknownModelError(
-        f"no model is chosen: name one (`%lash model NAME`, -m NAME or {MODEL_VARIABLE}), or set {keys}; one that "
-        f"needs no key is `local` (`lash-nb model pull` fetches it); "
-        f"NAME is {_forms()}{hint}"
+        f"no model is chosen: name one (`%lash model NAME`, -m NAME or {MODEL_VARIABLE}), or set a provider's key; "
+        f"`%lash model` and `lash-nb model list` say which could answer here, and `local` needs no key{hint}"
     )
 
 
@@ -113,14 +111,14 @@ def suggestion(name: str, env: Mapping[str, str]) -> str:
     The name is a stranger's: one that is not of a known form, or not printable, is not offered.
     """
     if not name.isprintable() or len(name) > _MAX_SUGGESTION_CHARS or "`" in name:
-        return "this notebook suggests a model whose name cannot be shown"
+        return "this notebook's author suggests a model whose name cannot be shown"
     try:
         _form(name)
         where = _where(name, env)
     except InputError:
-        return f"this notebook suggests {name}, which is no model's name"
+        return f"this notebook's author suggests {name}, which is no model's name"
     sends = f"it would send {_SHOWN} to {where}" if where else "it would send nothing anywhere"
-    return f"this notebook suggests {name} ({sends}); to use it: `%lash model {name}`"
+    return f"this notebook's author suggests {name} ({sends}); if you want that: `%lash model {name}`"
 
 
 def _where(name: str, env: Mapping[str, str]) -> str:

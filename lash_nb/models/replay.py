@@ -31,7 +31,18 @@ from pathlib import Path
 
 from ..errors import CassetteError, DecodeError, InputError
 from ..machine.llm import LLM_REQUEST, LLM_RESPONSE, LlmRequest, LlmResponse
-from ..machine.wire import STRING, Codec, bounded_integer, canonical_json, dumps, enum, loads, omit_empty, struct
+from ..machine.wire import (
+    BOOLEAN,
+    STRING,
+    Codec,
+    bounded_integer,
+    canonical_json,
+    dumps,
+    enum,
+    loads,
+    omit_empty,
+    struct,
+)
 from . import CallContext, Model, ModelTraits, OnDelta, Opening, play
 
 __all__ = [
@@ -84,6 +95,8 @@ class Exchange:
     """The day of the recording, ISO 8601."""
     protocol: str = "code"
     """Which protocol conducted the turn: its replies are of that form."""
+    vision: bool = True
+    """Whether the model was shown images, which the prompt tells it."""
     response: LlmResponse
 
 
@@ -99,6 +112,7 @@ _EXCHANGE: Codec[Exchange] = struct(
     model=STRING,
     date=STRING,
     protocol=omit_empty(STRING, "code"),
+    vision=omit_empty(BOOLEAN, True),
     response=LLM_RESPONSE,
 )
 
@@ -225,9 +239,12 @@ class ReplayModel:
         return "; ".join(sorted(sources)) or "no answers yet"
 
     def traits(self, *, session: str, turn: int) -> ModelTraits:
-        """The protocol that conducted the recorded turn."""
-        of_turn = (e.protocol for e in self.exchanges if (e.session, e.turn) == (session, turn))
-        return ModelTraits(protocol=next(of_turn, "code"))
+        """As it was when the turn was recorded."""
+        of_turn = (e for e in self.exchanges if (e.session, e.turn) == (session, turn))
+        recorded = next(of_turn, None)
+        if recorded is None:
+            return ModelTraits()
+        return ModelTraits(protocol=recorded.protocol, vision=recorded.vision)
 
     async def complete(
         self, request: LlmRequest, *, context: CallContext, on_delta: OnDelta | None = None
@@ -316,7 +333,8 @@ class RecordingModel:
     """Passes calls on to `inner` and keeps its answers in the cassette at `path`; failed and cancelled calls
     leave none.
 
-    An existing cassette is read first (CassetteError if it is broken: it is not overwritten).
+    An existing cassette is read first (CassetteError if it is broken: it is not overwritten). `redact` takes secrets out
+    of what is kept.
     """
 
     def __init__(
@@ -325,6 +343,7 @@ class RecordingModel:
         path: Path,
         *,
         origin: Origin = Origin.RECORDED,
+        redact: Callable[[LlmResponse], LlmResponse] = lambda response: response,
         today: Callable[[], str] = _today,
     ) -> None:
         if not os.access(path.resolve().parent, os.W_OK):
@@ -332,6 +351,7 @@ class RecordingModel:
         self._inner = inner
         self._path = path
         self._origin = origin
+        self._redact = redact
         self._today = today
         self._exchanges = read_cassette(path) if path.exists() else ()
 
@@ -361,8 +381,9 @@ class RecordingModel:
             model=self._inner.name,
             date=self._today(),
             protocol=context.protocol,
+            vision=self._inner.traits(session=context.session, turn=context.turn).vision,
             # What the provider or its adapter reports of the traffic may repeat the request or its headers.
-            response=replace(response, request_body=None, http_summary=None, execution_evidence=None),
+            response=replace(self._redact(response), request_body=None, http_summary=None, execution_evidence=None),
         )
         self._exchanges = (*kept, exchange)
         write_cassette(self._path, self._exchanges)

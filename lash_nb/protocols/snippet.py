@@ -3,9 +3,10 @@
 Decided here: the kernel is the judge. A reply that is no Python, a cell that ends in an error or a value that does not
 fit is dropped, and the same prompt is sampled again, three times at most (repair turns fix nothing with small models:
 measured, `reference/stack.md` §1.2); then the turn says what it was not able to do. A text that failed before is not
-run again. What the kernel or the user ended (interrupt, timeout, death) is not tried again. Records, messages and
-driver state are those of the code protocol, so a session may change between the two. Attempts are counted from the
-events, so the count survives a restore. Pure.
+run again; why a reply was not run stands behind its step. A request that does not fit is refused, never cut. What the
+kernel or the user ended (interrupt, timeout, death) is not tried again. Records, messages and driver state are those of
+the code protocol, so a session may change between the two. Attempts are counted from the events, so the count survives
+a restore. Pure.
 """
 
 from __future__ import annotations
@@ -34,8 +35,10 @@ from ..machine.events import (
     ErrorEvent,
     LlmResponseEvent,
     MessageEvent,
+    PluginEvent,
     ProtocolRecord,
     SessionEventRecord,
+    StatusRuntimeEvent,
 )
 from ..machine.execution import ExecResponse, NamespaceSummary
 from ..machine.llm import LlmResponse, ReasoningOutput, TextOutput
@@ -62,9 +65,9 @@ from .records import (
 from .replies import LANGUAGE, step_with_result
 from .snippet_cells import finished_cell, finishes, read_cell
 from .snippet_projector import SnippetProjector, last_request
-from .snippet_prompt import STOPS, SYSTEM
+from .snippet_prompt import STOPS, SYSTEM, request_room
 from .snippet_stream import SnippetStream
-from .snippet_words import answer_text, error_line, failed_label, not_managed
+from .snippet_words import answer_text, error_line, failed_label, not_managed, request_too_long
 from .termination import CODE_TERMINATION, CodeTermination, FinishRequired, Natural
 from .tool_events import terminal_outcome, tool_call_events
 
@@ -152,10 +155,14 @@ class SnippetDriver:
     # -- callbacks -----------------------------------------------------------------------------------------------------
 
     def prepare_protocol_iteration(self, ctx: DriverContext) -> Sequence[DriverAction]:
-        """Call the model; a config that cannot work ends the turn before any call."""
+        """Call the model; a config that cannot work or a request that is too long ends the turn before any call."""
         problem = self._config_problem(ctx)
         if problem is not None:
             return [_error("runtime", "bad_protocol_options", problem), _stop(TurnStopReason.RUNTIME_ERROR)]
+        room = request_room(self._request(ctx))
+        if not room.fits:
+            message = request_too_long(room.size, room.limit, unit=room.unit)
+            return [_error("snippet_protocol", "request_too_long", message), _stop(TurnStopReason.INCOMPLETE)]
         return [StartLlm(request=ctx.project_llm_request(False), driver_state=CodeDriverState())]
 
     def handle_llm_success(
@@ -178,16 +185,18 @@ class SnippetDriver:
         earlier = self._failed_before(ctx, code)
         if not code:
             decision, problem = "no_code", "the model's reply was no Python"
+            reason = "no Python" if text.strip() else "the reply was empty"
         elif earlier is not None:
-            decision, problem = "repeated", earlier
+            decision, problem, reason = "repeated", earlier, "the same code as before"
         elif required and not finishes(code):
-            decision, problem = "no_value", "the cell gave no value"
+            decision, problem, reason = "no_value", "the cell gave no value", "no value to end with"
         else:
             emits.append(Emit(event=MessageEvent(text=code, kind=f"{LANGUAGE}_code")))
             reasoning = tuple(part for part in response.parts if isinstance(part, ReasoningOutput))
             state = CodeDriverState(reasoning=reasoning, executed_code=code)
             records = (self._attempt(ctx, "execute", text, code),)
             return [*emits, AppendEvents(records=records), StartExec(language=LANGUAGE, code=code, driver_state=state)]
+        emits.append(_not_run(reason))
         return [*emits, *self._again_or_stop(ctx, (self._attempt(ctx, decision, text, code),), problem)]
 
     def handle_tool_results(
@@ -215,7 +224,7 @@ class SnippetDriver:
                 return [*emits, *self._complete(ctx, self._trajectory(ctx, step), Finished(finish=value))]
             step = failed_label(step, problem)
         elif step.exec_error is None and isinstance(ctx.termination, Natural):
-            text = answer_text(step)
+            text = answer_text(step, request=self._request(ctx), namespace=self._projector.namespace)
             said = assistant_message(self._id(ctx.protocol_iteration, "answer"), reasoning=(), prose=text)
             records = (*self._trajectory(ctx, step), Conversation(message=said))
             return [*emits, *self._complete(ctx, records, Finished(finish=AssistantMessage(text=text)))]
@@ -252,7 +261,8 @@ class SnippetDriver:
         if attempts < ATTEMPTS and not at_limit and not ctx.should_force_exit_after_grace_turn():
             go_on = StartCheckpoint(checkpoint=CheckpointKind.AFTER_WORK, on_empty=ResumeAction.PREPARE_ITERATION)
             return [*appended, go_on]
-        failure = _error("snippet_protocol", "not_managed", not_managed(self._request(ctx), attempts, problem))
+        told = not_managed(self._request(ctx), attempts, problem, namespace=self._projector.namespace)
+        failure = _error("snippet_protocol", "not_managed", told)
         reason = TurnStopReason.INCOMPLETE if attempts >= ATTEMPTS else TurnStopReason.MAX_TURNS
         return [*appended, failure, _stop(reason)]
 
@@ -350,6 +360,12 @@ class SnippetDriver:
 
 def _error(kind: str, code: str, message: str) -> Emit:
     return Emit(event=ErrorEvent(message=message, envelope=ErrorEnvelope(kind=kind, code=code, user_message=message)))
+
+
+def _not_run(reason: str) -> Emit:
+    """A note behind the step, so that who reads it sees why nothing came of its code."""
+    status = StatusRuntimeEvent(key="attempt", label="not run", detail=reason)
+    return Emit(event=PluginEvent(plugin_id="snippet", event=status))
 
 
 def _stop(reason: TurnStopReason) -> Finish:

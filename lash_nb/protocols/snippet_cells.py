@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from ..machine.execution import NamespaceSummary
 from ..machine.wire import Json
 
-__all__ = ["MAX_CODE_CHARS", "MAX_CODE_LINES", "finished_cell", "finishes", "parsed", "read_cell"]
+__all__ = ["MAX_CODE_CHARS", "MAX_CODE_LINES", "copied_from", "finished_cell", "finishes", "parsed", "read_cell"]
 
 MAX_CODE_CHARS = 1_200
 MAX_CODE_LINES = 24
@@ -45,12 +45,14 @@ _IMPORTS = {
         *("re", "shutil", "statistics", "string", "sys", "textwrap", "time"),
     )
 }
+_UNMISTAKABLE = frozenset({"np", "pd", "plt", "sns"})
 _OF_DATETIME = frozenset({"MAXYEAR", "UTC", "date", "datetime", "time", "timedelta", "timezone"})
 _BUILT_IN = frozenset(dir(builtins)) | {"display", "exit", "finish", "get_ipython", "quit"}
 _PLOT_ROOTS = frozenset({"plt", "sns"})
 _PLOT_METHODS = frozenset({"bar", "barh", "boxplot", "hist", "pie", "plot", "scatter"})
 _IN_PLACE = frozenset({"append", "clear", "extend", "insert", "remove", "reverse", "sort", "update"})
 _FRAMES = frozenset({"DataFrame", "GeoDataFrame"})
+_CHANGE_A_FRAME = frozenset({"insert", "pop", "update"})
 
 
 # -- out of the reply ------------------------------------------------------------------------------------------------
@@ -131,24 +133,41 @@ def finished_cell(
     tree = parsed(code)
     if tree is None:
         return code
+    try:
+        return _finished(code, tree, namespace, value_required=value_required, schema=schema)
+    except RecursionError:  # a model that repeats itself writes trees that cannot be written out again
+        return code
+
+
+def _finished(
+    code: str, tree: ast.Module, namespace: NamespaceSummary | None, *, value_required: bool, schema: Json
+) -> str:
     if namespace is not None:
         code = _with_frames(code, tree, namespace)
         tree = parsed(code) or tree
     body = _with_finish(code, tree, schema) if value_required else _with_value(code, tree, namespace)
     imports = _imports(tree, namespace)
+    if value_required and namespace is not None and any(variable.name == "finish" for variable in namespace.variables):
+        imports.append("del finish  # a variable of that name hides what ends the turn")
     return "\n".join([*imports, body])
 
 
 def finishes(code: str) -> bool:
     """Whether a program calls `finish`, as far as its text tells."""
     tree = parsed(code)
-    return tree is not None and any(isinstance(node, ast.Name) and node.id == "finish" for node in ast.walk(tree))
+    return tree is not None and any(
+        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "finish"
+        for node in ast.walk(tree)
+    )
 
 
 def _imports(tree: ast.Module, namespace: NamespaceSummary | None) -> list[str]:
     known = {variable.name for variable in namespace.variables} if namespace is not None else set()
+    wanted = _free_names(tree) - known
+    if namespace is not None and namespace.omitted:
+        wanted &= _UNMISTAKABLE  # any other may be a variable that the summary left out
     out = []
-    for name in sorted(_free_names(tree) - known):
+    for name in sorted(wanted):
         if name == "datetime":
             attributes = {
                 node.attr
@@ -186,14 +205,20 @@ def _with_frames(code: str, tree: ast.Module, namespace: NamespaceSummary) -> st
 
     Only where the name is nothing else, and where one frame alone has such a column.
     """
+    if namespace.omitted:  # the name may be a variable that the summary left out
+        return code
     known = {variable.name for variable in namespace.variables}
     owners: dict[str, set[str]] = {}
     for variable in namespace.variables:
         for title, _ in variable.columns:
             owners.setdefault(title, set()).add(variable.name)
     meant = {name for name in _free_names(tree) - known - set(_IMPORTS) if len(owners.get(name, ())) == 1}
+    # Before Python 3.12 what stands within an f-string has no place of its own, and quotes would end it.
+    quoted = {id(inner) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for inner in ast.walk(node)}
     places = [
-        node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id in meant and node.end_col_offset
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and node.id in meant and node.end_col_offset and id(node) not in quoted
     ]
     lines = [line.encode() for line in code.split("\n")]
     for node in sorted(places, key=lambda node: (node.lineno, node.col_offset), reverse=True):
@@ -201,7 +226,8 @@ def _with_frames(code: str, tree: ast.Module, namespace: NamespaceSummary) -> st
         line = lines[node.lineno - 1]
         new = f'{owner}["{node.id}"]'.encode()
         lines[node.lineno - 1] = line[: node.col_offset] + new + line[node.end_col_offset :]
-    return b"\n".join(lines).decode()
+    written = b"\n".join(lines).decode()
+    return code if parsed(written) is None else written
 
 
 def _with_value(code: str, tree: ast.Module, namespace: NamespaceSummary | None) -> str:
@@ -273,6 +299,23 @@ def _changed_in_place(value: ast.expr) -> ast.expr | None:
         return None
     # The whole of a frame: its first rows would not show what became of the others.
     return ast.Name(id=_root(value.func.value) or "", ctx=ast.Load())
+
+
+def copied_from(code: str, namespace: NamespaceSummary | None) -> str | None:
+    """The frame that a cell gave a changed copy of, or of a column of it; None when it is not sure that it did.
+
+    Sure is a cell of one expression over a live frame, without an assignment and without a method that changes it.
+    """
+    tree = parsed(code)
+    frames = {variable.name for variable in namespace.variables if variable.columns} if namespace is not None else set()
+    body = [one for one in tree.body if not isinstance(one, (ast.Import, ast.ImportFrom))] if tree is not None else []
+    if len(body) != 1 or not isinstance(body[0], ast.Expr) or not isinstance(body[0].value, ast.Call):
+        return None
+    calls = [node for node in ast.walk(body[0]) if isinstance(node, ast.Call)]
+    methods = {call.func.attr for call in calls if isinstance(call.func, ast.Attribute)}
+    in_place = any(word.arg == "inplace" for call in calls for word in call.keywords)
+    name = _root(body[0].value)
+    return name if name in frames and not in_place and methods.isdisjoint(_CHANGE_A_FRAME) else None
 
 
 # -- a value that is required ----------------------------------------------------------------------------------------

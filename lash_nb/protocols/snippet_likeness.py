@@ -21,7 +21,7 @@ _SAME = {
     "longest": "max", "hottest": "max", "minimum": "min", "lowest": "min", "smallest": "min", "least": "min",
     "fewest": "min", "cheapest": "min", "youngest": "min", "shortest": "min", "coldest": "min", "worst": "min",
     "total": "sum", "order": "sort", "sorted": "sort", "ordered": "sort", "rank": "sort", "count": "many",
-    "number": "many", "often": "many", "times": "many", "occur": "many", "occurs": "many", "each": "per",
+    "number": "many", "often": "many", "times": "multiply", "occur": "many", "occurs": "many", "each": "per",
     "every": "per", "by": "per", "group": "per", "different": "distinct", "unique": "distinct",
     "chart": "plot", "graph": "plot", "draw": "plot", "diagram": "plot", "percentage": "percent",
     "share": "percent", "proportion": "percent", "null": "missing", "nan": "missing", "empty": "missing",
@@ -35,6 +35,14 @@ _SAME = {
     "against": "versus", "vs": "versus", "backward": "reverse", "reversed": "reverse", "transposed": "transpose",
     "merge": "join", "joined": "join", "combine": "join", "shape": "size", "dimension": "size", "squared": "power",
     "square": "power", "cube": "power", "position": "index", "weekday": "day", "kind": "type",
+    "record": "row", "entry": "row", "line": "row", "odd": "even", "multiplied": "multiply", "product": "multiply",
+    "ratio": "divide", "divided": "divide", "divisible": "divide", "multiple": "divide", "added": "plus",
+    "bigger": "above", "larger": "above", "higher": "above", "longer": "above", "older": "above",
+    "shorter": "below", "younger": "below", "cheaper": "below", "latest": "max", "newest": "max", "earliest": "min",
+    "since": "above", "until": "below", "replace": "fill", "set": "fill", "impute": "fill",
+    "turnover": "revenue", "bottom": "min", "including": "contain", "new": "add",
+    "january": "month", "february": "month", "march": "month", "april": "month", "june": "month", "july": "month",
+    "august": "month", "september": "month", "october": "month", "november": "month", "december": "month",
 }  # fmt: skip
 _STOP_WORDS = frozenset(
     (
@@ -45,8 +53,8 @@ _STOP_WORDS = frozenset(
 )
 EXAMPLE_KINDS = {
     "sales": "Frame", "shops": "Frame", "nums": "List", "names": "List", "groups": "List", "s": "Text",
-    "ages": "Dict", "grid": "Array", "t": "Array", "z": "Array", "region": "Column", "item": "Column",
-    "units": "Column", "cost": "Column", "day": "Column",
+    "ages": "Dict", "grid": "Array", "t": "Array", "z": "Array", "region": "Label", "item": "Label",
+    "units": "Number", "cost": "Number", "day": "Date",
 }  # fmt: skip
 """What stands for the names of the examples; live names are replaced alike, so that `longest of words` finds
 `longest name in names`."""
@@ -78,9 +86,9 @@ def most_alike(asked: str, namespace: NamespaceSummary | None, bank: Sequence[Ex
 def live_kinds(live: NamespaceSummary) -> dict[str, str]:
     """What stands for the live names and columns in a request."""
     kinds = {
-        word: "Column"
+        word: _kind_of_column(dtype)
         for variable in live.variables
-        for title, _ in variable.columns
+        for title, dtype in variable.columns
         for word in _WORDS.findall(title.lower())
     }
     for variable in live.variables:
@@ -90,16 +98,39 @@ def live_kinds(live: NamespaceSummary) -> dict[str, str]:
     return kinds
 
 
+def _kind_of_column(dtype: str) -> str:
+    if dtype.lower().startswith(("int", "uint", "float")):
+        return "Number"
+    return "Date" if dtype.startswith("datetime") else "Label"
+
+
 _WORDS = re.compile(r"\w+")
+_OF_A_FRAME = frozenset({"Date", "Label", "Number"})
+_REWORDED = (
+    (re.compile(r"\b(many|of) times\b"), r"\1 often"),
+    (re.compile(r"\bat least\b"), "above"),
+    (re.compile(r"\bat most\b"), "below"),
+    (re.compile(r"(?<=\w)\s*\*\s*(?=\w)"), " multiply "),
+    (re.compile(r"(?<=\w) ?/ ?(?=\w)"), " divide "),
+    (re.compile(r"(?<=\w) ?\+ ?(?=\w)"), " plus "),
+    (re.compile(r"(?<=\w) - (?=\w)"), " minus "),
+    (re.compile(r">=?"), " above "),
+    (re.compile(r"<=?"), " below "),
+    (re.compile(r"%"), " percent "),
+)
 
 
 def _things(terms: set[str]) -> set[str]:
     """The kinds among the terms; a column is of a frame."""
-    return {"Frame" if term == "Column" else term for term in terms if term[:1].isupper()}
+    return {"Frame" if term in _OF_A_FRAME else term for term in terms if term[:1].isupper()}
 
 
 def terms_of(text: str, kinds: dict[str, str]) -> set[str]:
-    return {term for word in _WORDS.findall(text.lower()) if (term := _term(word, kinds))}
+    """What counts of a text; `kinds` says what its names stand for."""
+    text = text.lower()
+    for words, plain in _REWORDED:
+        text = words.sub(plain, text)
+    return {term for word in _WORDS.findall(text) if (term := _term(word, kinds))}
 
 
 def _term(word: str, kinds: dict[str, str]) -> str:
@@ -108,7 +139,7 @@ def _term(word: str, kinds: dict[str, str]) -> str:
         if form in kinds:
             return kinds[form]
     if word.isdigit():
-        return "some number"
+        return "some year" if len(word) == 4 and word[:2] in ("19", "20") else "some number"
     if word in _STOP_WORDS:
         return ""
     return _SAME.get(word) or _SAME.get(single) or single

@@ -18,7 +18,7 @@ from ..machine.execution import NamespaceSummary, VariableSummary
 from .snippet_examples import ALWAYS, EXAMPLES, Example
 from .snippet_likeness import EXAMPLE_KINDS, live_kinds, most_alike, terms_of, word_forms
 
-__all__ = ["STOPS", "SYSTEM", "SnippetPrompt", "snippet_prompt"]
+__all__ = ["MAX_REQUEST_BYTES", "STOPS", "SYSTEM", "RequestRoom", "SnippetPrompt", "request_room", "snippet_prompt"]
 
 SYSTEM = "You write Python for a Jupyter notebook. Reply with exactly one line of Python code, no explanation."
 """The system prompt of a session."""
@@ -28,7 +28,8 @@ STOPS = ("\n# request", "\n# variables")
 
 MAX_VARIABLES = 16
 MAX_COLUMNS = 14
-MAX_REQUEST_BYTES = 500
+MAX_REQUEST_BYTES = 1_000
+MAX_EXAMPLE_BYTES = 300
 MAX_LINE_BYTES = 760
 MAX_NAME_BYTES = 36
 SIMILAR = 5
@@ -45,6 +46,26 @@ class SnippetPrompt:
     request: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRoom:
+    """How long a request is, and how long it may be; `unit` is what both count."""
+
+    size: int
+    limit: int
+    unit: str
+
+    @property
+    def fits(self) -> bool:
+        return self.size <= self.limit
+
+
+def request_room(request: str) -> RequestRoom:
+    """The room that a request needs; measured in bytes, for a token may be as little as one."""
+    text = " ".join(_printable(request).split())
+    size = len(text.encode("utf-8", "replace"))
+    return RequestRoom(size=size, limit=MAX_REQUEST_BYTES, unit="characters" if text.isascii() else "bytes")
+
+
 def snippet_prompt(
     request: str, namespace: NamespaceSummary | None, *, similar: int = SIMILAR, bank: Sequence[Example] = EXAMPLES
 ) -> SnippetPrompt:
@@ -54,11 +75,13 @@ def snippet_prompt(
     first = _first_frame(live)
     meant = _meant_frame(asked, live) or first
     told = [_over(example, live, first, "") for example in ALWAYS]
-    told += [_over(example, live, meant, asked) for example in most_alike(asked, namespace, bank, similar)]
+    # Of those like it some cannot be told over the live frame: others take their places.
+    alike = (_over(example, live, meant, asked) for example in most_alike(asked, namespace, bank, 3 * similar))
+    told += [example for example in alike if example is not None][-similar:] if similar else []
     return SnippetPrompt(
         variables=_described(asked, namespace),
         examples=tuple(
-            Example(request=_one_line(example.request, MAX_REQUEST_BYTES), code=example.code)
+            Example(request=_one_line(example.request, MAX_EXAMPLE_BYTES), code=example.code)
             for example in told
             if example is not None
         ),
@@ -186,10 +209,13 @@ def _named(name: str, asked: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", asked) is not None
 
 
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
 def _one_line(text: str, limit: int) -> str:
     """Text that cannot end its line: any kind of white space is one blank, and nothing unprintable is left."""
-    plain = "".join(letter if letter.isprintable() else " " for letter in text)
-    plain = " ".join(plain.split())
+    plain = " ".join(_printable(text).split())
     data = plain.encode("utf-8", "replace")
     return plain if len(data) <= limit else data[: limit - 3].decode("utf-8", "ignore") + "…"
 

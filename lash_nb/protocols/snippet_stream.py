@@ -20,6 +20,7 @@ _FENCE = re.compile(r"\s*(?:`{3,}|~{3,})")
 _MAY_BE_FENCE = re.compile(r"\s*(?:`{0,2}|~{0,2})$")
 _REQUEST = re.compile(r"\s*#+\s*(?:request|variables)\b", re.IGNORECASE)
 _MAX_HELD = 200
+_MAX_TAKEN = 4 * MAX_CODE_CHARS
 
 
 class SnippetStream:
@@ -40,6 +41,7 @@ class SnippetStream:
         self._fenced = False
         self._started = False
         self._ended = False
+        self._taken = 0
         self._out: list[StreamEvent] = []
 
     @property
@@ -51,6 +53,10 @@ class SnippetStream:
         """What a further piece of the reply brings to light."""
         for letter in text:
             if self._ended:
+                break
+            self._taken += 1
+            if self._taken > _MAX_TAKEN:  # blank lines and comments without end are no code, and do not count as it
+                self._finish()
                 break
             self._take(letter)
         return self._drain()

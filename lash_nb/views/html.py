@@ -94,7 +94,9 @@ def picture_html(
     parts.append(notes_html(picture.notes, after=0))
     for number, step in enumerate(picture.steps, start=1):
         running = picture.state is PictureState.RUNNING
-        parts.append(step_html(step, number=number, store=store, images=images, running=running))
+        # A small model may be wrong without noticing: its code is to be seen without a click.
+        small = picture.protocol == "snippet"
+        parts.append(step_html(step, number=number, store=store, images=images, running=running, open_code=small))
         parts.append(notes_html(picture.notes, after=number))
     parts.append(answer_html(picture))
     parts.extend(f"<p><strong>Error:</strong> {_escaped(error)}</p>" for error in other_errors(picture))
@@ -110,9 +112,15 @@ def other_errors(picture: TurnPicture) -> Sequence[str]:
 
 
 def step_html(
-    step: StepPicture, *, number: int, store: AttachmentStore | None = None, images: bool = True, running: bool = False
+    step: StepPicture,
+    *,
+    number: int,
+    store: AttachmentStore | None = None,
+    images: bool = True,
+    running: bool = False,
+    open_code: bool = False,
 ) -> str:
-    """One step: what was said, the code, what came of it."""
+    """One step: what was said, the code, what came of it. The code stands open while it runs, or with `open_code`."""
     parts = [f"<h4>Step {number}</h4>"]
     if step.reasoning.strip():
         parts.append(f"<details><summary>Reasoning</summary>{prose_html(cut(step.reasoning))}</details>")
@@ -123,7 +131,7 @@ def step_html(
         code = clean(step.source).strip("\n")
         lines = code.count("\n") + 1
         summary = f"Code ({_escaped(step.language)}, {lines} line{'' if lines == 1 else 's'})"
-        is_open = " open" if running and step.outcome is None else ""
+        is_open = " open" if open_code or (running and step.outcome is None) else ""
         parts.append(f"<details{is_open}><summary>{summary}</summary>{_inset(_code(code))}</details>")
         parts.append(_outcome_html(step, number=number, store=store, images=images, running=running))
     if step.tool_calls:

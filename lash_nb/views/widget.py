@@ -46,7 +46,10 @@ class TurnView:
         self._stop_asked = False
         self._drawn: list[_Drawn] = []
         self.stop_button = ipywidgets.Button(
-            description="Stop", icon="stop", tooltip="Stop this turn", layout={"width": "auto"}
+            description="Stop",
+            icon="stop",
+            tooltip="Stop this turn",
+            layout={"width": "auto", "min_width": "5em", "flex": "0 0 auto"},
         )
         self.stop_button.on_click(self._stop_clicked)
         _answer_on_the_usual_thread(self.stop_button)

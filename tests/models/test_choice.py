@@ -53,10 +53,8 @@ def test_nothing_chosen_is_one_sentence_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UnknownModelError) as caught:
         choose_model(env={"OPENAI_API_KEY": "", "LASH_NB_MODEL": " "}, cassette=tmp_path / "none.cassette.jsonl")
     assert str(caught.value) == (
-        "no model is chosen: name one (`%lash model NAME`, -m NAME or LASH_NB_MODEL), or set OPENAI_API_KEY "
-        "or ANTHROPIC_API_KEY or GEMINI_API_KEY or GOOGLE_API_KEY; one that needs no key is `local` "
-        "(`lash-nb model pull` fetches it); NAME is openai:MODEL, "
-        "openai:MODEL@http://HOST:PORT/v1, anthropic:MODEL, google:MODEL, local, replay:PATH, scripted:PATH"
+        "no model is chosen: name one (`%lash model NAME`, -m NAME or LASH_NB_MODEL), or set a provider's key; "
+        "`%lash model` and `lash-nb model list` say which could answer here, and `local` needs no key"
     )
 
 
@@ -96,14 +94,14 @@ def test_a_key_stands_for_a_small_model_of_its_provider() -> None:
 def test_metadata_may_pin_a_cassette_only(cassette: Path) -> None:
     pin = "openai:m@http://elsewhere.example/v1"
     said = (
-        f"this notebook suggests {pin} (it would send your requests, the agent's code and its outputs to "
-        f"http://elsewhere.example/v1); to use it: `%lash model {pin}`"
+        f"this notebook's author suggests {pin} (it would send your requests, the agent's code and its outputs to "
+        f"http://elsewhere.example/v1); if you want that: `%lash model {pin}`"
     )
     choice = choose_model(notebook_pin=pin, env={}, cassette=cassette)
     assert choice.name == "replay:n.cassette.jsonl"
     assert choice.note == said
-    assert choice.announcement.endswith(f"; nothing leaves this machine ({said})")
-    with pytest.raises(UnknownModelError, match="this notebook suggests"):
+    assert choice.announcement.endswith("; nothing leaves this machine")
+    with pytest.raises(UnknownModelError, match="This notebook's author suggests"):
         choose_model(notebook_pin=pin, env={})
 
 
@@ -116,14 +114,17 @@ def test_metadata_may_pin_a_cassette_only(cassette: Path) -> None:
     ],
 )
 def test_what_a_notebook_suggests(name: str, said: str) -> None:
-    assert suggestion(name, {}) == f"this notebook suggests {name} ({said}); to use it: `%lash model {name}`"
+    assert (
+        suggestion(name, {})
+        == f"this notebook's author suggests {name} ({said}); if you want that: `%lash model {name}`"
+    )
 
 
 def test_what_a_notebook_suggests_that_is_no_model() -> None:
     for name in ("xyzzy:q", "gpt-x", "openai:m@ftp://h", "openai:m@https://a:b@h"):
-        assert suggestion(name, {}) == f"this notebook suggests {name}, which is no model's name"
+        assert suggestion(name, {}) == f"this notebook's author suggests {name}, which is no model's name"
     for name in ("openai:a\nb", "openai:\x1b[2J", "openai:`rm`", "openai:" + "m" * 300):
-        assert suggestion(name, {}) == "this notebook suggests a model whose name cannot be shown"
+        assert suggestion(name, {}) == "this notebook's author suggests a model whose name cannot be shown"
 
 
 @pytest.mark.parametrize(

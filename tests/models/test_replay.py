@@ -11,12 +11,16 @@ import pytest
 
 from lash_nb.errors import CassetteError, InputError, ModelCallError
 from lash_nb.machine.llm import LlmRequest, LlmResponse, LlmTerminalReason, TextOutput
+from lash_nb.models import ModelTraits
 from lash_nb.models.choice import open_model
 from lash_nb.models.replay import Exchange, Origin, RecordingModel, ReplayModel, read_cassette, write_cassette
 from lash_nb.models.scripted import ScriptedModel
+from lash_nb.trust import Redactor
 
 from .cases import TOOL_ANSWER, context, request
 from .contract import ModelContract
+
+REDACTOR = Redactor({"MY_TOKEN": "gtok-ABCDEF0123456789"})
 
 QUESTION = "How many rows?"
 
@@ -316,3 +320,21 @@ def test_opening_by_name(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match="needs a cassette"):
         open_model("replay:", base_dir=tmp_path)
+
+
+async def test_what_was_recorded_of_a_model_that_does_not_see_is_replayed_as_such(tmp_path: Path) -> None:
+    """The prompt tells it; a strict replay compares prompts."""
+    path = tmp_path / "a.cassette.jsonl"
+    blind = ScriptedModel(["one"], traits=ModelTraits(vision=False, protocol="snippet"))
+    await RecordingModel(blind, path).complete(request(), context=context(protocol="snippet"))
+    replayed = ReplayModel(path).traits(session="1", turn=1)
+    assert (replayed.vision, replayed.protocol) == (False, "snippet")
+    assert ReplayModel(path).traits(session="1", turn=2) == ModelTraits()
+
+
+async def test_a_recording_keeps_no_secret(tmp_path: Path) -> None:
+    path = tmp_path / "a.cassette.jsonl"
+    model = RecordingModel(ScriptedModel(["token gtok-ABCDEF0123456789"]), path, redact=REDACTOR.response)
+    answer = await model.complete(request(), context=context())
+    assert answer.full_text == "token gtok-ABCDEF0123456789", "whoever asked takes it out in its own place"
+    assert "gtok" not in path.read_text()

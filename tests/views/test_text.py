@@ -17,6 +17,7 @@ from lash_nb.machine.events import (
     ReasoningDelta,
     TextDelta,
     TokenUsageEvent,
+    TurnStarted,
 )
 from lash_nb.machine.execution import CellOutcome, CellOutput, DisplayOutput, ErrorOutput, ResultOutput, StreamOutput
 from lash_nb.machine.llm import LlmUsage
@@ -377,3 +378,12 @@ def test_what_is_run_takes_the_place_of_what_was_written() -> None:
     turn = picture(asked(), CodeDelta(content="1 +"), *step(1, code="1 + 1")[1:], answered("2"))
     assert "Code:\n    1 + 1\n" in picture_text(turn)
     assert "1 +\n" not in picture_text(turn)
+
+
+def test_the_code_of_a_small_model_stands_open() -> None:
+    """It may be wrong without noticing: what it ran is to be seen without a click."""
+    cell = step(1, code="df.size")
+    by_code = picture(TurnStarted(turn=1, request="rows?", model="m"), *cell, answered("28"))
+    by_snippet = picture(TurnStarted(turn=1, request="rows?", model="m", protocol="snippet"), *cell, answered("28"))
+    assert "<details><summary>Code" in static_bundle(by_code)["text/html"]  # type: ignore[operator]
+    assert "<details open><summary>Code" in static_bundle(by_snippet)["text/html"]  # type: ignore[operator]
