@@ -1,6 +1,7 @@
 # One word for each thing that developers and CI do. Everything runs with the active interpreter: PYTHON=… for another one.
 
 PYTHON ?= python
+NOTEBOOKS ?= notebooks/*.ipynb
 CODE := lash_nb tests
 LINT_IMPORTS := $(PYTHON) -c "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())"
 
@@ -43,7 +44,7 @@ local:  ## the tests of the local model's engine: needs the `local` extra and `l
 	weights=$$($(PYTHON) -m lash_nb.cli model pull) && TEST_WEIGHTS=$$weights $(PYTHON) -m pytest tests/local
 
 notebooks:  ## runs every notebook as a user would (02 needs the local model); the results go to a temporary directory
-	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && for notebook in notebooks/*.ipynb; do \
+	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && for notebook in $(NOTEBOOKS); do \
 		echo "$$notebook"; $(PYTHON) -m lash_nb.cli run "$$notebook" "$$out/$$(basename "$$notebook")" || exit 1; \
 	done
 

@@ -41,8 +41,9 @@ def _content(path: Path) -> bytes | None:
     """What a regular file holds; None when it is none, or too large. Raises: OSError."""
     # A pipe would block until somebody writes to it, and the size of a device says nothing.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
     with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return None
         content = file.read(_MAX_BYTES + 1)
     return None if len(content) > _MAX_BYTES else content

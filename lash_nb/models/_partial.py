@@ -2,7 +2,9 @@
 
 Decided here: whoever delivers appends to the same file, so that what came from one source is kept when the next goes
 on; whole parts are checked by their own hashes when they are found again, and the file is cut back before the first
-that is wrong; only the whole file, hashed and on disk, gets the final name. Imports `errors` and `weights` alone.
+that is wrong; only the whole file, hashed and on disk, gets the final name. What is written to is a regular file with
+one name in a directory that nobody else may write to, and both are this user's: anything else that is found there may
+lead elsewhere, and is refused as it is. Imports `errors`, `weights` and `_files` alone.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,9 +20,26 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ..errors import WeightsError
+from ._files import kind_of, open_regular
 from .weights import CACHE_VARIABLE, Weights, sha256_of
 
-__all__ = ["OnProgress", "Partial", "Progress", "SourceError", "Stop", "Stopped", "on_disk", "remove_tree"]
+__all__ = [
+    "ELSEWHERE",
+    "OnProgress",
+    "Partial",
+    "Progress",
+    "SourceError",
+    "Stop",
+    "Stopped",
+    "kept_in",
+    "on_disk",
+    "refuse_strangers",
+    "remove_tree",
+]
+
+ELSEWHERE = f"{CACHE_VARIABLE}=DIRECTORY keeps the model elsewhere"
+
+_FILE = "weights.part"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +66,7 @@ class Stopped(WeightsError):
     """The pull was told to stop."""
 
     def __init__(self) -> None:
-        super().__init__("the pull was stopped; what came so far is kept, and the next one goes on from there")
+        super().__init__("the pull was stopped; what is kept of it, the next one goes on from")
 
 
 class Partial:
@@ -58,13 +78,14 @@ class Partial:
     def __init__(self, directory: Path, *, weights: Weights, on_progress: OnProgress) -> None:
         self.directory = directory
         self.weights = weights
-        self._path = directory / "weights.part"
+        self._path = directory / _FILE
         self._on_progress = on_progress
         with on_disk(directory):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            refuse_strangers(directory)
             for scratch in directory.glob("*.scratch"):
                 remove_tree(scratch)
-            self._file = open(self._path, "a+b")  # noqa: SIM115 (closed by close())
+            self._file = open_regular(self._path, "a+b")
         self.whole_parts = 0
         """How many parts, from the first, are there and right."""
         self.check()
@@ -122,6 +143,8 @@ class Partial:
         """Give the right file its name; the directory is gone then."""
         with on_disk(target.parent):
             os.fsync(self._file.fileno())
+            if not os.path.samestat(os.fstat(self._file.fileno()), os.lstat(self._path)):
+                raise WeightsError(f"{self._path} is not the file any more that was checked; pull again")
             os.replace(self._path, target)
             _sync(target.parent)
         self.close()
@@ -148,7 +171,7 @@ class Partial:
                 found = sha256_of(self._file, size_bytes=part.size_bytes)
             if found != part.sha256:
                 self.cut(position)
-                self.report(note=f"what is kept is wrong after {position:,} bytes; it is cut off there")
+                self.report(note=f"What is kept is wrong after {position:,} bytes; it is cut off there")
                 break
             self.whole_parts, position = self.whole_parts + 1, end
         if self.size > self.weights.size_bytes:
@@ -173,8 +196,48 @@ def on_disk(directory: Path) -> Iterator[None]:
             problem = "the disk is full; what came so far is kept: make room, and pull again"
         else:
             problem = f"cannot be written or read ({(error.strerror or str(error)).lower()})"
-        elsewhere = f"{CACHE_VARIABLE}=DIRECTORY keeps the model elsewhere"
-        raise WeightsError(f"{directory}: {problem}; {elsewhere}") from error
+        raise WeightsError(f"{directory}: {problem}; {ELSEWHERE}") from error
+
+
+def refuse_strangers(directory: Path) -> None:
+    """Look at what an earlier pull left, if anything did, without changing it.
+
+    Raises: WeightsError for what no pull of this user leaves; OSError.
+    """
+    for path, is_right in ((directory, stat.S_ISDIR), (directory / _FILE, stat.S_ISREG)):
+        try:
+            found = os.lstat(path)
+        except FileNotFoundError:
+            return
+        if not is_right(found.st_mode):
+            problem = f"is {kind_of(found)}"
+        elif os.name != "posix":
+            continue
+        elif found.st_uid != os.geteuid():
+            problem = "belongs to somebody else"
+        elif found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            problem = "may be written to by others"
+        elif stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
+            problem = "has another name, too"
+        else:
+            continue
+        raise WeightsError(f"{path} {problem}, so it is not used: delete it; or {ELSEWHERE}")
+
+
+def kept_in(directory: Path, *, weights: Weights, whole_parts: bool) -> int:
+    """How many bytes an earlier pull left that the next can use, unchecked; only parts that are whole, if so asked."""
+    try:
+        size = min(os.lstat(directory / _FILE).st_size, weights.size_bytes)
+    except OSError:
+        return 0
+    if not whole_parts:
+        return size
+    whole = 0
+    for part in weights.parts:
+        if whole + part.size_bytes > size:
+            break
+        whole += part.size_bytes
+    return whole
 
 
 def remove_tree(directory: Path) -> None:

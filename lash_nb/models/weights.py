@@ -1,9 +1,9 @@
 """The embedded model's file: what it is, where it is kept, and whether the bytes there are the right ones.
 
 Decided here: a pinned file is known by its SHA-256 and nothing else; it lies in the user's cache under the first 16
-digits of it (`LASH_NB_CACHE_DIR` moves the cache); every byte is checked before each load; a file that the user names
-in `LASH_NB_GGUF` is the user's own, and only its first four bytes are looked at. Nothing is fetched here
-(`lash_nb.models.fetching` does). Imports `errors` alone.
+digits of it (`LASH_NB_CACHE_DIR` moves the cache); every byte is checked before each load, and a symbolic link there is
+not followed; a file that the user names in `LASH_NB_GGUF` is the user's own, and only its first four bytes are looked
+at. Nothing is fetched here (`lash_nb.models.fetching` does). Imports `errors` and `_files` alone.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import WeightsError
+from ._files import open_regular
 
 __all__ = [
     "CACHE_VARIABLE",
@@ -25,6 +26,7 @@ __all__ = [
     "FoundWeights",
     "Weights",
     "WeightsPart",
+    "fault_of",
     "find_weights",
     "partial_directory",
     "sha256_of",
@@ -197,20 +199,26 @@ def verify(path: Path, *, weights: Weights = LOCAL_WEIGHTS) -> None:
 
     Raises: WeightsError when it is missing, cannot be read, or a byte differs; it says how to replace it.
     """
+    problem = fault_of(path, weights=weights)
+    if problem:
+        raise WeightsError(f"the model's file {path} {problem}; it is not used: `{PULL}` replaces it")
+
+
+def fault_of(path: Path, *, weights: Weights = LOCAL_WEIGHTS) -> str:
+    """What is wrong with the file, as the end of a sentence; empty when every byte is the pinned one."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size != weights.size_bytes:
-                problem = f"has {size:,} bytes instead of {weights.size_bytes:,}"
-            elif (found := sha256_of(file)) != weights.sha256:
-                problem = f"is damaged (SHA-256 {found[:16]}… instead of {weights.sha256[:16]}…)"
-            else:
-                return
+                return f"has {size:,} bytes instead of {weights.size_bytes:,}"
+            found = sha256_of(file)
     except FileNotFoundError:
-        problem = "is not there"
+        return "is not there"
     except OSError as error:
-        raise WeightsError(f"the model's file {path} cannot be read: {(error.strerror or '').lower()}") from error
-    raise WeightsError(f"the model's file {path} {problem}; it is not used: `{PULL}` replaces it")
+        return f"cannot be read ({(error.strerror or str(error)).lower()})"
+    if found != weights.sha256:
+        return f"is damaged (SHA-256 {found[:16]}… instead of {weights.sha256[:16]}…)"
+    return ""
 
 
 def sha256_of(file: IO[bytes], *, size_bytes: int | None = None) -> str:
@@ -228,7 +236,7 @@ def sha256_of(file: IO[bytes], *, size_bytes: int | None = None) -> str:
 
 def _own(path: Path) -> FoundWeights:
     try:
-        with path.open("rb") as file:
+        with open_regular(path, follow=True) as file:
             begins = file.read(len(_MAGIC))
     except OSError as error:
         reason = (error.strerror or "").lower()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lash_nb.machine.checkpoints import CheckpointKind
-from lash_nb.machine.events import ErrorEvent, MessageEvent, ProtocolRecord
+from lash_nb.machine.events import ErrorEvent, MessageEvent, PluginEvent, ProtocolRecord, StatusRuntimeEvent
 from lash_nb.machine.execution import ExecResponse, NamespaceSummary, VariableSummary
 from lash_nb.machine.llm import LlmRequest, LlmRole
 from lash_nb.machine.messages import PartKind
@@ -53,6 +53,12 @@ def required(validate: Callable[[Json], str | None] | None = None, kind: str = "
 def said(played: Played) -> str:
     [message] = [event.message for event in played.emitted if isinstance(event, ErrorEvent)]
     return message
+
+
+def not_run(played: Played) -> list[str]:
+    """The notes that a view shows behind attempts."""
+    statuses = [event.event for event in played.emitted if isinstance(event, PluginEvent)]
+    return [f"{status.label}: {status.detail}" for status in statuses if isinstance(status, StatusRuntimeEvent)]
 
 
 def prompt(request: LlmRequest) -> list[tuple[LlmRole, str]]:
@@ -115,15 +121,38 @@ def test_what_is_run_shows_its_value_and_finds_its_names(reply: str, code: str) 
     [
         (shown("['a', 'b']"), "`['a', 'b']`"),
         (shown("a `b` c"), "``a `b` c``"),
-        (shown("    price\n0  3.5"), "The output is above."),
-        (shown("x" * 201), "The output is above."),
-        (shown("1", "2"), "The output is above."),
-        (shown("[image/png, 12 KB, not attached]"), "The figure is above."),
+        (shown("    price\n0  3.5"), "See the output."),
+        (shown("x" * 201), "See the output."),
+        (shown("1", "2"), "See the output."),
+        (shown("[image/png, 12 KB, not attached]"), "See the figure."),
         (shown(), "Done; the code showed nothing."),
     ],
 )
 def test_the_answer_is_the_value_or_points_to_it(result: ExecResponse, answer: str) -> None:
     assert turn(["df"], [result]).outcome == answered(answer)
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "answer"),
+    [
+        (
+            "rename price to cost in df",
+            'df.rename(columns={"price": "cost"})',
+            "See the output; df itself is unchanged.",
+        ),
+        ("Please drop city from df", 'df.drop(columns=["city"])', "See the output; df itself is unchanged."),
+        ("fill price with 0", 'df["price"].fillna(0)', "See the output; df itself is unchanged."),
+        ("df without city", 'df.drop(columns=["city"])', "See the output."),
+        ("drop city from df", 'df = df.drop(columns=["city"])', "See the output."),
+        ("drop city from df", 'df.drop(columns=["city"], inplace=True)', "See the output."),
+        ("add a column n to df", 'df["n"] = 1', "See the output."),
+        ("remove city from df", 'df.pop("city")', "See the output."),
+        ("add xs to itself", "xs.copy()", "See the output."),
+    ],
+)
+def test_a_changed_copy_is_not_taken_for_a_change(request_: str, code: str, answer: str) -> None:
+    played = turn([code], [shown("   cost\n0  3.5")], messages=(user_message("u0", request_),))
+    assert played.outcome == answered(answer)
 
 
 # -- samples -----------------------------------------------------------------------------------------------------------
@@ -148,12 +177,14 @@ def test_what_is_no_python_is_not_run_and_counts() -> None:
     assert played.outcome == answered("2")
     assert decisions(played) == ["no_code", "no_code", "execute"]
     assert played.executed == ["len(df)"]
+    assert not_run(played) == ["not run: no Python", "not run: the reply was empty"]
 
 
 def test_the_same_code_is_not_run_twice() -> None:
     played = turn(["prices", "prices\n", "len(df)"], [NAME_ERROR, shown("2")])
     assert played.executed == ["prices", "len(df)"]
     assert decisions(played) == ["execute", "repeated", "execute"]
+    assert not_run(played) == ["not run: the same code as before"]
 
 
 def test_samples_are_drawn_after_the_likeliest_reply() -> None:
@@ -176,11 +207,83 @@ def test_after_four_attempts_it_says_what_it_was_not_able_to_do() -> None:
     assert errors(played) == ["not_managed"]
     assert said(played) == (
         "The small model did not manage “mean price in df” in 4 attempts; the last problem: NameError: name 'prices' "
-        "is not defined. Ask for one simple step that names the variable and the column, or take a bigger model "
-        "(%lash model NAME)."
+        "is not defined. The agent's kernel has df, xs. Name one of them in the request, or load the data with a "
+        "request first."
     )
     assert len(played.requests) == 4
     assert played.replies_left == 0
+
+
+def raised(line: str) -> ExecResponse:
+    kind = line.partition(":")[0]
+    return ExecResponse(error=f"error: your program raised {kind}. Fix the cause.\n----> 1 x\n{line}")
+
+
+ONE_STEP = "Ask for one simple step that names the variable and the column, or take a bigger model (%lash model NAME)."
+ONLY_MODULES = NamespaceSummary(variables=(VariableSummary(name="pd", type="module"),))
+MANY = NamespaceSummary(variables=tuple(VariableSummary(name=f"v{number}", type="int") for number in range(10)))
+
+
+@pytest.mark.parametrize(
+    ("line", "namespace", "advice"),
+    [
+        (
+            "FileNotFoundError: [Errno 2] No such file or directory: 'a.csv'",
+            NAMESPACE,
+            "Check the path of the file, or write it in full in the request.",
+        ),
+        (
+            "ModuleNotFoundError: No module named 'polars'",
+            NAMESPACE,
+            "Install that package for the agent's kernel, or ask for a way without it.",
+        ),
+        (
+            "NameError: name 'df' is not defined",
+            ONLY_MODULES,
+            "The agent's kernel holds no data yet: load the data with a request first.",
+        ),
+        (
+            "NameError: name 'df' is not defined",
+            MANY,
+            "The agent's kernel has v0, v1, v2, v3, v4, v5, v6, v7, 2 more. Name one of them in the request, or load "
+            "the data with a request first.",
+        ),
+        ("NameError: name 'df' is not defined", None, ONE_STEP),
+        ("KeyError: 'prices'", NAMESPACE, ONE_STEP),
+        ("pandas.errors.ParserError: bad line", NAMESPACE, ONE_STEP),
+    ],
+)
+def test_the_advice_fits_the_problem(line: str, namespace: NamespaceSummary | None, advice: str) -> None:
+    played = play(
+        ["prices"] * 4,
+        [raised(line)],
+        protocol=lambda: SnippetProtocol(turn_id="t1"),
+        messages=(user_message("u0", "mean"),),
+        namespace=namespace,
+    )
+    assert said(played) == (f"The small model did not manage “mean” in 4 attempts; the last problem: {line}. {advice}")
+
+
+@pytest.mark.parametrize(
+    ("request_", "told"),
+    [
+        ("a" * 1_001, "The request is 1,001 characters long; a small model can be given 1,000 at most, "),
+        ("ü" * 501, "The request is 1,002 bytes long; a small model can be given 1,000 at most, "),
+    ],
+)
+def test_a_request_that_does_not_fit_is_refused_before_any_call(request_: str, told: str) -> None:
+    played = turn([], messages=(user_message("u0", request_),))
+    assert played.requests == []
+    assert played.outcome == stopped(TurnStopReason.INCOMPLETE)
+    assert errors(played) == ["request_too_long"]
+    assert said(played).startswith(told)
+    assert '%config Lash.protocol = "code"' in said(played)
+
+
+def test_a_request_that_just_fits_is_told_whole() -> None:
+    asked = "word " * 200 + "\n"
+    played = turn(["len(df)"], [shown("2")], messages=(user_message("u0", asked),))
+    assert prompt(played.requests[0])[-1] == (LlmRole.USER, asked.strip())
 
 
 def test_fewer_steps_than_attempts_are_respected() -> None:
@@ -280,6 +383,7 @@ def test_a_cell_without_a_value_is_not_run() -> None:
     played = turn(["for x in xs:\n    print(x)", "xs[0]"], [finished(1)], protocol=required)
     assert played.executed == ["finish(xs[0])"]
     assert decisions(played) == ["no_value", "execute"]
+    assert not_run(played) == ["not run: no value to end with"]
 
 
 def test_a_cell_that_ends_without_its_value_is_a_failed_attempt() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from lash_nb.machine.execution import NamespaceSummary, VariableSummary
 from lash_nb.protocols.snippet_examples import ALWAYS, EXAMPLES
-from lash_nb.protocols.snippet_prompt import snippet_prompt
+from lash_nb.protocols.snippet_prompt import RequestRoom, request_room, snippet_prompt
 
 
 def frame(name: str, *columns: tuple[str, str]) -> VariableSummary:
@@ -105,10 +105,24 @@ def test_what_the_request_names_is_kept_when_there_is_too_much() -> None:
     assert len(first_line(text)) < 1_200
 
 
-def test_a_long_request_is_cut() -> None:
-    for word in ("word ", "größer ", "字", "🎈"):
-        text = told(word * 10_000, live(TREES))
-        assert len(text.rsplit("# request: ", 1)[1].encode()) <= 501
+@pytest.mark.parametrize("letter", ["a", "ü", "字", "🎈", "\u2028"])
+def test_a_request_is_never_cut_where_it_is_said_to_fit(letter: str) -> None:
+    size = len(letter.encode())
+    asked = "x" + letter * (999 // size) + "y" * (999 % size)
+    assert request_room(asked).fits
+    whole = asked.replace("\u2028", " ")
+    assert snippet_prompt(asked, live(TREES)).request == " ".join(whole.split())
+
+
+def test_blanks_that_are_not_told_do_not_count() -> None:
+    assert request_room("a  b\n\t c  " + " " * 5_000) == RequestRoom(size=5, limit=1_000, unit="characters")
+    assert request_room("ä" * 600) == RequestRoom(size=1_200, limit=1_000, unit="bytes")
+
+
+def test_those_that_cannot_be_told_make_room_for_others() -> None:
+    # Without a date, and with one number only: examples that need more are not counted.
+    prompt = snippet_prompt("number of rows per kind, ordered by month", live(frame("t", ("kind", "object"))))
+    assert len(prompt.examples) - len(snippet_prompt("", live(frame("t", ("kind", "object")))).examples) == 5
 
 
 def test_every_example_is_python() -> None:
