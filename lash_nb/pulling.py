@@ -16,9 +16,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
-from .errors import InputError, WeightsError
-from .models.fetching import SOURCES, Progress, Source, hub_endpoint, kept_bytes, pull
-from .models.weights import GGUF_VARIABLE, LOCAL_WEIGHTS, PULL, Weights, verify, weights_path
+from .errors import InputError
+from .models.fetching import SOURCES, Progress, Source, address_shown, hub_endpoint, kept_bytes, pull, refuse_place
+from .models.weights import GGUF_VARIABLE, LOCAL_WEIGHTS, PULL, Weights, fault_of, weights_path
 
 __all__ = ["DECLINED", "describe", "pull_command", "pull_in_notebook"]
 
@@ -26,6 +26,7 @@ DECLINED = 5
 """The exit code when nobody agreed, or the pull was stopped: it can go on later."""
 
 _WIDTH = 110
+_IN_NOTEBOOK = "%lash model pull --yes"
 _NEXT = "Next: `lash-nb model test local` tries it; `%lash model local` uses it in a notebook."
 _NEXT_PACKAGE = "Next: pip install 'lash-nb[local]', which runs it; then `lash-nb model test local` tries it."
 
@@ -39,8 +40,11 @@ def pull_command(
     stderr: IO[str] | None = None,
     env: Mapping[str, str] | None = None,
     weights: Weights = LOCAL_WEIGHTS,
+    command: str = PULL,
 ) -> int:
     """Fetch the local model, with consent; the exit code: 0 it is here, 5 nobody agreed or it was stopped.
+
+    `command` is what goes on with it.
 
     Raises: InputError when `source` is none, or there is nobody to ask; WeightsError, MissingExtraError.
     """
@@ -48,9 +52,13 @@ def pull_command(
     env = os.environ if env is None else env
     chosen = _source(source)
     path = weights_path(weights, env=env)
-    if _is_here(path, weights, stderr):
+    fault = fault_of(path, weights=weights)
+    if not fault:
         print(f"{weights.name} is here already, and every byte of it is right.", file=stderr)
         return _done(path, env, stdout, stderr)
+    refuse_place(weights, env=env)
+    if os.path.lexists(path):
+        print(f"The model's file {path} {fault}; it is not used, and this pull replaces it.", file=stderr)
     if not yes and not stdin.isatty():
         raise InputError(f"nothing is fetched unasked, and there is no terminal to ask at: `{PULL} --yes` agrees")
     print("\n".join(describe(weights, source=chosen, env=env)), file=stderr)
@@ -62,8 +70,7 @@ def pull_command(
         path = pull(weights, source=chosen, on_progress=meter, env=env)
     except KeyboardInterrupt:
         meter.end()
-        again = PULL if chosen == "hub" else f"{PULL} --source {chosen}"
-        print(f"Stopped; {_mb(kept_bytes(weights, env=env))} MB are kept: `{again}` goes on from there.", file=stderr)
+        print(_stopped(kept_bytes(weights, source=chosen, env=env), chosen, command), file=stderr)
         return DECLINED
     except BaseException:
         meter.end()
@@ -73,33 +80,37 @@ def pull_command(
     return _done(path, env, stdout, stderr)
 
 
-def pull_in_notebook(options: Sequence[str]) -> None:
+def pull_in_notebook(
+    options: Sequence[str], *, env: Mapping[str, str] | None = None, weights: Weights = LOCAL_WEIGHTS
+) -> None:
     """`%lash model pull [--yes] [--source …]`: without `--yes` only says what would be fetched, and how to agree.
 
     Raises: InputError for what is no option; WeightsError, MissingExtraError as `pull_command`.
     """
+    env = os.environ if env is None else env
     source, rest = "hub", [option for option in options if option != "--yes"]
     if len(rest) == 2 and rest[0] == "--source":
         source, rest = rest[1], []
     if rest:
         raise InputError(f"`%lash model pull` takes --yes and --source {'|'.join(SOURCES)}, not {' '.join(rest)}")
     chosen = _source(source)
-    if "--yes" in options:
-        pull_command(source=source, yes=True, stdout=sys.stdout, stderr=sys.stdout)
+    if "--yes" in options or not fault_of(weights_path(weights, env=env), weights=weights):
+        out = sys.stdout
+        pull_command(source=source, yes=True, stdout=out, stderr=out, env=env, weights=weights, command=_IN_NOTEBOOK)
         return
-    print("\n".join(describe(LOCAL_WEIGHTS, source=chosen, env=os.environ)))
-    given = "" if source == "hub" else f" --source {source}"
-    print(f"Nothing was fetched yet. If you agree: `%lash model pull --yes{given}`")
+    refuse_place(weights, env=env)
+    print("\n".join(describe(weights, source=chosen, env=env)))
+    print(f"Nothing was fetched yet. If you agree: `{_from(_IN_NOTEBOOK, chosen)}`")
 
 
 def describe(weights: Weights, *, source: Source, env: Mapping[str, str]) -> Iterator[str]:
     """What is said before anything is fetched, line by line."""
     yield f"{weights.name} (GGUF), {_mb(weights.size_bytes)} MB"
-    kept = kept_bytes(weights, env=env)
+    kept = kept_bytes(weights, source=source, env=env)
     if kept:
         yield from _item("kept", f"{_mb(kept)} MB of it, from an earlier pull: it goes on from there")
     yield from _item("licence", f"{weights.licence}. {weights.copyright}")
-    hub = f"{hub_endpoint(env)}/{weights.hub_repository}, {weights.hub_file}"
+    hub = f"{address_shown(hub_endpoint(env))}/{weights.hub_repository}, {weights.hub_file}"
     index = _wheels(weights)
     match source:
         case "hub":
@@ -139,15 +150,16 @@ def _source(word: str) -> Source:
     raise InputError(f"there is no source {word!r}; sources: {', '.join(SOURCES)}")
 
 
-def _is_here(path: Path, weights: Weights, stderr: IO[str]) -> bool:
-    if not path.exists():
-        return False
-    try:
-        verify(path, weights=weights)
-    except WeightsError as error:
-        print(f"{error}.", file=stderr)
-        return False
-    return True
+def _from(command: str, source: Source) -> str:
+    return command if source == "hub" else f"{command} --source {source}"
+
+
+def _stopped(kept: int, source: Source, command: str) -> str:
+    again = _from(command, source)
+    if not kept:
+        return f"Stopped; nothing is kept: `{again}` begins again."
+    parts = ", the parts that are whole," if source == "index" else ""
+    return f"Stopped; {_mb(kept)} MB{parts} are kept: `{again}` goes on from there."
 
 
 def _agreed(stdin: IO[str], stderr: IO[str]) -> bool:
@@ -185,7 +197,7 @@ class _Meter:
     def __call__(self, progress: Progress) -> None:
         if progress.note:
             self.end()
-            print(progress.note if progress.note.endswith(".") else f"{progress.note}.", file=self._stream, flush=True)
+            print(f"{progress.note.removesuffix('.')}.", file=self._stream, flush=True)
             return
         now = time.monotonic()
         if self._began is None:

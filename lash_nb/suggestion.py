@@ -1,8 +1,8 @@
 """Which model a notebook suggests: `metadata.lash_nb.model` of its file, read as the untrusted text that it is.
 
 Decided here: a file that cannot be found, is too large or is no notebook suggests nothing, silently: the name is a hint
-of the frontend and may be stale. Only regular files are read, and only so much of them. What is done with a suggestion is `models.choice`'s: only `replay:` is followed
-unasked. Light: `%load_ext` waits for it.
+of the frontend and may be stale. Only regular files are read, and only so much of them. What is done with a suggestion
+is `models.choice`'s: only `replay:` is followed unasked. Light: `%load_ext` waits for it.
 """
 
 from __future__ import annotations

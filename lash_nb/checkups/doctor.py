@@ -1,7 +1,8 @@
 """`lash-nb doctor`: whether lash_nb can work here, each part with ✓ or what to do.
 
 Decided here: a part is tried where that is cheap (a managed kernel is started, the state directory is written to, the
-local model's file is hashed), never over the network. What lash_nb can do without is not called broken.
+local model's file is hashed), never over the network. What lash_nb can do without is not called broken. What a part
+needs it imports itself, and what it raises is a finding (`guard`): an installation is looked into because it is broken.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -25,16 +27,17 @@ from ..kernels import Kernel
 from ..machine.execution import CellOutcome
 from ..models.choice import choose_model
 from ..models.weights import find_weights, verify
-from ..session import default_state_dir
 from ..version import __version__
 from . import Finding, State
-from .candidates import candidates
+from .candidates import parts as candidate_parts
+from .guard import Part, found_by
 
 __all__ = ["check_everything"]
 
 _KERNEL_WAIT_S = 60.0
 _LEAST_FREE = 200_000_000
 _FRONTENDS = ("jupyterlab", "notebook")
+_PACKAGES = (("ipykernel", (7, 4)), ("jupyter-client", (8, 8)), ("ipywidgets", (8, 1)))
 
 
 def check_everything(
@@ -42,21 +45,25 @@ def check_everything(
 ) -> tuple[Finding, ...]:
     """All findings, in order; `on_finding` is told each as soon as it is known. No part that fails hides another."""
     found: list[Finding] = []
-
-    def add(*findings: Finding) -> None:
-        for finding in findings:
-            found.append(finding)
-            on_finding(finding)
-
-    add(_python(), _platform(), *_packages())
-    add(_kernel(home))
-    add(_chosen(env))
-    add(*candidates(env, home=home))
-    if _has("xllamacpp"):
-        add(*_weights(env))
-    add(_widgets(), _copies())
-    add(*_state(env))
+    for finding in found_by(_parts(env, home)):
+        found.append(finding)
+        on_finding(finding)
     return tuple(found)
+
+
+def _parts(env: Mapping[str, str], home: Path) -> Iterator[Part]:
+    yield "python", _python
+    yield "platform", _platform
+    yield "lash_nb", lambda: [_good("lash_nb", __version__)]
+    for name, least in _PACKAGES:
+        yield name, partial(_package, name, least)
+    yield "managed kernel", partial(_kernel, home)
+    yield "model", partial(_chosen, env)
+    yield from candidate_parts(env, home=home)
+    yield "local weights", partial(_weights, env)
+    yield "live turns", _widgets
+    yield "notebook metadata", _copies
+    yield "state directory", partial(_state, env)
 
 
 def _good(what: str, said: str) -> Finding:
@@ -71,10 +78,6 @@ def _absent(what: str, said: str) -> Finding:
     return Finding(state=State.ABSENT, what=what, said=said)
 
 
-def _has(package: str) -> bool:
-    return find_spec(package) is not None
-
-
 def _version(distribution: str) -> str | None:
     try:
         return version(distribution)
@@ -85,35 +88,30 @@ def _version(distribution: str) -> str | None:
 # -- the environment ---------------------------------------------------------------------------------------------------
 
 
-def _python() -> Finding:
+def _python() -> list[Finding]:
     said = f"Python {platform.python_version()} at {sys.executable}"
     if _numbers(platform.python_version()) < (3, 11):
-        return _bad("python", f"{said}: lash_nb needs 3.11 or later")
-    return _good("python", said)
+        return [_bad("python", f"{said}: lash_nb needs 3.11 or later")]
+    return [_good("python", said)]
 
 
-def _platform() -> Finding:
+def _platform() -> list[Finding]:
     said = f"{platform.system()} {platform.machine()}"
     system = platform.system()
     if system == "Linux":
-        return _good("platform", said)
+        return [_good("platform", said)]
     if system == "Windows":
-        return _bad("platform", f"{said}: not supported; use Linux, or WSL")
-    return _absent("platform", f"{said}: not tested; Linux is supported in full")
+        return [_bad("platform", f"{said}: not supported; use Linux, or WSL")]
+    return [_absent("platform", f"{said}: not tested; Linux is supported in full")]
 
 
-def _packages() -> list[Finding]:
-    rows = [_good("lash_nb", __version__)]
-    for name, least in (("ipykernel", (7, 4)), ("jupyter-client", (8, 8)), ("ipywidgets", (8, 1))):
-        there = _version(name)
-        wanted = ".".join(map(str, least))
-        if there is None:
-            rows.append(_bad(name, f"not installed: pip install '{name}>={wanted}'"))
-        elif _numbers(there) < least:
-            rows.append(_bad(name, f"{there} is too old: pip install '{name}>={wanted}'"))
-        else:
-            rows.append(_good(name, there))
-    return rows
+def _package(name: str, least: tuple[int, ...]) -> list[Finding]:
+    there, wanted = _version(name), ".".join(map(str, least))
+    if there is None:
+        return [_bad(name, f"not installed: pip install '{name}>={wanted}'")]
+    if _numbers(there) < least:
+        return [_bad(name, f"{there} is too old: pip install '{name}>={wanted}'")]
+    return [_good(name, there)]
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -123,16 +121,17 @@ def _numbers(text: str) -> tuple[int, ...]:
 # -- the managed kernel ------------------------------------------------------------------------------------------------
 
 
-def _kernel(home: Path) -> Finding:
+def _kernel(home: Path) -> list[Finding]:
     began = time.monotonic()
+    what = "managed kernel"
     try:
         problem = asyncio.run(asyncio.wait_for(_kernel_problem(home), _KERNEL_WAIT_S))
-    except (LashError, OSError, TimeoutError) as error:
+    except (LashError, OSError, ImportError) as error:  # TimeoutError is an OSError
         why = str(error) or f"no answer in {_KERNEL_WAIT_S:g} s"
-        return _bad("managed kernel", f"{why}; try `{sys.executable} -m pip install --upgrade ipykernel`")
+        return [_bad(what, f"{why}; try `{sys.executable} -m pip install --upgrade ipykernel jupyter-client`")]
     if problem:
-        return _bad("managed kernel", problem)
-    return _good("managed kernel", f"started, ran a cell and ended in {time.monotonic() - began:.1f} s")
+        return [_bad(what, problem)]
+    return [_good(what, f"started, ran a cell and ended in {time.monotonic() - began:.1f} s")]
 
 
 async def _kernel_problem(home: Path) -> str:
@@ -148,15 +147,17 @@ async def _kernel_problem(home: Path) -> str:
 # -- models ------------------------------------------------------------------------------------------------------------
 
 
-def _chosen(env: Mapping[str, str]) -> Finding:
+def _chosen(env: Mapping[str, str]) -> list[Finding]:
     try:
         choice = choose_model(env=env)
     except InputError as error:
-        return _absent("model", str(error))
-    return _good("model", choice.announcement)
+        return [_absent("model", str(error))]
+    return [_good("model", choice.announcement)]
 
 
 def _weights(env: Mapping[str, str]) -> list[Finding]:
+    if find_spec("xllamacpp") is None:
+        return []
     try:
         found = find_weights(env)
     except InputError:
@@ -173,21 +174,24 @@ def _weights(env: Mapping[str, str]) -> list[Finding]:
 # -- frontends and directories -----------------------------------------------------------------------------------------
 
 
-def _widgets() -> Finding:
+def _widgets() -> list[Finding]:
     frontends = [f"{name} {_version(name)}" for name in _FRONTENDS if _version(name)]
     if not frontends:
         said = "no JupyterLab or Notebook in this environment; turns are plain outputs in the frontend that you use"
-        return _absent("live turns", said)
+        return [_absent("live turns", said)]
     if _version("jupyterlab-widgets") is None:
-        return _bad("live turns", f"{', '.join(frontends)} without jupyterlab-widgets: pip install jupyterlab-widgets")
-    return _good("live turns", f"{', '.join(frontends)}, widgets {_version('jupyterlab-widgets')}")
+        said = f"{', '.join(frontends)} without jupyterlab-widgets: pip install jupyterlab-widgets"
+        return [_bad("live turns", said)]
+    return [_good("live turns", f"{', '.join(frontends)}, widgets {_version('jupyterlab-widgets')}")]
 
 
-def _copies() -> Finding:
-    return _absent("notebook metadata", "written by `lash-nb run`; a frontend has no extension for it yet")
+def _copies() -> list[Finding]:
+    return [_absent("notebook metadata", "written by `lash-nb run`; a frontend has no extension for it yet")]
 
 
 def _state(env: Mapping[str, str]) -> list[Finding]:
+    from ..session import default_state_dir
+
     directory = default_state_dir()
     what = "state directory"
     try:

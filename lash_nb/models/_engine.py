@@ -1,7 +1,8 @@
 """The engine of local models: llama.cpp in this process through xllamacpp, one for each file, shared by sessions.
 
-What is decided here: an engine is loaded at its first call, by the one thread that all its calls run in, so calls
-queue up; it is given back when nobody holds it any more, and the memory with it. xllamacpp always brings up its HTTP
+What is decided here: an engine is loaded at its first call, or when it is warmed up, by the one thread that all its
+calls run in, so calls queue up; it is not loaded for a task that nobody waits for any more; it is given back when
+nobody holds it any more, and the memory with it. xllamacpp always brings up its HTTP
 server: it listens on a Unix socket whose name is removed at once, so nobody can reach it (where there are no Unix
 sockets: on the loopback address, with a random key). Everything that xllamacpp raises leaves here as a WeightsError.
 Nothing is printed. Imports `errors` only; xllamacpp only inside functions.
@@ -66,7 +67,13 @@ class XllamaEngine:
     """llama.cpp on one GGUF file. Raises: WeightsError when the file cannot be loaded."""
 
     def __init__(self, spec: EngineSpec) -> None:
-        import xllamacpp
+        try:
+            import xllamacpp
+        except ImportError as error:
+            raise WeightsError(
+                f"xllamacpp, which runs local models, cannot be imported ({error}): "
+                "pip install --force-reinstall xllamacpp"
+            ) from error
 
         params = xllamacpp.CommonParams()
         params.model.path = str(spec.path)
@@ -131,11 +138,13 @@ class _Shared:
         self._load = load
         self._engine: Engine | None = None
 
-    def run(self, task: Callable[[Engine], T]) -> T:
-        """In the engine's thread: load if need be, then the task."""
+    def run(self, task: Callable[[Engine], T], wanted: Callable[[], bool]) -> T | None:
+        """In the engine's thread: load if need be, then the task; None once it is not wanted any more."""
+        if self._engine is None and wanted() and self._spec.check is not None:
+            self._spec.check(self._spec.path)
+        if not wanted():
+            return None
         if self._engine is None:
-            if self._spec.check is not None:
-                self._spec.check(self._spec.path)
             self._engine = self._load(self._spec)
         return task(self._engine)
 
@@ -156,16 +165,25 @@ class Lease:
         self._spec = spec
         self._shared: _Shared | None = shared
 
-    def run(self, task: Callable[[Engine], T]) -> Future[T]:
-        """Queue a task for the engine's thread; the first one loads the engine."""
-        if self._shared is None:
+    def run(self, task: Callable[[Engine], T], *, wanted: Callable[[], bool]) -> Future[T | None]:
+        """Queue a task for the engine's thread; the first one loads the engine. `wanted` is asked before each step."""
+        shared = self._shared
+        if shared is None:
             raise WeightsError("the local model was closed; open it again")
-        return self._shared.executor.submit(self._shared.run, task)
+        return shared.executor.submit(shared.run, task, wanted)
+
+    def warm_up(self) -> None:
+        """Load the engine, unless it is or this lease is closed before; whoever runs a task next is told what fails."""
+        self.run(_nothing, wanted=lambda: self._shared is not None)
 
     def close(self) -> Future[None] | None:
         """Let go; the last one to do so gets the unloading to wait for. Idempotent."""
         shared, self._shared = self._shared, None
         return None if shared is None else self._pool.give_back(self._spec, shared)
+
+
+def _nothing(engine: Engine) -> None:
+    """The task of which only the loading counts."""
 
 
 class EnginePool:

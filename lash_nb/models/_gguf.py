@@ -16,7 +16,7 @@ from typing import BinaryIO
 from ..errors import WeightsError
 from ._files import open_regular
 
-__all__ = ["trained_context"]
+__all__ = ["OTHER_FILE", "trained_context"]
 
 _MAGIC = b"GGUF"
 _MAX_PAIRS = 10_000
@@ -27,10 +27,12 @@ _MAX_TEXTS = 1_500_000
 _STRING, _ARRAY = 8, 9
 _INTEGERS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 10: "<Q", 11: "<q"}
 _SIZES = {kind: struct.calcsize(form) for kind, form in _INTEGERS.items()} | {6: 4, 7: 1, 12: 8}
-_WHAT_TO_DO = "name another file (`local:PATH.gguf`), or use `local`"
+
+OTHER_FILE = "name another file (`local:PATH.gguf`), or use `local`"
+"""What to do about a file that is none."""
 
 
-def trained_context(path: Path, *, instead: str = _WHAT_TO_DO) -> int | None:
+def trained_context(path: Path, *, instead: str = OTHER_FILE) -> int | None:
     """How many tokens the model of a file was trained to read at once; None when the file does not say.
 
     `instead` says what to do about a file that is none. Raises: WeightsError when there is no such file, or when it is

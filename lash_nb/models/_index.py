@@ -52,7 +52,7 @@ def fetch_from_index(partial: Partial, *, env: Mapping[str, str], stop: Stop) ->
     """
     if importlib.util.find_spec("pip") is None:
         raise SourceError(
-            f"the package index is asked through pip, which {sys.executable} does not have: "
+            f"The package index is asked through pip, which {sys.executable} does not have: "
             f"`{sys.executable} -m ensurepip` installs it"
         )
     partial.check()

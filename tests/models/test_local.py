@@ -1,4 +1,4 @@
-"""The local model over a scripted engine: the contract, threads and sharing, stopping, failures, and opening by name.
+"""The local model over a scripted engine: the contract, threads and sharing, stopping, failures.
 
 The real engine is tested by `tests/local/`, where its weights are at hand.
 """
@@ -6,7 +6,6 @@ The real engine is tested by `tests/local/`, where its weights are at hand.
 from __future__ import annotations
 
 import asyncio
-import struct
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from lash_nb.errors import InputError, ModelCallError, WeightsError
+from lash_nb.errors import ModelCallError, WeightsError
 from lash_nb.machine.llm import (
     GenerationOptions,
     LlmMessage,
@@ -30,10 +29,7 @@ from lash_nb.machine.llm import (
 )
 from lash_nb.models import ModelTraits, Sampling
 from lash_nb.models._engine import EngineSpec, OnChunk
-from lash_nb.models._gguf import trained_context
 from lash_nb.models._llama_chat import to_body
-from lash_nb.models.choice import open_model
-from lash_nb.models.local import LocalModel, own_spec, threads
 
 from .cases import Listener, context, request, streamed
 from .contract import ModelContract
@@ -284,86 +280,3 @@ async def test_nothing_is_loaded_before_the_first_call(place: Place) -> None:
     assert model.traits(session="1", turn=1) == ModelTraits(protocol="snippet", vision=False)
     await model.aclose()
     assert place.engines == []
-
-
-# -- by name -----------------------------------------------------------------------------------------------------------
-
-
-def gguf(path: Path, *entries: bytes) -> Path:
-    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, len(entries)) + b"".join(entries))
-    return path
-
-
-def entry(key: str, kind: int, value: bytes) -> bytes:
-    return struct.pack("<Q", len(key)) + key.encode() + struct.pack("<I", kind) + value
-
-
-NAME = entry("general.name", 8, struct.pack("<Q", 4) + b"tiny")
-WORDS = entry("tokenizer.ggml.tokens", 9, struct.pack("<IQ", 8, 2) + struct.pack("<Q", 1) + b"a" + struct.pack("<Q", 0))
-SCORES = entry("tokenizer.ggml.scores", 9, struct.pack("<IQff", 6, 2, 0.5, 1.5))
-
-
-@pytest.mark.parametrize(
-    ("entries", "length", "n_ctx"),
-    [
-        ((NAME, WORDS, SCORES, entry("qwen2.context_length", 4, struct.pack("<I", 32768))), 32768, 16384),
-        ((entry("x.context_length", 10, struct.pack("<Q", 2048)),), 2048, 2048),
-        ((NAME,), None, 4096),
-    ],
-)
-def test_the_context_of_a_users_file_is_the_trained_one_within_bounds(
-    tmp_path: Path, entries: tuple[bytes, ...], length: int | None, n_ctx: int
-) -> None:
-    path = gguf(tmp_path / "own.gguf", *entries)
-    assert trained_context(path) == length
-    assert own_spec(path, 3) == EngineSpec(path=path, n_ctx=n_ctx, threads=3)
-
-
-@pytest.mark.parametrize(
-    ("content", "problem"),
-    [
-        (b"", "its first four bytes are not GGUF"),
-        (b"PK\x03\x04" + bytes(100), "its first four bytes are not GGUF"),
-        (b"GGUF" + struct.pack("<IQQ", 9, 0, 0), "its version is 9"),
-        (b"GGUF" + struct.pack("<IQQ", 3, 0, 2**60), "it claims to have 1,152,921,504,606,846,976 entries"),
-        (b"GGUF" + struct.pack("<IQQ", 3, 0, 5), "unpack requires"),
-        (b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q", 2**40), "a name of 1,099,511,627,776 bytes"),
-        (b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + entry("a", 77, b""), "an entry of the unknown kind 77"),
-        (
-            b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + entry("a", 9, struct.pack("<IQ", 8, 2**50)),
-            "a list of 1,125,899,906,842,624 entries",
-        ),
-    ],
-)
-def test_what_is_no_gguf_file_is_refused_when_it_is_named(tmp_path: Path, content: bytes, problem: str) -> None:
-    (tmp_path / "own.gguf").write_bytes(content)
-    with pytest.raises(WeightsError, match=problem):
-        open_model("local:own.gguf", base_dir=tmp_path, env={})
-
-
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"none\.gguf: the model cannot be read \(No such file or directory\)"):
-        open_model("local:none.gguf", base_dir=tmp_path, env={})
-
-
-def test_a_users_file_is_opened_by_its_path(tmp_path: Path) -> None:
-    gguf(tmp_path / "own.gguf", NAME)
-    model = open_model("local:own.gguf", base_dir=tmp_path, env={})
-    assert isinstance(model, LocalModel)
-    assert model.name == "local:own.gguf"
-
-
-def test_without_weights_the_user_is_told_how_to_get_them(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="lash-nb model pull"):
-        open_model("local", base_dir=tmp_path, env={"LASH_NB_CACHE_DIR": str(tmp_path)})
-
-
-def test_threads_leave_a_core_for_the_kernel() -> None:
-    assert threads({}) >= 1
-    assert threads({"LASH_NB_THREADS": " 3 "}) == 3
-
-
-@pytest.mark.parametrize("given", ["0", "-1", "two", "1.5"])
-def test_a_number_of_threads_that_is_none(given: str) -> None:
-    with pytest.raises(InputError, match="LASH_NB_THREADS"):
-        threads({"LASH_NB_THREADS": given})

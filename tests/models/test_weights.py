@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from lash_nb.errors import WeightsError
-from lash_nb.models.weights import LOCAL_WEIGHTS, find_weights, partial_directory, verify, weights_path
+from lash_nb.models.weights import LOCAL_WEIGHTS, fault_of, find_weights, partial_directory, verify, weights_path
 
 from .made_up import CONTENT, WEIGHTS
 
@@ -88,3 +89,26 @@ def test_a_wrong_size_is_refused(tmp_path: Path, content: bytes) -> None:
 def test_a_file_that_went_away_is_said_to_be_gone(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"is not there; .*`lash-nb model pull` replaces it"):
         verify(tmp_path / "gone.gguf", weights=WEIGHTS)
+
+
+def test_a_link_is_not_the_file_even_where_it_leads_to_the_right_bytes(tmp_path: Path) -> None:
+    path = installed(tmp_path)
+    link = tmp_path / "link.gguf"
+    link.symlink_to(path)
+    with pytest.raises(WeightsError, match=r"link\.gguf cannot be read \(it is a symbolic link\); it is not used"):
+        verify(link, weights=WEIGHTS)
+
+
+def test_a_pipe_keeps_nobody_waiting(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.gguf"
+    os.mkfifo(pipe)
+    assert fault_of(pipe, weights=WEIGHTS) == "cannot be read (it is no regular file)"
+    assert fault_of(tmp_path, weights=WEIGHTS) == "cannot be read (it is a directory)"
+    with pytest.raises(WeightsError, match=r"LASH_NB_GGUF names .* \(it is no regular file\); correct it, or unset it"):
+        find_weights({"LASH_NB_GGUF": str(pipe)})
+
+
+def test_a_file_of_ones_own_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "own.gguf").write_bytes(b"GGUF and more")
+    (tmp_path / "link.gguf").symlink_to(tmp_path / "own.gguf")
+    assert find_weights({"LASH_NB_GGUF": str(tmp_path / "link.gguf")}).name == "link.gguf"
