@@ -145,7 +145,7 @@ class Opening:
     """Relative paths in names are relative to this: the notebook's directory."""
     strict: bool
     """Replay compares whole requests."""
-    env: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)
     """The environment to read keys from."""
 
 

@@ -2,7 +2,7 @@
 
 What is decided here: what on_delta raises is the caller's own and no failure of the provider; a call that has ended
 holds no connection, also where a foreign iterator was left in the middle. A connection pool is shared and knows of no
-calls, so its hooks find theirs in a context variable. Imports the contract and `machine`; pydantic_ai only inside
+calls, so it finds the current one in a context variable. Imports the contract and `machine`; pydantic_ai only inside
 functions.
 """
 
@@ -17,30 +17,25 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..machine.llm import LlmResponse, LlmTerminalReason
+from ..trust import whole_text
 from . import Delta, OnDelta, ReasoningChunk, TextChunk, ToolCallChunk
-from ._pydantic_ai import clean, from_response
+from ._pydantic_ai import from_response
+from ._usage import Tally
 
 if TYPE_CHECKING:
     import httpx2
     from pydantic_ai.messages import ModelResponse
     from pydantic_ai.models import StreamedResponse
 
-__all__ = ["Call", "note_request", "note_response"]
+__all__ = ["Call", "current_call"]
 
 _CLOSE_S = 1.0
 _CURRENT: ContextVar[Call] = ContextVar("lash_nb_provider_call")
 
 
-def note_request() -> None:
-    """The pool is about to send a request."""
-    if (call := _CURRENT.get(None)) is not None:
-        call.sent = True
-
-
-def note_response(response: httpx2.Response) -> None:
-    """The pool has got the head of an answer."""
-    if (call := _CURRENT.get(None)) is not None:
-        call.responses.append(response)
+def current_call() -> Call | None:
+    """The call that the pool works for."""
+    return _CURRENT.get(None)
 
 
 class Call:
@@ -52,8 +47,13 @@ class Call:
         self.raised: BaseException | None = None
         """What on_delta raised: the caller's own, so it is not a failure of the provider."""
         self.responses: list[httpx2.Response] = []
-        self.sent = False
-        """The request is on its way: what fails before that is not the provider's doing."""
+        self.refused: bytes | None = None
+        """The beginning of a refusal's body."""
+        self.no_stream: bytes | None = None
+        """The beginning of what came with a status of success, and is no stream."""
+        self.sent_bytes: int | None = None
+        """The request of that size is on its way: what fails before that is not the provider's doing."""
+        self.tally = Tally()
         self.late = False
         self._on_delta = on_delta
         self._origin = origin
@@ -74,17 +74,15 @@ class Call:
         return self.responses[-1].status_code if self.responses else None
 
     @property
-    def refusal(self) -> object:
-        """What came instead of a stream, when its form was not the provider's."""
-        if not self.responses or self.responses[-1].status_code < 300:
+    def body(self) -> object:
+        """What came instead of a stream: JSON, or text as it is; None when a stream came."""
+        data = self.refused if self.no_stream is None else self.no_stream
+        if data is None:
             return None
-        try:
-            text = self.responses[-1].text
-        except Exception:  # it was not read to its end
-            return None
+        text = data.decode(errors="replace")
         try:
             return json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return text
 
     async def close(self) -> None:
@@ -96,11 +94,19 @@ class Call:
             except Exception:
                 pass  # it was broken already; the call's own outcome stands
 
+    def response(
+        self, came: ModelResponse, reason: LlmTerminalReason, *, diagnostic: str | None = None, whole: bool = True
+    ) -> LlmResponse:
+        """What came, in our types, with its cost. Raises: as `from_response`."""
+        return from_response(
+            came, reason, usage=self.tally.total(), origin=self._origin, diagnostic=diagnostic, whole=whole
+        )
+
     def partial(self, reason: LlmTerminalReason) -> LlmResponse | None:
         """What had come before a failure."""
         came = self._came()
         try:
-            return None if came is None or not came.parts else from_response(came, reason, origin=self._origin)
+            return None if came is None or not came.parts else self.response(came, reason)
         except Exception:  # what broke the stream is in what came
             return None
 
@@ -123,7 +129,7 @@ class Call:
             return True
         if enough:
             response = self.stream.get()
-            self.answer = from_response(response, LlmTerminalReason.STOP, origin=self._origin, whole=False)
+            self.answer = self.response(response, LlmTerminalReason.STOP, whole=False)
         return enough
 
     async def drain(self, events: AsyncIterator[object], wait_s: float) -> None:
@@ -136,24 +142,23 @@ class Call:
                     pass
         except Exception:
             pass  # the answer is there; what is lost is its usage
-        if (came := self.partial(LlmTerminalReason.STOP)) is not None:
-            self.answer = replace(self.answer, usage=came.usage)
+        self.answer = replace(self.answer, usage=self.tally.total())
 
     def _delta(self, event: object) -> Delta | None:
         from pydantic_ai import messages as foreign
 
         match event:
             case foreign.PartStartEvent(part=foreign.TextPart(content=text)) if text:
-                return TextChunk(text=clean(text))
+                return TextChunk(text=whole_text(text))
             case foreign.PartStartEvent(part=foreign.ThinkingPart(content=text)) if text:
-                return ReasoningChunk(text=clean(text))
+                return ReasoningChunk(text=whole_text(text))
             case foreign.PartStartEvent(index=index, part=foreign.ToolCallPart() as part):
-                self._calls[index] = (clean(part.tool_call_id), clean(part.tool_name))
+                self._calls[index] = (whole_text(str(part.tool_call_id)), whole_text(str(part.tool_name)))
                 return self._call_chunk(index, part.args)
             case foreign.PartDeltaEvent(delta=foreign.TextPartDelta(content_delta=text)) if text:
-                return TextChunk(text=clean(text))
+                return TextChunk(text=whole_text(text))
             case foreign.PartDeltaEvent(delta=foreign.ThinkingPartDelta(content_delta=str(text))) if text:
-                return ReasoningChunk(text=clean(text))
+                return ReasoningChunk(text=whole_text(text))
             case foreign.PartDeltaEvent(index=index, delta=foreign.ToolCallPartDelta(args_delta=args)) if args:
                 return self._call_chunk(index, args)
         return None
@@ -161,4 +166,4 @@ class Call:
     def _call_chunk(self, index: int, args: str | dict[str, Any] | None) -> ToolCallChunk:
         call_id, tool_name = self._calls[index]
         text = args if isinstance(args, str) else json.dumps(args, ensure_ascii=False) if args else ""
-        return ToolCallChunk(call_id=call_id, tool_name=tool_name, input_json_delta=clean(text))
+        return ToolCallChunk(call_id=call_id, tool_name=tool_name, input_json_delta=whole_text(text))

@@ -1,14 +1,13 @@
 """The three wire dialects as pydantic-ai speaks them: client, settings, and why an answer ended.
 
-What is decided here: no client retries, follows a redirect (keys travel in headers that a redirect would carry along)
-or takes a proxy of the environment to this machine; headers that the environment adds for the user's own gateway go
-to no other host. A dialect is one entry of DIALECTS. Foreign modules are imported inside functions; they cost seconds.
+What is decided here: no client retries. A dialect is one entry of DIALECTS. Foreign modules are imported inside
+functions; they cost seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +20,8 @@ if TYPE_CHECKING:
     from pydantic_ai.models import Model as ForeignModel
     from pydantic_ai.settings import ModelSettings
 
-__all__ = ["DIALECTS", "Dialect", "Line", "http_client"]
+__all__ = ["DIALECTS", "Dialect", "Line"]
 
-_CONNECT_S = 15.0
 _EFFORTS: Mapping[str, bool | str] = MappingProxyType(
     {
         "none": False,
@@ -31,8 +29,6 @@ _EFFORTS: Mapping[str, bool | str] = MappingProxyType(
         **{word: word for word in ("minimal", "low", "medium", "high", "xhigh", "max")},
     }
 )
-_ENVIRONMENT_HEADERS = ("OPENAI_CUSTOM_HEADERS", "ANTHROPIC_CUSTOM_HEADERS")
-_ACCOUNT_HEADERS = frozenset({"openai-organization", "openai-project"})
 _STOP, _TOOL = LlmTerminalReason.STOP, LlmTerminalReason.TOOL_USE
 _LIMIT, _FILTER = LlmTerminalReason.OUTPUT_LIMIT, LlmTerminalReason.CONTENT_FILTER
 
@@ -42,7 +38,7 @@ class Line:
     """How a model's client reaches its server."""
 
     url: str
-    key: str
+    key: str = field(repr=False)
     http: httpx2.AsyncClient
     stall_s: float
 
@@ -63,47 +59,6 @@ class Dialect:
     """The server fetches images by address itself; otherwise they would be fetched by this process."""
     late_notes: bool = False
     """System messages may stand anywhere in a conversation."""
-
-
-def http_client(
-    *,
-    stall_s: float,
-    direct: bool,
-    stranger: bool,
-    env: Mapping[str, str],
-    on_request: Callable[[], None],
-    on_response: Callable[[httpx2.Response], None],
-) -> httpx2.AsyncClient:
-    """A connection pool. `direct`: no proxy of the environment; `stranger`: a host that only a name gave."""
-    import httpx2
-
-    added = {
-        line.partition(":")[0].strip().lower()
-        for variable in _ENVIRONMENT_HEADERS
-        for line in env.get(variable, "").splitlines()
-    }
-    connect_s = min(_CONNECT_S, stall_s)
-
-    async def before(request: httpx2.Request) -> None:
-        if stranger:
-            for header in (added | _ACCOUNT_HEADERS) & set(request.headers):
-                del request.headers[header]
-        timeout = request.extensions.get("timeout")
-        if isinstance(timeout, dict):  # one of the clients sets a single number for every phase
-            request.extensions["timeout"] = {**timeout, "connect": connect_s}
-        on_request()
-
-    async def after(response: httpx2.Response) -> None:
-        on_response(response)
-
-    hooks: dict[str, list[Callable[[Any], Awaitable[None]]]] = {"request": [before], "response": [after]}
-    return httpx2.AsyncClient(
-        timeout=httpx2.Timeout(stall_s, connect=connect_s, pool=None),
-        limits=httpx2.Limits(max_connections=100, max_keepalive_connections=10),
-        trust_env=not direct,
-        follow_redirects=False,
-        event_hooks=hooks,
-    )
 
 
 # -- clients ---------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
@@ -93,7 +93,7 @@ class Endpoint:
     model: str
     url: str | None
     """None is the provider's own address."""
-    key: str | None
+    key: str | None = field(repr=False)
     stranger: bool = False
     """Only a name says that anything should go there: it gets no key."""
 
@@ -144,16 +144,21 @@ def address_of(word: str, argument: str, env: Mapping[str, str]) -> str:
     return url
 
 
+def _masked(url: str) -> str:
+    """An address that is quoted in a message may hold a password."""
+    return re.sub(r"//[^/@]*@", "//…@", url)
+
+
 def host_of(url: str, provider: Provider) -> str:
     """The host of an address. Raises: InputError when it is none, or holds a password."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError as error:
-        raise InputError(f"{url!r} is not an address of a model server ({error})") from error
+        raise InputError(f"{_masked(url)!r} is not an address of a model server ({error})") from error
     # An address is printed as it is, so it may hold nothing that hides the rest of it.
     if parts.scheme not in ("http", "https") or not host or not url.isprintable() or " " in url or "\\" in url:
-        raise InputError(f"{url!r} is not an address of a model server ({provider.example})")
+        raise InputError(f"{_masked(url)!r} is not an address of a model server ({provider.example})")
     if parts.username is not None or parts.password is not None:
         raise InputError(f"the address of {host} holds a user name or password: use {provider.keys[0]} instead")
     return host

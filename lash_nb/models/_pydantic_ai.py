@@ -14,7 +14,6 @@ contract; pydantic_ai only inside functions.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -41,17 +40,17 @@ from ..machine.llm import (
     ToolResultBlock,
 )
 from ..machine.messages import ProviderReasoningReplay, ProviderReplayMeta, ResponseTextMeta
+from ..trust import whole_text
 from . import CallContext
 
 if TYPE_CHECKING:
     from pydantic_ai import messages as foreign
     from pydantic_ai.models import ModelRequestParameters
 
-__all__ = ["Target", "clean", "from_response", "from_usage", "to_messages", "to_parameters"]
+__all__ = ["Target", "from_response", "to_messages", "to_parameters"]
 
 _IMAGES = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
 """What every provider that sees takes."""
-_HALVES = re.compile("[\ud800-\udfff]")
 _REDACTED = "redacted_thinking"
 _SIGNATURE = "thought_signature"
 
@@ -254,6 +253,7 @@ def from_response(
     response: foreign.ModelResponse,
     reason: LlmTerminalReason,
     *,
+    usage: LlmUsage,
     origin: str,
     diagnostic: str | None = None,
     whole: bool = True,
@@ -266,7 +266,7 @@ def from_response(
     answer = LlmResponse(
         full_text="".join(part.text for part in parts if isinstance(part, TextOutput)),
         parts=parts,
-        usage=from_usage(response),
+        usage=usage,
         terminal_reason=reason,
         terminal_diagnostic=diagnostic,
     )
@@ -277,11 +277,6 @@ def from_response(
     return answer
 
 
-def clean(text: str) -> str:
-    """Text that can be written as UTF-8: halves of a character, which JSON can name, become the sign for none."""
-    return _HALVES.sub("\ufffd", text)
-
-
 def _parts(parts: Sequence[foreign.ModelResponsePart], origin: str, *, whole: bool) -> Iterable[LlmOutputPart]:
     from pydantic_ai import messages as foreign
 
@@ -290,37 +285,38 @@ def _parts(parts: Sequence[foreign.ModelResponsePart], origin: str, *, whole: bo
             case foreign.TextPart(content=text) if text:
                 signature = _signature(part.provider_details)
                 meta = ResponseTextMeta(origin_provider=origin, provider_payload=signature) if signature else None
-                yield TextOutput(text=clean(text), response_meta=meta)
+                yield TextOutput(text=whole_text(text), response_meta=meta)
             case foreign.ThinkingPart(content=text):
                 replay = _reasoning_replay(part, origin)
                 if text or replay is not None:
-                    yield ReasoningOutput(text=clean(text), replay=replay)
+                    yield ReasoningOutput(text=whole_text(text), replay=replay)
             case foreign.ToolCallPart(args=args):
                 text = args if isinstance(args, str) else json.dumps(args, ensure_ascii=False) if args else ""
                 signature = _signature(part.provider_details)
                 if whole or _is_json(text):
                     yield ToolCallOutputPart(
-                        call_id=part.tool_call_id,
-                        tool_name=part.tool_name,
-                        input_json=clean(text) or "{}",
+                        call_id=whole_text(str(part.tool_call_id)),
+                        tool_name=whole_text(str(part.tool_name)),
+                        input_json=whole_text(text) or "{}",
                         replay=ProviderReplayMeta(item_id=origin, opaque=signature) if signature else None,
                     )
 
 
 def _signature(details: dict[str, Any] | None) -> str | None:
     found = (details or {}).get(_SIGNATURE)
-    return found if isinstance(found, str) else None
+    return whole_text(found) if isinstance(found, str) else None
 
 
 def _reasoning_replay(part: foreign.ThinkingPart, origin: str) -> ProviderReasoningReplay | None:
     """What the provider wants back with this reasoning; None when it wants nothing."""
     if part.id == _REDACTED:
-        return ProviderReasoningReplay(item_id=f"{origin}#{_REDACTED}", encrypted_content=part.signature, redacted=True)
-    signature = part.signature or _signature(part.provider_details)
+        content = None if part.signature is None else whole_text(part.signature)
+        return ProviderReasoningReplay(item_id=f"{origin}#{_REDACTED}", encrypted_content=content, redacted=True)
+    signature = whole_text(part.signature) if part.signature else _signature(part.provider_details)
     # An id is the field that a server sent it in; "content" is reasoning that was cut out of the text itself.
     if signature is None and part.id in (None, "content"):
         return None
-    return ProviderReasoningReplay(item_id=f"{origin}#{part.id or ''}", signature=signature)
+    return ProviderReasoningReplay(item_id=whole_text(f"{origin}#{part.id or ''}"), signature=signature)
 
 
 def _is_json(text: str) -> bool:
@@ -329,24 +325,3 @@ def _is_json(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def from_usage(response: foreign.ModelResponse) -> LlmUsage:
-    """Tokens; theirs count cached ones among the input, ours beside it."""
-    usage = response.usage
-    cached, written = usage.cache_read_tokens, usage.cache_write_tokens
-    reasoning = next(
-        (
-            found
-            for key in ("reasoning_tokens", "thoughts_tokens", "thinking_tokens")
-            if (found := usage.details.get(key))
-        ),
-        0,
-    )
-    return LlmUsage(
-        input_tokens=max(0, usage.input_tokens - cached - written),
-        output_tokens=usage.output_tokens,
-        cache_read_input_tokens=cached,
-        cache_write_input_tokens=written,
-        reasoning_output_tokens=reasoning,
-    )

@@ -2,11 +2,12 @@
 
 What is decided here: one call is one request; nothing is retried, retries are the host's. A stream that ends without
 the provider's word why it ended is a failure, not an answer. When a call ends, however it ends, its connection is
-closed. Every failure is a typed record; a key is in none of its texts. Foreign types and exceptions stay here and in
-this file's private siblings: `_names` (which host, which key), `_dialects` (the clients), `_call` (one stream),
-`_pydantic_ai` (translation), `_failures` (what an exception means), `_vision` (which models see). The foreign imports
-cost seconds: they happen at the first call, in a thread. Imports the contract, `machine` and `errors`; foreign modules
-only inside functions.
+closed. Every failure is a typed record; a key is in none of its texts, nor in the exceptions behind it. A model that
+was closed takes no more calls. Foreign types and exceptions stay here and in this file's private siblings: `_names`
+(which host, which key), `_dialects` (the clients), `_wire` (their connections), `_call` (one stream), `_usage` (what
+it cost), `_pydantic_ai` (translation), `_failures` (what an exception means), `_told` (failures in words), `_vision`
+(which models see). The foreign imports cost seconds: they happen at the first call, in a thread. Imports the contract,
+`machine` and `errors`; foreign modules only inside functions.
 """
 
 from __future__ import annotations
@@ -22,21 +23,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ..errors import LashError, MissingExtraError, ModelCallError
-from ..machine.llm import (
-    LlmCallError,
-    LlmRequest,
-    LlmResponse,
-    LlmTerminalReason,
-    ProviderFailureKind,
-    ToolCallOutputPart,
-)
+from ..machine.llm import LlmRequest, LlmResponse, LlmTerminalReason, ToolCallOutputPart
 from . import CallContext, ModelTraits, OnDelta, Opening
-from ._call import Call, note_request, note_response
-from ._dialects import DIALECTS, Line, http_client
-from ._failures import Verdict, code_of, retry_after_s, said, verdict_of
+from ._call import Call
+from ._dialects import DIALECTS, Line
 from ._names import PROVIDERS, Endpoint, Provider, endpoint_of, host_of, is_loopback
-from ._pydantic_ai import Target, from_response, to_messages, to_parameters
+from ._pydantic_ai import Target, to_messages, to_parameters
+from ._told import Teller
 from ._vision import sees
+from ._wire import http_client
 
 if TYPE_CHECKING:
     import httpx2
@@ -46,8 +41,6 @@ __all__ = ["ProviderModel", "open_anthropic", "open_google", "open_openai"]
 
 _NO_KEY = "none"
 """Sent where no key is needed: the clients insist on one."""
-_MAX_MESSAGE_CHARS = 500
-_MAX_SAID_CHARS = 300
 
 
 # -- names -----------------------------------------------------------------------------------------------------------
@@ -137,8 +130,16 @@ class ProviderModel:
         self._timeout_s = timeout_s
         self._stall_s = stall_s
         self._usage_wait_s = usage_wait_s
+        self._teller = Teller(
+            name=self.name, provider=self._provider, endpoint=self._endpoint, stall_s=stall_s, timeout_s=timeout_s
+        )
         self._opened: tuple[ForeignModel, httpx2.AsyncClient] | None = None
         self._opening = threading.Lock()
+        """Held while the client is made, which takes seconds."""
+        self._state = threading.Lock()
+        """Guards what follows, and the change of `_opened`; held for a moment only."""
+        self._running = 0
+        self._closed = False
 
     def traits(self, *, session: str, turn: int) -> ModelTraits:
         """Writes code; sees when its name is of a family that does; has a price at the provider's own address."""
@@ -149,23 +150,42 @@ class ProviderModel:
         self, request: LlmRequest, *, context: CallContext, on_delta: OnDelta | None = None
     ) -> LlmResponse:
         """The provider's answer. Raises: ModelCallError, InputError; CancelledError, with the connection closed."""
+        with self._state:
+            if self._closed:
+                raise self._teller.closed()
+            self._running += 1
         call = Call(on_delta, self._target.origin)
+        try:
+            outcome = await self._outcome(request, context, call)
+        finally:
+            try:
+                await call.close()
+            finally:
+                with self._state:
+                    self._running -= 1
+                if (pool := self._last_is_out()) is not None:
+                    await pool.aclose()
+        if call.raised is not None:
+            raise call.raised
+        if isinstance(outcome, ModelCallError):
+            raise outcome  # here, where no foreign exception is its context: those hold keys
+        return outcome
+
+    async def _outcome(self, request: LlmRequest, context: CallContext, call: Call) -> LlmResponse | ModelCallError:
+        """The answer, or the failure to raise; neither counts when on_delta raised. Raises: InputError."""
         try:
             with call.current():
                 await self._stream(request, context, call)
-            if call.raised is None:
-                return call.answer or self._answer(call)
+            return call.answer or self._answer(call)
         except LashError:
             raise
         except Exception as error:
-            if call.answer is None and call.raised is None:
-                raise self._failed(error, call) from (None if self._quotes_key(error) else error)
-        finally:
-            await call.close()
-        if call.raised is not None:
-            raise call.raised
-        assert call.answer is not None  # it was enough, and the rest broke
-        return call.answer
+            if call.answer is not None:  # it was enough, and the rest broke
+                return call.answer
+            failure = self._teller.failure(error, call)
+            if call.sent_bytes is None and not self._teller.quotes_key(error):  # perhaps a fault of ours
+                failure.__cause__ = error
+            return failure
 
     async def _stream(self, request: LlmRequest, context: CallContext, call: Call) -> None:
         """Asks, and listens until the stream ends or on_delta says enough."""
@@ -199,119 +219,52 @@ class ProviderModel:
         """In a thread: the imports and the client's certificates take seconds the first time."""
         import_module("pydantic_ai.direct")  # it is taken from there on the loop
         with self._opening:
-            if self._opened is None:
-                url = (self._endpoint.url or self._provider.url).rstrip("/").removesuffix(self._provider.suffix)
-                http = http_client(
-                    stall_s=self._stall_s,
-                    direct=is_loopback(url),
-                    stranger=self._endpoint.stranger,
-                    env=self._env,
-                    on_request=note_request,
-                    on_response=note_response,
-                )
-                line = Line(url=url, key=self._endpoint.key or _NO_KEY, http=http, stall_s=self._stall_s)
-                self._opened = (self._dialect.open(self._endpoint.model, line), http)
-            return self._opened[0]
+            if self._opened is not None:
+                return self._opened[0]
+            url = (self._endpoint.url or self._provider.url).rstrip("/").removesuffix(self._provider.suffix)
+            http = http_client(
+                stall_s=self._stall_s, direct=is_loopback(url), stranger=self._endpoint.stranger, env=self._env
+            )
+            line = Line(url=url, key=self._endpoint.key or _NO_KEY, http=http, stall_s=self._stall_s)
+            model = self._dialect.open(self._endpoint.model, line)
+            with self._state:
+                # The call may have been cancelled meanwhile and the model closed; an unused pool holds nothing.
+                if self._running or not self._closed:
+                    self._opened = (model, http)
+            return model
 
-    def _answer(self, call: Call) -> LlmResponse:
-        """The answer of a stream that ran to its end. Raises: ModelCallError when it was cut off."""
+    def _answer(self, call: Call) -> LlmResponse | ModelCallError:
+        """The answer of a stream that ran to its end; a failure when it was cut off."""
         assert call.stream is not None
         final = call.stream.get()
         details = final.provider_details or {}
         refusal = details.get("refusal") or details.get("block_reason_message") or details.get("block_reason")
         finish = str(details.get("finish_reason") or "")
         if not finish and not refusal:
-            raise ModelCallError(
-                LlmCallError(
-                    message=f"{self.name}: the answer broke off before its end",
-                    retryable=True,
-                    kind=ProviderFailureKind.STREAM,
-                    terminal_reason=LlmTerminalReason.PROVIDER_ERROR,
-                    partial_response=call.partial(LlmTerminalReason.PROVIDER_ERROR),
-                )
-            )
+            return self._teller.broken_off(call)
         reason = self._dialect.finish.get(finish, LlmTerminalReason.UNKNOWN)
         diagnostic = None
         if refusal:
-            reason, diagnostic = LlmTerminalReason.CONTENT_FILTER, self._hide(str(refusal))
+            reason, diagnostic = LlmTerminalReason.CONTENT_FILTER, self._teller.line(str(refusal))
         elif reason not in (LlmTerminalReason.STOP, LlmTerminalReason.TOOL_USE, LlmTerminalReason.OUTPUT_LIMIT):
-            diagnostic = self._hide(finish)
-        response = from_response(final, reason, origin=self._target.origin, diagnostic=diagnostic)
+            diagnostic = self._teller.line(finish)
+        response = call.response(final, reason, diagnostic=diagnostic)
         calls_tool = any(isinstance(part, ToolCallOutputPart) for part in response.parts)
         if calls_tool and reason is LlmTerminalReason.STOP:  # some servers say so of tool calls too
             return replace(response, terminal_reason=LlmTerminalReason.TOOL_USE)
         return response
 
-    # -- failures ----------------------------------------------------------------------------------------------------
-
-    def _failed(self, error: Exception, call: Call) -> ModelCallError:
-        body = getattr(error, "body", None) or call.refusal
-        if call.late:
-            verdict = Verdict(ProviderFailureKind.TIMEOUT, True)
-        else:
-            verdict = verdict_of(error, status=call.status, sent=call.sent)
-        text = self._told(error, body, verdict, call)
-        code = code_of(error)
-        record = LlmCallError(
-            message=f"{self.name}: {self._hide(text)[:_MAX_MESSAGE_CHARS]}",
-            retryable=verdict.retryable,
-            kind=verdict.kind,
-            raw=None if body is None else self._hide(str(body))[: 4 * _MAX_MESSAGE_CHARS],
-            code=None if code is None else self._hide(code),
-            terminal_reason=verdict.reason,
-            partial_response=call.partial(verdict.reason),
-        )
-        return ModelCallError(record, retry_after_s=retry_after_s(error))
-
-    def _told(self, error: Exception, body: object, verdict: Verdict, call: Call) -> str:
-        """The failure in a sentence."""
-        words = self._hide(said(body))[:_MAX_SAID_CHARS]
-        status = getattr(error, "status_code", None) or (call.status if (call.status or 0) >= 300 else None)
-        host = self._endpoint.url or self._provider.title
-        if call.late:
-            return f"no answer within the bounds ({self._stall_s:g} s of silence, {self._timeout_s:g} s in all)"
-        if status is not None:
-            text = f"the provider answered {status}: {words or 'without a reason'}"
-        elif verdict.kind is ProviderFailureKind.TRANSPORT:
-            text = "the server" if "@" in self.name else host
-            hint = "; is it running?" if is_loopback(self._endpoint.url or self._provider.url) else ""
-            text += f" cannot be reached ({error}){hint}"
-        else:
-            text = words or str(error) or type(error).__name__
-            if verdict.kind is ProviderFailureKind.STREAM:
-                text = f"the answer broke off, or is not of {self._provider.title}'s dialect ({text})"
-        if status == 404:
-            meant = getattr(error, "suggested_model_id", None)
-            text += f" (there is no model {self._endpoint.model!r} at {host}" + (
-                f"; did you mean {meant}?)" if meant else ")"
-            )
-        elif status is not None and 300 <= status < 400:
-            text += f" ({host} points to another address, which is not followed; name that one)"
-        elif verdict.kind is ProviderFailureKind.AUTH and self._endpoint.stranger:
-            text += (
-                f" (a key is not sent to a host because a name says so; if this one is yours: "
-                f"{self._provider.url_variable}={self._endpoint.url} and {self._provider.word}:{self._endpoint.model})"
-            )
-        elif verdict.kind is ProviderFailureKind.AUTH and self._endpoint.key is None:
-            text += f" (it wants a key, and {' or '.join(self._provider.keys)} is not set)"
-        elif verdict.kind is ProviderFailureKind.AUTH:
-            text += f" (is {' or '.join(self._provider.keys)} right?)"
-        return text
-
-    def _hide(self, text: str) -> str:
-        """Providers quote keys in their refusals."""
-        return text.replace(self._endpoint.key, "[key]") if self._endpoint.key else text
-
-    def _quotes_key(self, error: BaseException | None) -> bool:
-        """A traceback prints the whole chain of causes."""
-        while error is not None:
-            if self._hide(str(error)) != str(error):
-                return True
-            error = error.__cause__ or error.__context__
-        return False
+    def _last_is_out(self) -> httpx2.AsyncClient | None:
+        """The pool to close, when the model is closed and no call runs."""
+        with self._state:
+            if not self._closed or self._running or self._opened is None:
+                return None
+            (_, pool), self._opened = self._opened, None
+            return pool
 
     async def aclose(self) -> None:
-        """Closes the connections; a later call opens new ones."""
-        opened, self._opened = self._opened, None
-        if opened is not None:
-            await opened[1].aclose()
+        """Takes no more calls, and closes the connections as soon as no call runs; idempotent."""
+        with self._state:
+            self._closed = True
+        if (pool := self._last_is_out()) is not None:
+            await pool.aclose()

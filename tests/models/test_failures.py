@@ -152,7 +152,7 @@ async def test_the_key_is_not_repeated(place: Place) -> None:
     assert "sk-secret" not in repr(error.error)
     assert "[key]" in (error.error.raw or "")
     assert error.__cause__ is None
-    assert error.__suppress_context__
+    assert error.__context__ is None
 
 
 # -- broken answers --------------------------------------------------------------------------------------------------
@@ -186,8 +186,6 @@ async def test_an_answer_that_broke_off_is_a_failure(place: Place, rest: list[by
 @pytest.mark.parametrize(
     "answer",
     [
-        Answer(pieces=[b"<html>hello</html>"], headers={"content-type": "text/html"}),
-        Answer(pieces=[b'{"hello": "world"}'], headers={"content-type": "application/json"}),
         Answer(pieces=[b"garbage \x00\xff\n\n" * 20]),
         Answer(pieces=[b"data: nonsense\n\n"]),
         Answer(pieces=[b"data: [1, 2]\n\n"]),
@@ -200,8 +198,6 @@ async def test_an_answer_that_broke_off_is_a_failure(place: Place, rest: list[by
         Answer(cut=True),
     ],
     ids=[
-        "html",
-        "json",
         "bytes",
         "no json",
         "a list",
@@ -242,7 +238,9 @@ async def test_nobody_listens(wire: Wire) -> None:
         await model.complete(request(), context=context())
     await model.aclose()
     assert (caught.value.error.kind, caught.value.error.retryable) == (ProviderFailureKind.TRANSPORT, True)
-    assert f"{url} cannot be reached" in str(caught.value)
+    assert str(caught.value) == (
+        f"{wire.word}:m@{url}: the server cannot be reached (the connection was refused); is it running?"
+    )
 
 
 @pytest.mark.parametrize("bound", [{"stall_s": 0.2}, {"timeout_s": 0.2}], ids=["stall", "whole"])

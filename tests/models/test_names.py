@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lash_nb.errors import InputError, MissingKeyError, ModelCallError
-from lash_nb.models._names import PROVIDERS, Endpoint, endpoint_of
+from lash_nb.models._names import PROVIDERS, Endpoint, endpoint_of, host_of
 from lash_nb.models._vision import sees
 from lash_nb.models.choice import open_model
 
@@ -273,3 +273,12 @@ def test_opening_loads_no_package_of_a_provider() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    "address", ["ftp://u:hunter2@host/v1", "http://u:hunter2@[host/v1", "http://u:hunter2@host:x/v1"]
+)
+def test_a_password_in_an_address_is_in_no_message(address: str) -> None:
+    with pytest.raises(InputError) as caught:
+        host_of(address, PROVIDERS["openai"])
+    assert "hunter2" not in str(caught.value)

@@ -161,14 +161,6 @@ async def test_enough_gets_the_usage_when_the_end_comes_at_once(place: Place) ->
     assert answer == LlmResponse(full_text="eno", parts=(TextOutput(text="eno"),), usage=USAGE, terminal_reason=STOP)
 
 
-async def test_one_model_answers_again_after_it_was_closed(place: Place) -> None:
-    place.server.answers += [place.text("one"), place.text("two")]
-    model = place.model()
-    assert (await model.complete(request(), context=context())).full_text == "one"
-    await model.aclose()
-    assert (await model.complete(request(), context=context())).full_text == "two"
-
-
 async def test_calls_may_overlap(place: Place) -> None:
     place.server.answers += [place.text("same")] * 3
     model = place.model()
