@@ -333,8 +333,8 @@ class RecordingModel:
     """Passes calls on to `inner` and keeps its answers in the cassette at `path`; failed and cancelled calls
     leave none.
 
-    An existing cassette is read first (CassetteError if it is broken: it is not overwritten). `redact` takes secrets out
-    of what is kept.
+    An existing cassette is read first (CassetteError if it is broken: it is not overwritten). `redact` takes secrets
+    out of what is kept.
     """
 
     def __init__(
