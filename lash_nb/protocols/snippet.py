@@ -184,7 +184,8 @@ class SnippetDriver:
         )
         earlier = self._failed_before(ctx, code)
         if not code:
-            decision, problem = "no_code", "the model's reply was no Python"
+            # What the kernel said of an earlier attempt tells more of the request than this.
+            decision, problem = "no_code", self._failed_before(ctx, None) or "the model's reply was no Python"
             reason = "no Python" if text.strip() else "the reply was empty"
         elif earlier is not None:
             decision, problem, reason = "repeated", earlier, "the same code as before"
@@ -287,10 +288,10 @@ class SnippetDriver:
     def _attempts(self, ctx: DriverContext, records: Sequence[SessionEventRecord]) -> int:
         return sum(isinstance(event, CodeDiagnostic) for event in self._mine(ctx, records))
 
-    def _failed_before(self, ctx: DriverContext, code: str) -> str | None:
-        """The problem that this very code had in an earlier attempt; None when it is new."""
+    def _failed_before(self, ctx: DriverContext, code: str | None) -> str | None:
+        """The problem that this very code, or else any, had in an earlier attempt; None when it is new."""
         for event in self._mine(ctx, ()):
-            if isinstance(event, CodeTrajectoryEntry) and event.code == code and event.error is not None:
+            if isinstance(event, CodeTrajectoryEntry) and code in (None, event.code) and event.error is not None:
                 texts = [
                     part.content
                     for message in ctx.messages

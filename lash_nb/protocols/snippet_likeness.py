@@ -40,14 +40,14 @@ _SAME = {
     "bigger": "above", "larger": "above", "higher": "above", "longer": "above", "older": "above",
     "shorter": "below", "younger": "below", "cheaper": "below", "latest": "max", "newest": "max", "earliest": "min",
     "since": "above", "until": "below", "replace": "fill", "set": "fill", "impute": "fill",
-    "turnover": "revenue", "bottom": "min", "including": "contain", "new": "add",
+    "turnover": "revenue", "string": "text", "bottom": "min", "including": "contain", "new": "add",
     "january": "month", "february": "month", "march": "month", "april": "month", "june": "month", "july": "month",
     "august": "month", "september": "month", "october": "month", "november": "month", "december": "month",
 }  # fmt: skip
 _STOP_WORDS = frozenset(
     (
         *("a", "all", "an", "and", "are", "as", "at", "be", "do", "does", "for", "from", "give", "has", "have", "how"),
-        *("i", "in", "is", "it", "me", "of", "on", "one", "or", "please", "print", "s", "show", "that", "the"),
+        *("i", "in", "is", "it", "me", "of", "on", "one", "please", "print", "s", "show", "that", "the"),
         *("them", "then", "there", "this", "to", "was", "what", "which", "who", "with", "you"),
     )
 )

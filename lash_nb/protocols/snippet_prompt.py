@@ -30,6 +30,9 @@ MAX_VARIABLES = 16
 MAX_COLUMNS = 14
 MAX_REQUEST_BYTES = 1_000
 MAX_EXAMPLE_BYTES = 300
+MAX_TOKENS = 2_000
+"""Of the whole prompt, without what a chat's form takes for the system prompt and the request."""
+_TOKENS_OF_A_MESSAGE = 6
 MAX_LINE_BYTES = 760
 MAX_NAME_BYTES = 36
 SIMILAR = 5
@@ -78,15 +81,29 @@ def snippet_prompt(
     # Of those like it some cannot be told over the live frame: others take their places.
     alike = (_over(example, live, meant, asked) for example in most_alike(asked, namespace, bank, 3 * similar))
     told += [example for example in alike if example is not None][-similar:] if similar else []
-    return SnippetPrompt(
-        variables=_described(asked, namespace),
-        examples=tuple(
-            Example(request=_one_line(example.request, MAX_EXAMPLE_BYTES), code=example.code)
-            for example in told
-            if example is not None
-        ),
-        request=asked,
-    )
+    variables = _described(asked, namespace)
+    examples = [
+        Example(request=_one_line(example.request, MAX_EXAMPLE_BYTES), code=example.code)
+        for example in told
+        if example is not None
+    ]
+    room = MAX_TOKENS - _tokens(SYSTEM) - _tokens(variables) - _tokens(asked)
+    return SnippetPrompt(variables=variables, examples=_that_fit(examples, room), request=asked)
+
+
+def _that_fit(examples: Sequence[Example], room: int) -> tuple[Example, ...]:
+    """The last of the examples, which are most like the request, as many as there is room for: all, as a rule."""
+    for start, example in reversed(tuple(enumerate(examples))):
+        room -= _tokens(example.request) + _tokens(example.code) + 2 * _TOKENS_OF_A_MESSAGE
+        if room < 0:
+            return tuple(examples[start + 1 :])
+    return tuple(examples)
+
+
+def _tokens(text: str) -> int:
+    """No fewer than a text has: names need not be words, and of what is not ASCII a token may be one byte."""
+    letters = sum(letter.isascii() and letter.isalpha() for letter in text)
+    return len(text.encode("utf-8", "replace")) - letters * 3 // 10
 
 
 _WORDS = re.compile(r"\w+")

@@ -73,9 +73,9 @@ def failed_label(step: CodeDriverState, problem: str) -> CodeDriverState:
 def request_too_long(size: int, limit: int, *, unit: str) -> str:
     """Why a request is not given to the model at all."""
     return (
-        f"The request is {size:,} {unit} long; a small model can be given {limit:,} at most, and nothing of it is left "
-        f"out unsaid. Ask for one simple step, or take a bigger model {_BIGGER}; a model with room for more may be led "
-        'otherwise: %config Lash.protocol = "code".'
+        f"The request is {size:,} {unit} long; a small model can be given {limit:,} at most, so it was not asked. "
+        f"Ask for one simple step, or take a bigger model {_BIGGER}; if this is one, have it led as one: "
+        '%config Lash.protocol = "code".'
     )
 
 

@@ -392,6 +392,10 @@ def test_a_cell_that_ends_without_its_value_is_a_failed_attempt() -> None:
     assert played.executed == ["finish(xs[0])"]
 
 
-def test_the_exception_is_named_also_when_the_last_reply_was_a_repetition() -> None:
-    played = turn(["1 / 0"] * 4, [failed("error: your program raised ZeroDivisionError.\nZeroDivisionError: by zero")])
+@pytest.mark.parametrize("last", ["1 / 0", "I am not able to.", ""])
+def test_the_exception_is_named_also_when_the_last_reply_was_not_run(last: str) -> None:
+    played = turn(
+        ["1 / 0", "1 / 0", "1 / 0", last],
+        [failed("error: your program raised ZeroDivisionError.\nZeroDivisionError: by zero")],
+    )
     assert "ZeroDivisionError: by zero" in said(played)

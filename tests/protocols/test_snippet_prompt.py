@@ -125,6 +125,27 @@ def test_those_that_cannot_be_told_make_room_for_others() -> None:
     assert len(prompt.examples) - len(snippet_prompt("", live(frame("t", ("kind", "object")))).examples) == 5
 
 
+def test_names_of_which_each_byte_may_be_a_token_leave_room_for_fewer_examples() -> None:
+    odd = [frame("㐀" * 11 + chr(0x3500 + n), ("㑀" * 12, "int64"), ("㒀" * 12, "object")) for n in range(20)]
+    full, short = told("sort by", live(TREES)), told("sort by " + "㓀" * 330, live(*odd))
+    assert len(full.split("# request: ")) == 1 + len(ALWAYS) + 5 + 1
+    assert len(short.split("# request: ")) < len(full.split("# request: "))
+    assert len(short.encode()) < 2_300
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        ("which kind has the largest total of height * age", 'trees.groupby("kind")["height"].sum().idxmax()'),
+        ("how many trees have an age of at least 30", '(trees["height"] > 3).sum()'),
+        ("trees cut in 2021", 'trees[trees["cut"].dt.year == 2022]'),
+        ("how many times does each kind occur", 'trees["kind"].value_counts()'),
+    ],
+)
+def test_the_same_in_other_words_is_alike(request_: str, code: str) -> None:
+    assert code in [example.code for example in snippet_prompt(request_, live(TREES)).examples[len(ALWAYS) :]]
+
+
 def test_every_example_is_python() -> None:
     for example in (*ALWAYS, *EXAMPLES):
         ast.parse(example.code)
