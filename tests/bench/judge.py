@@ -75,8 +75,9 @@ def judge(setup: str, code: str, *, value: str | list[str] | None = None, check:
     assert value is not None
     candidates = [last] if has_value else []
     candidates += [now for name, now in namespace.items() if name != "__builtins__" and now is not known.get(name)]
-    if has_value and last is None:  # an edit in place
-        candidates += [namespace[name] for name in known if name != "__builtins__"]
+    # What was edited in place is the same object still.
+    kept = [name for name in known if name in before and name != "__builtins__" and name in namespace]
+    candidates += [namespace[name] for name in kept if not same(namespace[name], before[name])]
     told = printed.getvalue().strip()
     wanted = [eval(expression, before) for expression in ([value] if isinstance(value, str) else value)]
     return any(told == str(one).strip() or any(same(found, one) for found in candidates) for one in wanted)

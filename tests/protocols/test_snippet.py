@@ -394,8 +394,6 @@ def test_a_cell_that_ends_without_its_value_is_a_failed_attempt() -> None:
 
 @pytest.mark.parametrize("last", ["1 / 0", "I am not able to.", ""])
 def test_the_exception_is_named_also_when_the_last_reply_was_not_run(last: str) -> None:
-    played = turn(
-        ["1 / 0", "1 / 0", "1 / 0", last],
-        [failed("error: your program raised ZeroDivisionError.\nZeroDivisionError: by zero")],
-    )
+    problem = failed("error: your program raised ZeroDivisionError.\nZeroDivisionError: by zero")
+    played = turn(["1 / 0", "1 / 0", "1 / 0", last], [problem])
     assert "ZeroDivisionError: by zero" in said(played)

@@ -164,3 +164,38 @@ def test_without_a_schema_or_a_namespace_the_value_is_taken_as_it_is() -> None:
 def test_a_program_that_is_none_stays_as_it_is() -> None:
     assert finished_cell("df.head(", LIVE) == "df.head("
     assert not finishes("df.head(")
+
+
+# -- what must not be touched ------------------------------------------------------------------------------------------
+
+CUT = NamespaceSummary(variables=LIVE.variables, omitted=2_800)
+"""A kernel with more variables than its summary lists: any name may be one of them."""
+
+
+def test_a_variable_that_the_summary_left_out_is_not_overwritten() -> None:
+    assert finished_cell("date * 2", CUT) == "date * 2"
+    assert finished_cell("json.loads(text)", CUT) == "json.loads(text)"
+    assert finished_cell("price * 2", CUT) == "price * 2"
+    assert finished_cell("np.arange(3)", CUT) == "import numpy as np\nnp.arange(3)"
+
+
+def test_a_column_within_an_f_string_is_left_alone() -> None:
+    """Its quotes would end the string, before Python 3.12."""
+    code = 'print(f"total: {price.sum()}")'
+    assert finished_cell(code, LIVE) == code
+
+
+def test_a_variable_that_hides_finish_is_taken_away_where_a_value_is_required() -> None:
+    hidden = NamespaceSummary(variables=(*LIVE.variables, VariableSummary(name="finish", type="int")))
+    note = "del finish  # a variable of that name hides what ends the turn"
+    assert finished_cell("6 * 7", hidden, value_required=True).split("\n")[0] == note
+    assert finished_cell("6 * 7", hidden) == "6 * 7"
+    assert not finishes("finish = 5")
+    assert finishes("finish(5)")
+
+
+@pytest.mark.parametrize("value_required", [False, True])
+def test_a_tree_that_is_too_deep_to_be_written_out_is_left_as_it_is(value_required: bool) -> None:
+    for dots in (330, 900, 2_000):
+        code = "df" + ".b" * dots + " = 1"
+        assert code in finished_cell(code, LIVE, value_required=value_required)

@@ -104,3 +104,13 @@ def test_chunks_make_no_difference(pieces: list[str], cuts: list[int]) -> None:
     chunks = [text[start:end] for start, end in pairwise(places)]
     assert read(*chunks) == read(text)
     assert read(*text) == read(text)
+
+
+@pytest.mark.parametrize("endless", ["\n", "# request: more\n", " \n", "```python\n\n", "#\n"])
+def test_marks_and_blank_lines_without_end_are_stopped(endless: str) -> None:
+    stream = SnippetStream()
+    for _ in range(100_000):
+        if stream.stop:
+            break
+        stream.feed(endless)
+    assert stream.stop
