@@ -24,7 +24,6 @@ from ..machine.driver import (
     DriverAction,
     DriverContext,
     Emit,
-    Finish,
     ScheduleTurnLimitFinal,
     StartCheckpoint,
     StartExec,
@@ -34,8 +33,6 @@ from ..machine.driver import (
 )
 from ..machine.events import (
     Conversation,
-    ErrorEnvelope,
-    ErrorEvent,
     ProtocolRecord,
     SessionEventRecord,
 )
@@ -44,14 +41,14 @@ from ..machine.llm import (
     LlmResponse,
 )
 from ..machine.messages import Message
-from ..machine.outcomes import AssistantMessage, FinalValue, Finished, Stopped, TurnOutcome, TurnStopReason
+from ..machine.outcomes import AssistantMessage, FinalValue, Finished, TurnStopReason
 from ..machine.tool_calls import CompletedToolCall, ToolCallRecord
-from ..machine.wire import Json, dumps
+from ..machine.wire import Json
 from . import SamplingHint, ValidateValue
 from .grammar import CellStream, Grammar
 from .history import CodeProjector
 from .namespace import namespace_block
-from .observations import ObservationBudget, cut_text
+from .observations import ObservationBudget
 from .prompt import (
     finish_reminder,
     invalid_value_error,
@@ -71,10 +68,10 @@ from .records import (
     CodeTrajectoryEntry,
     assistant_message,
     note_message,
-    observation_message,
     record_id,
 )
 from .replies import LANGUAGE, Decision, Said, decide, read_response, reply_events, step_with_result
+from .steps import complete, failure, options_problem, stop, trajectory
 from .termination import CODE_TERMINATION, CodeTermination, FinishRequired, Natural
 from .tool_events import terminal_outcome, tool_call_events
 
@@ -86,9 +83,6 @@ EXTRACTION = "llm_extraction"
 CODE_TURN_PROTOCOL: TurnProtocol[CodeEvent, CodeTermination, CodeDriverState] = TurnProtocol(
     name="code", event=CODE_EVENT, termination=CODE_TERMINATION, driver_state=CODE_DRIVER_STATE
 )
-
-_FINAL_BUDGET = ObservationBudget(max_chars=8 * 1024, max_lines=400)
-"""How much of a final value stands in the history; the outcome and the event hold the whole."""
 
 
 class CodeProtocol:
@@ -169,9 +163,9 @@ class CodeDriver:
 
     def prepare_protocol_iteration(self, ctx: DriverContext) -> Sequence[DriverAction]:
         """Call the model; a config that cannot work ends the turn before any call."""
-        problem = self._config_problem(ctx)
+        problem = options_problem(ctx, protocol="code", run_offset=self._run_offset)
         if problem is not None:
-            return [_error("runtime", "bad_protocol_options", problem), _stop(TurnStopReason.RUNTIME_ERROR)]
+            return [failure("runtime", "bad_protocol_options", problem), stop(TurnStopReason.RUNTIME_ERROR)]
         return [StartLlm(request=ctx.project_llm_request(False), driver_state=CodeDriverState())]
 
     def handle_llm_success(
@@ -211,7 +205,7 @@ class CodeDriver:
     ) -> Sequence[DriverAction]:
         """Cannot happen: this protocol starts no tool batch."""
         message = "Tool results came in a turn of the code protocol, which asks for none."
-        return [_error("runtime", "unexpected_tool_results", message), _stop(TurnStopReason.RUNTIME_ERROR)]
+        return [failure("runtime", "unexpected_tool_results", message), stop(TurnStopReason.RUNTIME_ERROR)]
 
     def handle_exec_result(
         self, ctx: DriverContext, waiting: WaitingExecView, result: ExecResponse | str
@@ -222,12 +216,12 @@ class CodeDriver:
         emits: list[DriverAction] = [Emit(event=event) for event in tool_call_events(calls)]
         outcome = terminal_outcome(calls)
         if outcome is not None:
-            return [*emits, *self._complete(ctx, step, outcome)]
+            return [*emits, *complete(self._trajectory(ctx, step), outcome)]
         if step.finish is not None:
             problem = None if self._validate is None else self._validate(step.finish.value)
             if problem is None:
                 value = FinalValue(value=step.finish.value)
-                return [*emits, *self._complete(ctx, step, Finished(finish=value))]
+                return [*emits, *complete(self._trajectory(ctx, step), Finished(finish=value))]
             failed = replace(step, finish=None, exec_error=invalid_value_error())
             return [*emits, *self._continue_or_stop(ctx, self._trajectory(ctx, failed), invalid_value_note(problem))]
         note = None if step.problem is None else retry_note(step.problem, self._grammar)
@@ -235,30 +229,24 @@ class CodeDriver:
 
     # -- what follows --------------------------------------------------------------------------------------------------
 
-    def _complete(self, ctx: DriverContext, step: CodeDriverState, outcome: TurnOutcome) -> list[DriverAction]:
-        return [
-            AppendEvents(records=self._trajectory(ctx, step)),
-            StartCheckpoint(checkpoint=CheckpointKind.BEFORE_COMPLETION, on_empty=FinishWith(outcome=outcome)),
-        ]
-
     def _continue_or_stop(
         self, ctx: DriverContext, records: Sequence[SessionEventRecord], note: str | None
     ) -> list[DriverAction]:
         """The next iteration, unless a bound is hit; at the turn limit the note about the last reply is dropped."""
         appended: list[DriverAction] = [AppendEvents(records=tuple(records)), AdvanceProtocolIteration()]
         if ctx.should_force_exit_after_grace_turn():
-            return [*appended, _stop(TurnStopReason.MAX_TURNS)]
+            return [*appended, stop(TurnStopReason.MAX_TURNS)]
         following = ctx.protocol_iteration + 1
         go_on = StartCheckpoint(checkpoint=CheckpointKind.AFTER_WORK, on_empty=ResumeAction.PREPARE_ITERATION)
         limit = ctx.max_turns
         if limit is not None and following >= ctx.protocol_run_offset + limit:
             if isinstance(ctx.termination, FinishRequired):
-                return [*appended, _stop(TurnStopReason.MAX_TURNS)]
+                return [*appended, stop(TurnStopReason.MAX_TURNS)]
             last = ctx.config.turn_limit_final_message(self._id(following, "turn_limit"), limit)
             return [*appended, ScheduleTurnLimitFinal(message=last), go_on]
         if self._attempts_without_progress(ctx, records) >= self._no_progress_limit:
-            failure = _error("code_protocol", "no_progress", no_progress_message(self._no_progress_limit))
-            return [*appended, failure, _stop(TurnStopReason.INCOMPLETE)]
+            failed = failure("code_protocol", "no_progress", no_progress_message(self._no_progress_limit))
+            return [*appended, failed, stop(TurnStopReason.INCOMPLETE)]
         if note is not None:
             told = Conversation(message=note_message(self._id(ctx.protocol_iteration, "note"), note))
             appended[0] = AppendEvents(records=(*records, told))
@@ -320,39 +308,7 @@ class CodeDriver:
         return (Conversation(message=assistant_message(message_id, reasoning=said.reasoning, prose=prose)),)
 
     def _trajectory(self, ctx: DriverContext, step: CodeDriverState) -> tuple[SessionEventRecord, ...]:
-        """A step as history: the event, the reply in emission form, and what came of it."""
-        iteration, code = ctx.protocol_iteration, step.executed_code or ""
-        said = assistant_message(self._id(iteration, "reply"), reasoning=step.reasoning, prose=step.prose, code=code)
-        final = None if step.finish is None else cut_text(dumps(step.finish.value), budget=_FINAL_BUDGET)[0]
-        seen = observation_message(
-            self._id(iteration, "observation"),
-            output=step.output,
-            images=step.images,
-            error=step.exec_error,
-            final=final,
-        )
-        entry = CodeTrajectoryEntry(
-            id=self._id(iteration, "step"),
-            protocol_iteration=iteration,
-            code=code,
-            observation=seen.id,
-            output_chars=tuple(len(text) for text in step.output),
-            images=step.images,
-            error=None if step.exec_error is None else step.exec_error.split("\n", 1)[0],
-            final_output=step.finish,
-        )
-        return ProtocolRecord(event=entry), Conversation(message=said), Conversation(message=seen)
-
-    def _config_problem(self, ctx: DriverContext) -> str | None:
-        if not isinstance(ctx.termination, (Natural, FinishRequired)):
-            return (
-                f"The termination options of the code protocol are Natural or FinishRequired, not {ctx.termination!r}."
-            )
-        if ctx.protocol_run_offset != self._run_offset:
-            return (
-                f"CodeProtocol was made for run_offset {self._run_offset}, the machine has {ctx.protocol_run_offset}."
-            )
-        return None
+        return trajectory(self._turn_id, ctx.protocol_iteration, step)
 
 
 # -- ends ---------------------------------------------------------------------------------------------------
@@ -366,13 +322,5 @@ def _exec(said: Said) -> StartExec:
     return StartExec(language=LANGUAGE, code=code, driver_state=state)
 
 
-def _error(kind: str, code: str, message: str) -> Emit:
-    return Emit(event=ErrorEvent(message=message, envelope=ErrorEnvelope(kind=kind, code=code, user_message=message)))
-
-
-def _stop(reason: TurnStopReason) -> Finish:
-    return Finish(outcome=Stopped(stop=reason))
-
-
 def _provider_error(code: str, message: str) -> tuple[DriverAction, DriverAction]:
-    return _error("llm_provider", code, message), _stop(TurnStopReason.PROVIDER_ERROR)
+    return failure("llm_provider", code, message), stop(TurnStopReason.PROVIDER_ERROR)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import chain
 
-from ..machine.checkpoints import CheckpointKind, FinishWith, ResumeAction
+from ..machine.checkpoints import CheckpointKind, ResumeAction
 from ..machine.config import TurnProtocol
 from ..machine.driver import (
     AdvanceProtocolIteration,
@@ -22,7 +22,6 @@ from ..machine.driver import (
     DriverAction,
     DriverContext,
     Emit,
-    Finish,
     StartCheckpoint,
     StartExec,
     StartLlm,
@@ -31,8 +30,6 @@ from ..machine.driver import (
 )
 from ..machine.events import (
     Conversation,
-    ErrorEnvelope,
-    ErrorEvent,
     LlmResponseEvent,
     MessageEvent,
     PluginEvent,
@@ -43,12 +40,12 @@ from ..machine.events import (
 from ..machine.execution import ExecResponse, NamespaceSummary
 from ..machine.llm import LlmResponse, ReasoningOutput, TextOutput
 from ..machine.messages import Message, PartKind
-from ..machine.outcomes import AssistantMessage, FinalValue, Finished, Stopped, TurnOutcome, TurnStopReason
+from ..machine.outcomes import AssistantMessage, FinalValue, Finished, TurnStopReason
 from ..machine.tool_calls import CompletedToolCall, ToolCallRecord
-from ..machine.wire import Json, dumps
+from ..machine.wire import Json
 from . import SamplingHint, ValidateValue
 from .grammar import Grammar
-from .observations import ObservationBudget, cut_text
+from .observations import ObservationBudget
 from .prompt import turn_limit_text
 from .records import (
     CODE_DRIVER_STATE,
@@ -59,7 +56,6 @@ from .records import (
     CodeTrajectoryEntry,
     assistant_message,
     note_message,
-    observation_message,
     record_id,
 )
 from .replies import LANGUAGE, step_with_result
@@ -68,6 +64,7 @@ from .snippet_projector import SnippetProjector, last_request
 from .snippet_prompt import STOPS, SYSTEM, request_room
 from .snippet_stream import SnippetStream
 from .snippet_words import answer_text, error_line, failed_label, not_managed, request_too_long
+from .steps import complete, failure, options_problem, stop, trajectory
 from .termination import CODE_TERMINATION, CodeTermination, FinishRequired, Natural
 from .tool_events import terminal_outcome, tool_call_events
 
@@ -79,7 +76,6 @@ TEMPERATURE = 0.8
 
 _ATTEMPT = "snippet_attempt"
 """Phase of the diagnostic that is written for each reply."""
-_FINAL_BUDGET = ObservationBudget(max_chars=8 * 1024, max_lines=400)
 
 SNIPPET_TURN_PROTOCOL: TurnProtocol[CodeEvent, CodeTermination, CodeDriverState] = TurnProtocol(
     name="snippet", event=CODE_EVENT, termination=CODE_TERMINATION, driver_state=CODE_DRIVER_STATE
@@ -156,13 +152,13 @@ class SnippetDriver:
 
     def prepare_protocol_iteration(self, ctx: DriverContext) -> Sequence[DriverAction]:
         """Call the model; a config that cannot work or a request that is too long ends the turn before any call."""
-        problem = self._config_problem(ctx)
+        problem = options_problem(ctx, protocol="snippet", run_offset=self._run_offset)
         if problem is not None:
-            return [_error("runtime", "bad_protocol_options", problem), _stop(TurnStopReason.RUNTIME_ERROR)]
+            return [failure("runtime", "bad_protocol_options", problem), stop(TurnStopReason.RUNTIME_ERROR)]
         room = request_room(self._request(ctx))
         if not room.fits:
             message = request_too_long(room.size, room.limit, unit=room.unit)
-            return [_error("snippet_protocol", "request_too_long", message), _stop(TurnStopReason.INCOMPLETE)]
+            return [failure("snippet_protocol", "request_too_long", message), stop(TurnStopReason.INCOMPLETE)]
         return [StartLlm(request=ctx.project_llm_request(False), driver_state=CodeDriverState())]
 
     def handle_llm_success(
@@ -205,7 +201,7 @@ class SnippetDriver:
     ) -> Sequence[DriverAction]:
         """Cannot happen: this protocol starts no tool batch."""
         message = "Tool results came in a turn of the snippet protocol, which asks for none."
-        return [_error("runtime", "unexpected_tool_results", message), _stop(TurnStopReason.RUNTIME_ERROR)]
+        return [failure("runtime", "unexpected_tool_results", message), stop(TurnStopReason.RUNTIME_ERROR)]
 
     def handle_exec_result(
         self, ctx: DriverContext, waiting: WaitingExecView, result: ExecResponse | str
@@ -216,19 +212,19 @@ class SnippetDriver:
         emits: list[DriverAction] = [Emit(event=event) for event in tool_call_events(calls)]
         outcome = terminal_outcome(calls)
         if outcome is not None:
-            return [*emits, *self._complete(ctx, self._trajectory(ctx, step), outcome)]
+            return [*emits, *complete(self._trajectory(ctx, step), outcome)]
         problem: str | None = None
         if step.finish is not None:
             problem = None if self._validate is None else self._validate(step.finish.value)
             if problem is None:
                 value = FinalValue(value=step.finish.value)
-                return [*emits, *self._complete(ctx, self._trajectory(ctx, step), Finished(finish=value))]
+                return [*emits, *complete(self._trajectory(ctx, step), Finished(finish=value))]
             step = failed_label(step, problem)
         elif step.exec_error is None and isinstance(ctx.termination, Natural):
             text = answer_text(step, request=self._request(ctx), namespace=self._projector.namespace)
             said = assistant_message(self._id(ctx.protocol_iteration, "answer"), reasoning=(), prose=text)
             records = (*self._trajectory(ctx, step), Conversation(message=said))
-            return [*emits, *self._complete(ctx, records, Finished(finish=AssistantMessage(text=text)))]
+            return [*emits, *complete(records, Finished(finish=AssistantMessage(text=text)))]
         elif step.exec_error is None:
             problem = "the cell gave no value"
             step = failed_label(step, problem)
@@ -236,20 +232,17 @@ class SnippetDriver:
         problem = problem or error_line(step.exec_error or "")
         if not (step.exec_error or "").startswith("error:"):
             # Not the model's fault, and what it may have done stands: the user decides what comes next.
-            failure = _error("snippet_protocol", "cell_not_completed", not_managed(self._request(ctx), 0, problem))
-            stop = _stop(TurnStopReason.INCOMPLETE)
-            return [*emits, AppendEvents(records=records), AdvanceProtocolIteration(), failure, stop]
+            failed = failure("snippet_protocol", "cell_not_completed", not_managed(self._request(ctx), 0, problem))
+            return [
+                *emits,
+                AppendEvents(records=records),
+                AdvanceProtocolIteration(),
+                failed,
+                stop(TurnStopReason.INCOMPLETE),
+            ]
         return [*emits, *self._again_or_stop(ctx, records, problem)]
 
     # -- what follows --------------------------------------------------------------------------------------------------
-
-    def _complete(
-        self, ctx: DriverContext, records: Sequence[SessionEventRecord], outcome: TurnOutcome
-    ) -> list[DriverAction]:
-        return [
-            AppendEvents(records=tuple(records)),
-            StartCheckpoint(checkpoint=CheckpointKind.BEFORE_COMPLETION, on_empty=FinishWith(outcome=outcome)),
-        ]
 
     def _again_or_stop(
         self, ctx: DriverContext, records: Sequence[SessionEventRecord], problem: str
@@ -263,9 +256,9 @@ class SnippetDriver:
             go_on = StartCheckpoint(checkpoint=CheckpointKind.AFTER_WORK, on_empty=ResumeAction.PREPARE_ITERATION)
             return [*appended, go_on]
         told = not_managed(self._request(ctx), attempts, problem, namespace=self._projector.namespace)
-        failure = _error("snippet_protocol", "not_managed", told)
+        failed = failure("snippet_protocol", "not_managed", told)
         reason = TurnStopReason.INCOMPLETE if attempts >= ATTEMPTS else TurnStopReason.MAX_TURNS
-        return [*appended, failure, _stop(reason)]
+        return [*appended, failed, stop(reason)]
 
     def _request(self, ctx: DriverContext) -> str:
         return last_request(ctx.messages)[1]
@@ -322,52 +315,10 @@ class SnippetDriver:
         return ProtocolRecord(event=attempt)
 
     def _trajectory(self, ctx: DriverContext, step: CodeDriverState) -> tuple[SessionEventRecord, ...]:
-        """A cell that was run, and what came of it, as the code protocol writes it down."""
-        iteration, code = ctx.protocol_iteration, step.executed_code or ""
-        said = assistant_message(self._id(iteration, "reply"), reasoning=step.reasoning, prose="", code=code)
-        final = None if step.finish is None else cut_text(dumps(step.finish.value), budget=_FINAL_BUDGET)[0]
-        seen = observation_message(
-            self._id(iteration, "observation"),
-            output=step.output,
-            images=step.images,
-            error=step.exec_error,
-            final=final,
-        )
-        entry = CodeTrajectoryEntry(
-            id=self._id(iteration, "step"),
-            protocol_iteration=iteration,
-            code=code,
-            observation=seen.id,
-            output_chars=tuple(len(text) for text in step.output),
-            images=step.images,
-            error=None if step.exec_error is None else step.exec_error.split("\n", 1)[0],
-            final_output=step.finish,
-        )
-        return ProtocolRecord(event=entry), Conversation(message=said), Conversation(message=seen)
-
-    def _config_problem(self, ctx: DriverContext) -> str | None:
-        if not isinstance(ctx.termination, (Natural, FinishRequired)):
-            return (
-                "The termination options of the snippet protocol are Natural or FinishRequired, "
-                f"not {ctx.termination!r}."
-            )
-        if ctx.protocol_run_offset != self._run_offset:
-            return (
-                f"SnippetProtocol was made for run_offset {self._run_offset}, "
-                f"the machine has {ctx.protocol_run_offset}."
-            )
-        return None
-
-
-def _error(kind: str, code: str, message: str) -> Emit:
-    return Emit(event=ErrorEvent(message=message, envelope=ErrorEnvelope(kind=kind, code=code, user_message=message)))
+        return trajectory(self._turn_id, ctx.protocol_iteration, step)
 
 
 def _not_run(reason: str) -> Emit:
     """A note behind the step, so that who reads it sees why nothing came of its code."""
     status = StatusRuntimeEvent(key="attempt", label="not run", detail=reason)
     return Emit(event=PluginEvent(plugin_id="snippet", event=status))
-
-
-def _stop(reason: TurnStopReason) -> Finish:
-    return Finish(outcome=Stopped(stop=reason))
