@@ -213,6 +213,8 @@ EXAMPLES = (
     # files
     _example("write sales to the file report.csv", 'sales.to_csv("report.csv", index=False)'),
     _example("read the file prices.csv", 'pd.read_csv("prices.csv")'),
+    _example("read prices.csv into stock", 'stock = pd.read_csv("prices.csv")'),
+    _example("load visits.csv as df", 'df = pd.read_csv("visits.csv")'),
     # lists
     _example("average of nums", "sum(nums) / len(nums)"),
     _example("the median of nums", "statistics.median(nums)"),
