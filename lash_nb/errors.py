@@ -15,6 +15,7 @@ LashError
 │   └── DriverContractError     a protocol driver returned actions that break the contract
 ├── KernelError                 the managed kernel
 │   ├── KernelStartError        it did not come up
+│   ├── KernelAttachError       a running kernel cannot be taken over
 │   ├── KernelDiedError         its process ended
 │   └── KernelBusyError         it does not answer within the bound
 ├── BlobError                   stored bytes are missing or damaged, or cannot be written
@@ -37,6 +38,7 @@ __all__ = [
     "DecodeError",
     "DriverContractError",
     "InputError",
+    "KernelAttachError",
     "KernelBusyError",
     "KernelDiedError",
     "KernelError",
@@ -134,6 +136,10 @@ class KernelError(LashError):
 
 class KernelStartError(KernelError):
     """The kernel did not come up; nothing of it is left."""
+
+
+class KernelAttachError(KernelError):
+    """A running kernel cannot be taken over: its files are not private, it is another one, or someone has it."""
 
 
 class KernelDiedError(KernelError):

@@ -1,31 +1,25 @@
-"""What the host does for each effect of a turn: sync the kernel, call the model, run a cell, call tools, deliver input.
+"""What the host does for each effect of a turn: sync the kernel, call the model, call tools, deliver input.
 
 One `Fulfilment` serves one turn. It knows the ports, not the machine: an effect comes in, a response goes out. Nothing
-here swallows a cancellation; a kernel that is cancelled interrupts its cell and waits for it by itself.
+here swallows a cancellation. Cells are `cell_runs.py`'s matter.
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import assert_never
 
-from .calls import ModelCall, RetryPolicy
+from .calls import ModelCall
+from .cell_runs import CellRuns
 from .errors import KernelBusyError, KernelDiedError, LashError
-from .kernels import Kernel
-from .machine.attachments import AttachmentStore
 from .machine.checkpoints import CheckpointDelivery
 from .machine.effects import (
     Checkpoint,
     CheckpointResponse,
     ExecCode,
-    ExecResult,
     ExecutionEnvironmentSynced,
     LlmCall,
     LlmComplete,
-    LogEvent,
     Response,
     SyncExecutionEnvironment,
     ToolCalls,
@@ -33,68 +27,20 @@ from .machine.effects import (
     WaitingEffect,
 )
 from .machine.events import (
-    CellOutputs,
-    CodeBlockCompleted,
-    CodeBlockStarted,
     InjectedInput,
     InjectedTurnInputAccepted,
     PluginEvent,
     StatusRuntimeEvent,
-    TurnActivity,
 )
-from .machine.execution import CellOutcome, CellOutput, CellResult, NamespaceSummary
+from .machine.execution import NamespaceSummary
 from .machine.messages import Message, MessageRole, Part, PartKind, PluginMessage
-from .machine.state import TurnCheckpoint
-from .models import CallContext, Model, Sampling
-from .protocols import ModelProtocol
+from .models import Sampling
+from .ports import TurnPorts
 from .protocols.namespace import lost_names
-from .protocols.observations import exec_response, observe
-from .toolkits import ToolFunction, call_tools
-from .trust import Redactor
+from .protocols.observations import observe
+from .toolkits import call_tools
 
-__all__ = ["Fulfilment", "Inbox", "TurnPorts"]
-
-
-class Inbox:
-    """What the user said while a turn runs; delivered at its next checkpoint."""
-
-    def __init__(self) -> None:
-        self._texts: list[str] = []
-
-    def say(self, text: str) -> None:
-        """Queue a text; blank ones are dropped, so that an empty delivery stays empty (Q4)."""
-        if text.strip():
-            self._texts.append(text)
-
-    def drain(self) -> list[str]:
-        """All that is queued, once."""
-        texts, self._texts = self._texts, []
-        return texts
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TurnPorts:
-    """Everything outside of the machine that one turn needs."""
-
-    protocol: ModelProtocol
-    model: Model
-    kernel: Kernel
-    context: CallContext
-    """Session label, turn number and the user's text; the step is counted here."""
-    session_id: str
-    store: AttachmentStore | None = None
-    tools: Mapping[str, ToolFunction] = field(default_factory=dict)
-    inbox: Inbox = field(default_factory=Inbox)
-    redactor: Redactor = field(default_factory=lambda: Redactor({}))
-    known_variables: NamespaceSummary = field(default_factory=NamespaceSummary)
-    """What the kernel held when it was last looked at; names what is lost when it dies."""
-    on_activity: Callable[[TurnActivity], None] = lambda activity: None
-    on_record: Callable[[TurnCheckpoint, bool], None] = lambda checkpoint, final: None
-    """Called with each checkpoint to be kept; True for the last one of the turn."""
-    on_log: Callable[[LogEvent], None] = lambda event: None
-    time_limit_s: float | None = None
-    cell_limit_s: float | None = None
-    retries: RetryPolicy = field(default_factory=RetryPolicy)
+__all__ = ["Fulfilment"]
 
 
 class Fulfilment:
@@ -107,6 +53,7 @@ class Fulfilment:
         self._step = 0
         self._said = 0
         self._notices: list[str] = []
+        self._cells = CellRuns(ports, tell=self._tell)
 
     async def perform(self, effect: WaitingEffect, *, protocol_iteration: int) -> Response:
         """The response to one effect."""
@@ -119,7 +66,7 @@ class Fulfilment:
                 results = await call_tools(effect.calls, self.ports.tools, on_activity=self.ports.on_activity)
                 return ToolResults(id=effect.id, results=results)
             case ExecCode():
-                return await self._execute(effect)
+                return await self._cells.run(effect, known=self.known)
             case Checkpoint():
                 return self._deliver(effect)
             case _:
@@ -129,10 +76,11 @@ class Fulfilment:
         """Kernel alive, its variables described: the volatile blocks of the next request."""
         try:
             await self._ensure_kernel()
-            background = self.ports.kernel.take_background()
-            if background:
-                seen = observe(self.ports.redactor.outputs(background))
-                self._notices.append("Written by code that ran on after its cell:\n" + "\n".join(seen.texts))
+            for kernel in (self.ports.kernel, *self._cells.others):
+                background = kernel.take_background()
+                if background:
+                    seen = observe(self.ports.redactor.outputs(background))
+                    self._notices.append("Written by code that ran on after its cell:\n" + "\n".join(seen.texts))
             variables = await self._described()
         except LashError as error:
             return ExecutionEnvironmentSynced(id=effect.id, result=str(error))
@@ -165,9 +113,13 @@ class Fulfilment:
         began = bool(kernel.epoch or self.known.variables)  # no epoch, but variables: its restart was stopped half-way
         await (kernel.restart() if kernel.epoch else kernel.start())
         if began:
-            told = f"The kernel's process had ended; a new one was started. {lost_names(self.known)}"
-            self._notices.append(told)
-            self.ports.on_activity(PluginEvent(plugin_id="kernel", event=StatusRuntimeEvent(key="kernel", label=told)))
+            self._tell(f"The kernel's process had ended; a new one was started. {lost_names(self.known)}")
+
+    def _tell(self, sentence: str) -> None:
+        """What became of a kernel: to the user now, to the model with its next request."""
+        self._notices.append(sentence)
+        event = StatusRuntimeEvent(key="kernel", label=sentence)
+        self.ports.on_activity(PluginEvent(plugin_id="kernel", event=event))
 
     async def _call_model(self, effect: LlmCall, protocol_iteration: int) -> LlmComplete:
         self._step += 1
@@ -189,64 +141,6 @@ class Fulfilment:
         made = await call.make(effect.request, context=context)
         return LlmComplete(id=effect.id, result=made.result, text_streamed=made.text_streamed)
 
-    async def _execute(self, effect: ExecCode) -> ExecResult:
-        ports, kernel = self.ports, self.ports.kernel
-        redactor = ports.redactor
-        ports.on_activity(CodeBlockStarted(effect_id=effect.id, language=effect.language, code=effect.code))
-        started = time.monotonic()
-
-        shown: tuple[CellOutput, ...] = ()
-
-        def on_output(outputs: tuple[CellOutput, ...]) -> None:
-            nonlocal shown
-            shown = redactor.outputs(outputs)
-            ports.on_activity(CellOutputs(effect_id=effect.id, outputs=shown))
-
-        if effect.language != kernel.language:
-            result = _not_run(f"This kernel speaks {kernel.language}, not {effect.language}; the cell was not run.")
-        else:
-            key = f"{kernel.epoch}:{ports.session_id}:{ports.context.turn}:{effect.id}"
-            try:
-                result = await kernel.run(key, effect.code, on_output=on_output, timeout_s=ports.cell_limit_s)
-            except asyncio.CancelledError:
-                self._completed(effect, CellResult(outcome=CellOutcome.INTERRUPTED, outputs=shown), started)
-                raise
-            except KernelDiedError as error:
-                result = _not_run(f"The cell was not run: {error}")
-            except KernelBusyError as error:
-                # Whoever stopped that cell wanted its end, and nothing else ends it.
-                result = _not_run(f"The cell was not run: {error}. {await self._replaced()}")
-        result = redactor.result(result)
-        if not kernel.alive:
-            result = replace(result, detail=f"{result.detail} {await self._replaced()}".strip())
-        self._completed(effect, result, started)
-        return ExecResult(
-            id=effect.id,
-            result=exec_response(
-                result, attachments=ports.store, budget=ports.protocol.budget, vision=ports.protocol.vision
-            ),
-        )
-
-    async def _replaced(self) -> str:
-        """A new kernel in place of the dead one, and the sentence that says so."""
-        lost = lost_names(self.known)
-        try:
-            await self.ports.kernel.restart()
-        except LashError as error:
-            return f"No new kernel could be started: {error}"
-        return f"A new kernel was started; it is empty. {lost}"
-
-    def _completed(self, effect: ExecCode, result: CellResult, started: float) -> None:
-        self.ports.on_activity(
-            CodeBlockCompleted(
-                effect_id=effect.id,
-                outcome=result.outcome,
-                outputs=result.outputs,
-                duration_ms=round((time.monotonic() - started) * 1000),
-                detail=result.detail,
-            )
-        )
-
     def _deliver(self, effect: Checkpoint) -> CheckpointResponse:
         """What the user said meanwhile, as messages of the user's own."""
         texts = self.ports.inbox.drain()
@@ -260,7 +154,3 @@ class Fulfilment:
             inputs = tuple(InjectedInput(message=PluginMessage(role=MessageRole.USER, content=text)) for text in texts)
             self.ports.on_activity(InjectedTurnInputAccepted(inputs=inputs, checkpoint=effect.checkpoint))
         return CheckpointResponse(id=effect.id, delivery=CheckpointDelivery(committed_user_messages=tuple(messages)))
-
-
-def _not_run(detail: str) -> CellResult:
-    return CellResult(outcome=CellOutcome.ABORTED, detail=detail)

@@ -17,13 +17,14 @@ import asyncio
 from dataclasses import dataclass
 
 from .errors import DriverContractError, InputError, LashError
-from .fulfil import Fulfilment, TurnPorts
+from .fulfil import Fulfilment
 from .machine.effects import CancelLlm, Done, Effect, Emit, Log, Progress, Response, WaitingEffect
 from .machine.events import ErrorEnvelope, ErrorEvent, TurnOutcomeEvent
 from .machine.execution import NamespaceSummary
 from .machine.outcomes import Stopped, TurnOutcome, TurnStopReason
 from .machine.state import PrepareIteration, PreparingProtocol, TurnCheckpoint
 from .machine.turn import TurnMachine
+from .ports import TurnPorts
 
 __all__ = ["TurnHost", "TurnResult"]
 

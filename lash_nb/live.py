@@ -3,6 +3,7 @@
 Decided here: everything is displayed by the cell's own thread, never by the session's loop; the live view goes when the
 turn ends, then its figures and one new, final display are left, whose metadata holds the turn's envelope, or only its
 hash once the notebook itself was acknowledged to hold it. A stopped or failed turn leaves the same before it is raised.
+What the agent's code asks with `input()` is asked by that thread, too (`asking.py`).
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
+from .asking import can_ask
 from .errors import TurnFailed
-from .machine.events import TurnActivity, TurnStarted
+from .machine.events import CodeBlockCompleted, TurnActivity, TurnStarted
 from .machine.picture import TurnPicture
 from .machine.wire import Json
 from .models import Model
@@ -67,6 +69,7 @@ class CellTurn:
         self._picture = TurnPicture()
         self._stop_wanted = False
         sessions.copies.begin()
+        self._desk = sessions.desk
         self._view: LiveView = QuietView()
         if request.live and not request.quiet:
             self._draw(self._choose_view)
@@ -94,6 +97,9 @@ class CellTurn:
         return self._end(problem, stopped=isinstance(problem, KeyboardInterrupt))
 
     def _options(self) -> dict[str, Any]:
+        """For `Session.run`; from now on the agent's code can ask, until `_end`."""
+        if can_ask(_shell()):
+            self._desk.open()
         return {
             **self._request.options,
             "model": self._request.model,
@@ -108,6 +114,8 @@ class CellTurn:
         """On the session's loop: the view only remembers."""
         self._picture = self._picture.apply(activity)
         self._view.show(self._picture)
+        if isinstance(activity, CodeBlockCompleted):
+            self._desk.withdraw()  # nobody waits for an answer any more
         if self._stop_wanted and isinstance(activity, TurnStarted):
             self._session.request_stop()
 
@@ -121,6 +129,7 @@ class CellTurn:
 
     def _tick(self) -> None:
         self._draw(self._view.tick)
+        self._desk.tick()
 
     def _draw(self, draw: Callable[[], None]) -> None:
         try:
@@ -141,6 +150,7 @@ class CellTurn:
 
     def _end(self, problem: BaseException | None, *, stopped: bool) -> Turn:
         """Leave what there is of the turn, then return it or raise what it ended with."""
+        self._desk.close()
         turn = self._session.turns[-1] if len(self._session.turns) > self._known else None
         final = turn.picture if turn is not None else self._picture
         self._draw(lambda: self._view.close(final))
@@ -173,6 +183,11 @@ class CellTurn:
         if not self._sessions.copied:
             return {METADATA_KEY: turn.envelope}
         return {METADATA_KEY: {name: turn.envelope[name] for name in ("session", "turn", "sha256")}}
+
+
+def _shell() -> Any:
+    interactive = sys.modules.get("IPython")
+    return interactive.get_ipython() if interactive is not None else None
 
 
 def publish(data: dict[str, Json], metadata: dict[str, Json]) -> None:

@@ -24,6 +24,7 @@ from .errors import InputError, LashError, UnknownNameError
 from .models.choice import ModelChoice
 from .rewrite import Rewriter
 from .sessions import NotebookSessions, RunSettings, notebook_file
+from .shutdown import ShutdownHook
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -109,6 +110,8 @@ class Lash(Magics):
         self._announced: ModelChoice | None = None
         self._suggestion = self.sessions.suggestion
         self._shown: list[Turn] = []
+        kernel = getattr(shell, "kernel", None)
+        self._hook = ShutdownHook(kernel, self.sessions.end_now) if hasattr(kernel, "do_shutdown") else None
 
     @_as_magic
     def lash(self, line: str, cell: str | None = None) -> Any:
@@ -309,6 +312,8 @@ class Lash(Magics):
 
     def close(self) -> None:
         """End what runs for this notebook; also when the process exits."""
+        if self._hook is not None:
+            self._hook.remove()
         self.sessions.close()
 
     def greet(self) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 from .calls import RetryPolicy
 from .conversation import Conversation
 from .errors import UnknownNameError
-from .fulfil import Inbox, TurnPorts
 from .host import TurnHost, TurnResult
 from .kernels import Kernel
 from .machine.attachments import AttachmentStore
@@ -25,6 +24,7 @@ from .machine.state import TurnCheckpoint
 from .machine.turn import TurnMachine
 from .models import CallContext, Model, ModelTraits
 from .models.prices import call_price
+from .ports import Inbox, TurnPorts
 from .protocols import PROTOCOLS, ModelProtocol, ValidateValue
 from .protocols.grammar import Grammar
 from .protocols.termination import CodeTermination, FinishRequired, Natural
@@ -58,6 +58,8 @@ class Surroundings:
     label: str
     model: Model
     kernel: Kernel
+    kernels: Callable[[str], Kernel]
+    """That of another language."""
     store: AttachmentStore
     inbox: Inbox
     redactor: Redactor
@@ -151,6 +153,7 @@ class RequestRun:
             protocol=protocol,
             model=around.model,
             kernel=around.kernel,
+            kernels=around.kernels,
             context=CallContext(
                 session=around.label, turn=self.number, step=0, user_text=request.text, protocol=protocol.name
             ),

@@ -12,7 +12,7 @@ import os
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,16 +20,18 @@ from .bridge import LoopThread, OnTick, shared_loop
 from .calls import RetryPolicy
 from .conversation import Conversation, OnBlock
 from .errors import InputError, LashError, SessionClosedError, TurnFailed, UnknownNameError
-from .fulfil import Inbox
-from .kernels import Kernel
+from .kernels import InputRequest, Kernel
+from .languages import SessionKernels, managed_kernel
 from .machine.effects import LogEvent
 from .machine.events import TurnActivity
 from .machine.llm import LlmUsage
 from .models import Model
-from .models.choice import ModelChoice, choose_model, open_model
+from .models.choice import ModelChoice
+from .ports import Inbox
 from .protocols import PROTOCOLS
 from .protocols.grammar import Grammar
 from .request import Request, RequestRun, Surroundings
+from .session_model import SessionModel
 from .stores.blobs import BlobStore
 from .toolkits import ToolFunction
 from .trust import Redactor, whole_text
@@ -67,10 +69,12 @@ class Session:
     Args:
         model: a Model, or a name (`openai:…`, `replay:…`, `scripted:…`); None chooses one as `%lash` does.
         kernel: where cells run; None makes a `ManagedKernel` of this interpreter, which the session ends.
+        kernels: by language, where cells in other languages run; for one that is not among them the session starts a
+            kernel when a cell needs it, and ends it. Those that are given stay the caller's.
         protocol: how the model conducts a turn: "code" (prose and cells until it answers), "snippet" (one cell, for
             small models); None takes what suits the model.
         grammar: how the model marks a cell: "tags", or "fence" for models that insist on Markdown fences.
-        tools: functions by name, for protocols that call tools.
+        tools: functions by name; the code of a cell calls them as `tools.NAME(...)`.
         limits: bounds of a turn.
         retries: how often and after how long a model call is made again that failed for a passing reason.
         instructions: added to the system prompt; the same for all turns.
@@ -78,6 +82,8 @@ class Session:
         base_dir: what relative paths in model names are relative to, and the kernel's working directory.
         state_dir: where blobs are kept; None means `LASH_NB_STATE_DIR`, else the user's state directory.
         on_block: told `metadata.lash_nb` whenever it changes (on the session's loop).
+        on_input: answers `input()` of code in kernels that the session makes (on a thread of its own, may block;
+            EOFError is passed on to the code); None refuses it.
 
     Raises:
         UnknownNameError: no such protocol or grammar.
@@ -89,6 +95,7 @@ class Session:
         model: Model | str | None = None,
         *,
         kernel: Kernel | None = None,
+        kernels: Mapping[str, Kernel] | None = None,
         protocol: str | None = None,
         grammar: Grammar = "tags",
         tools: Mapping[str, ToolFunction] | None = None,
@@ -101,6 +108,7 @@ class Session:
         state_dir: str | os.PathLike[str] | None = None,
         on_block: OnBlock | None = None,
         on_log: Callable[[LogEvent], None] | None = None,
+        on_input: Callable[[InputRequest], str] | None = None,
     ) -> None:
         for kind, name, known in (("protocol", protocol, PROTOCOLS), ("grammar", grammar, get_args(Grammar))):
             if name is not None and name not in known:
@@ -110,14 +118,11 @@ class Session:
         self.base_dir = Path(base_dir) if base_dir is not None else Path.cwd()
         self.limits = limits or Limits()
         self.retries = retries or RetryPolicy()
-        self.choice: ModelChoice | None = None
         self.state_dir = Path(state_dir) if state_dir is not None else default_state_dir()
         self.store = BlobStore(self.state_dir / "blobs")
-        self._given_model = model
-        self._model: Model | None = None
-        self._retired: list[Model] = []
-        self._kernel = kernel
-        self._owns_kernel = kernel is None
+        self._model = SessionModel(model, base_dir=self.base_dir)
+        make = partial(managed_kernel, cwd=self.base_dir, store=self.store, on_input=on_input)
+        self._kernels = SessionKernels(kernel, kernels or {}, make=make)
         self.protocol = protocol
         self.grammar: Grammar = grammar
         self._tools = dict(tools or {})
@@ -128,7 +133,7 @@ class Session:
         self._inbox = Inbox()
         self._running: asyncio.Task[Turn] | None = None
         self._starting: asyncio.Task[None] | None = None
-        self._closed = False
+        self._closed = self._shut = False
         self._loop: LoopThread = shared_loop()
 
     # -- life ----------------------------------------------------------------------------------------------------------
@@ -154,7 +159,7 @@ class Session:
     def _warm(self) -> None:
         if self._closed or (self._starting is not None and not self._starting.done()):
             return
-        kernel = self._the_kernel()
+        kernel = self._kernels.the_main()
         if not kernel.epoch:
             self._starting = asyncio.ensure_future(kernel.start())
             # Whoever needs the kernel awaits it and gets the error; nobody may ever need it.
@@ -174,17 +179,30 @@ class Session:
             self._loop.run(self._close())
 
     async def _close(self) -> None:
-        if self._closed:
+        if self._shut:
             return
-        self._closed = True
+        self._closed = self._shut = True
         await self._stop()
         if self._starting is not None:
             self._starting.cancel()
             await asyncio.wait({self._starting})
-        if self._kernel is not None and self._owns_kernel:
-            await self._kernel.shutdown()
-        if self._model is not None:
-            await self._model.aclose()
+        await self._kernels.shutdown()
+        await self._model.aclose()
+
+    def end_now(self) -> None:
+        """Stop a running turn and kill the kernels that are the session's own: at once, from any thread, idempotent.
+
+        For when the process is about to end and nobody can wait for an event loop; the session is closed afterwards.
+        """
+        if self._loop.is_ours:
+            self._closed = True
+            self._loop.loop.call_soon_threadsafe(self._abandon)  # first, so that no turn replaces the killed kernel
+            self._kernels.end_now()
+
+    def _abandon(self) -> None:
+        for task in (self._starting, self._running):
+            if task is not None:
+                task.cancel()
 
     # -- turns ---------------------------------------------------------------------------------------------------------
 
@@ -257,8 +275,8 @@ class Session:
 
     @property
     def kernel(self) -> Kernel | None:
-        """The managed kernel; None before it was needed."""
-        return self._kernel
+        """The main kernel; None before it was needed."""
+        return self._kernels.main
 
     @property
     def turns(self) -> list[Turn]:
@@ -330,19 +348,20 @@ class Session:
         return turn
 
     async def _turn(self, run: RequestRun, named: Model | str | None) -> Turn:
-        model = open_model(named, base_dir=self.base_dir) if isinstance(named, str) else named or self._the_model()
+        model = self._model.open(named) if isinstance(named, str) else named or self._model.the()
         try:
             return await self._turn_with(run, model)
         finally:
             if isinstance(named, str):
                 await model.aclose()
-            await self._close_retired()
+            await self._model.close_retired()
 
     async def _turn_with(self, run: RequestRun, model: Model) -> Turn:
         around = Surroundings(
             label=self.label,
             model=model,
-            kernel=self._the_kernel(),
+            kernel=self._kernels.the_main(),
+            kernels=self._kernels.of,
             store=self.store,
             inbox=self._inbox,
             redactor=self._redactor,
@@ -358,41 +377,21 @@ class Session:
     # -- what a turn uses ----------------------------------------------------------------------------------------------
 
     @property
+    def choice(self) -> ModelChoice | None:
+        """Which model was chosen and why, when none was given; None before it was needed."""
+        return self._model.choice
+
+    @property
     def model_name(self) -> str:
         """The name of the model that answers, once it is known."""
-        if self._model is not None:
-            return self._model.name
-        given = self._given_model
-        return given if isinstance(given, str) else "" if given is None else given.name
+        return self._model.name
 
     async def set_model(self, model: Model | str) -> None:
         """Another model from the next turn on. Raises InputError when the name cannot be opened; nothing changes."""
-        opened = open_model(model, base_dir=self.base_dir) if isinstance(model, str) else model
+        opened = self._model.open(model) if isinstance(model, str) else model
         await self._loop.wait(self._replace_model(opened))
 
     async def _replace_model(self, model: Model) -> None:
-        before, self._model, self._given_model = self._model, model, model
-        if before is not None and before is not model:
-            self._retired.append(before)
+        self._model.replace(model)
         if not self.running:
-            await self._close_retired()
-
-    async def _close_retired(self) -> None:
-        """What answered the turn that has ended is let go: closed under it, the call would have failed."""
-        while self._retired:
-            await self._retired.pop().aclose()
-
-    def _the_model(self) -> Model:
-        if self._model is None:
-            given = self._given_model
-            if given is None:
-                self.choice = choose_model()
-                given = self.choice.name
-            self._model = open_model(given, base_dir=self.base_dir) if isinstance(given, str) else given
-        return self._model
-
-    def _the_kernel(self) -> Kernel:
-        if self._kernel is None:
-            managed = import_module("lash_nb.kernels.managed")
-            self._kernel = managed.ManagedKernel(cwd=self.base_dir, store=self.store)
-        return self._kernel
+            await self._model.close_retired()

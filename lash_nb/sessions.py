@@ -19,8 +19,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .asking import Desk
 from .bridge import shared_loop
 from .errors import CassetteError, InputError, LashError
+from .languages import EndsNow
 from .models import Model
 from .models.choice import MODEL_VARIABLE, ModelChoice, choose_model, open_model, suggestion
 from .models.weights import LOCAL_WEIGHTS, find_weights
@@ -109,6 +111,10 @@ class NotebookSessions:
         self._grammar, self._protocol = grammar, protocol
         self._models: dict[str, Model] = {}
         self._session: Session | None = None
+        self._made: list[Session] = []
+        """Those that have not been ended yet."""
+        self.desk = Desk()
+        """Where the agent's code asks the person at the notebook."""
         self._copies: NotebookCopies | None = None
         self._block_number: int | None = None
         self._closed = False
@@ -230,7 +236,10 @@ class NotebookSessions:
                     state_dir=state_dir,
                     # Without a holder nobody needs the turn's head, which costs a little at every effect.
                     on_block=self._keep if self.run is not None else None,
+                    # Unattended nobody is there; the kernel says so itself.
+                    on_input=self.desk.ask if self.run is None else None,
                 )
+                self._made.append(self._session)
             # Settings hold from the next turn on, also where the session was made in the background before.
             self._session.protocol, self._session.grammar = self._protocol(), self._grammar()
             limits = self._limits()
@@ -248,6 +257,8 @@ class NotebookSessions:
             if not self._closed:
                 self.session().warm_up()
                 self._warm_model()
+        if self._closed:
+            self.end_now()  # it came in between and did not see this session
 
     def _warm_model(self) -> None:
         """A model that has to be loaded first is loaded while its request is being typed."""
@@ -265,7 +276,7 @@ class NotebookSessions:
                 return  # it is new; whether it was made already depends on the background
             self._session = None
             self.label += 1
-            _end(session)
+            self._end(session)
 
     def close(self) -> None:
         """End session, kernel, models and the line to the notebook's holder; idempotent, nothing in a forked child."""
@@ -279,9 +290,28 @@ class NotebookSessions:
         if copies is not None:
             copies.close()
         if session is not None:
-            _end(session)
+            self._end(session)
         for model in models.values():
             shared_loop().run(model.aclose())
+
+    def end_now(self) -> None:
+        """Kill what runs for this notebook, from any thread and without waiting: the process is about to end."""
+        if self._pid != os.getpid():
+            return
+        self._closed = True  # without the lock: whoever holds it may wait for the very thing that is killed here
+        self.desk.close()
+        for session in list(self._made):
+            session.end_now()
+            kernel: object = session.kernel
+            if isinstance(kernel, EndsNow):
+                kernel.end_now()  # also when it was not made by the session
+
+    def _end(self, session: Session) -> None:
+        """With its kernel, also when that was not made by the session."""
+        session.close()
+        if session.kernel is not None:
+            shared_loop().run(session.kernel.shutdown())
+        self._made.remove(session)
 
     # -- copies in the notebook ----------------------------------------------------------------------------------------
 
@@ -337,13 +367,6 @@ def _recording(model: Model, path: Path, name: str) -> Model:
     except LashError:
         _close_later(model)
         raise
-
-
-def _end(session: Session) -> None:
-    """With its kernel, also when that was not made by the session."""
-    session.close()
-    if session.kernel is not None:
-        shared_loop().run(session.kernel.shutdown())
 
 
 def _close_later(model: Model) -> None:

@@ -22,6 +22,7 @@ from .machine.execution import (
     StreamOutput,
 )
 from .machine.llm import LlmCallError, LlmOutputPart, LlmResponse, ReasoningOutput, TextOutput, ToolCallOutputPart
+from .machine.tool_calls import ToolCallRecord, ToolCancelled, ToolFailed, ToolOutcome, ToolSucceeded
 
 __all__ = ["Redactor", "looks_secret", "sha256_text", "whole_text"]
 
@@ -165,7 +166,22 @@ class Redactor:
             outputs=self.outputs(result.outputs),
             error=None if result.error is None else self._error(result.error),
             finish=None if result.finish is None else replace(result.finish, value=self.value(result.finish.value)),
+            tool_calls=tuple(self._call(call) for call in result.tool_calls),
         )
+
+    def _call(self, call: ToolCallRecord) -> ToolCallRecord:
+        return replace(call, args=self.value(call.args), output=replace(call.output, outcome=self._outcome(call)))
+
+    def _outcome(self, call: ToolCallRecord) -> ToolOutcome:
+        match call.output.outcome:
+            case ToolSucceeded(payload=value):
+                return ToolSucceeded(payload=self.value(value))
+            case ToolFailed(payload=failure):
+                message, raw = self.text(failure.message), self.value(failure.raw)
+                return ToolFailed(payload=replace(failure, message=message, raw=raw))
+            case ToolCancelled(payload=cancelled):
+                message, raw = self.text(cancelled.message), self.value(cancelled.raw)
+                return ToolCancelled(payload=replace(cancelled, message=message, raw=raw))
 
 
 def _is_binary(mime: str) -> bool:

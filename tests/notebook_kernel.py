@@ -6,14 +6,14 @@ import os
 import queue
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jupyter_client.manager import KernelManager
 
-__all__ = ["Cell", "NotebookKernel", "notebook_kernel", "wait_until_gone"]
+__all__ = ["Cell", "NotebookKernel", "is_gone", "notebook_kernel", "wait_until_gone"]
 
 PATIENCE_S = 40.0
 
@@ -68,8 +68,17 @@ class NotebookKernel:
         """A cell, to its end."""
         return self.finish(self.start(code))
 
-    def start(self, code: str) -> Cell:
-        return Cell(self.client.execute(code))
+    def start(self, code: str, *, allow_stdin: bool = True) -> Cell:
+        return Cell(self.client.execute(code, allow_stdin=allow_stdin))
+
+    def question(self) -> dict[str, Any]:
+        """What the running cell asks the person: the content of its `input_request`."""
+        content: dict[str, Any] = self.client.get_stdin_msg(timeout=PATIENCE_S)["content"]
+        return content
+
+    def answer(self, text: str) -> None:
+        """The person's answer."""
+        self.client.input(text)
 
     def finish(self, cell: Cell) -> Cell:
         self.until(cell, lambda: cell.reply is not None)
@@ -112,11 +121,18 @@ class NotebookKernel:
         self.client.shell_channel.send(self.client.session.msg("comm_msg", {"comm_id": comm_id, "data": data}))
 
 
+def is_gone(pid: int) -> bool:
+    """Whether the process ended: its entry is gone, or that of a zombie which its parent has not reaped."""
+    try:
+        return "Z" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 def wait_until_gone(pid: int) -> None:
-    """The process ended: its entry is gone, or that of a zombie which its new parent has not reaped."""
-    with suppress(FileNotFoundError, ProcessLookupError):
-        while "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]:
-            time.sleep(0.02)
+    """Until the process ended."""
+    while not is_gone(pid):
+        time.sleep(0.02)
 
 
 @contextmanager

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 
-from lash_nb import ScriptedKernel, ScriptedModel
-from lash_nb.fulfil import TurnPorts
-from lash_nb.host import TurnHost, TurnResult
 from lash_nb.machine.checkpoints import CheckpointKind, FinishWith
-from lash_nb.machine.config import JsonTurnProtocol, TurnMachineConfig
 from lash_nb.machine.driver import (
-    CheckedDriver,
     DriverAction,
     DriverContext,
     Finish,
@@ -24,89 +18,11 @@ from lash_nb.machine.driver import (
     StartTools,
 )
 from lash_nb.machine.effects import Emit
-from lash_nb.machine.events import ErrorEvent, TextDelta, TurnActivity
-from lash_nb.machine.outcomes import AssistantMessage, Finished, Stopped, TurnOutcome, TurnStopReason
-from lash_nb.machine.projector import ChatProjector
-from lash_nb.machine.state import TurnCheckpoint
-from lash_nb.machine.tool_calls import PendingToolCall, ToolFailed, ToolSucceeded
-from lash_nb.machine.turn import TurnMachine
-from lash_nb.models import CallContext
-from lash_nb.protocols.code import CodeProtocol
-from lash_nb.toolkits import ToolFunction
+from lash_nb.machine.events import TextDelta
+from lash_nb.machine.outcomes import Stopped, TurnStopReason
+from lash_nb.machine.tool_calls import ToolFailed, ToolSucceeded
 
-ANSWER: TurnOutcome = Finished(finish=AssistantMessage(text="done"))
-Step = Callable[[DriverContext], Sequence[DriverAction]]
-
-
-class Told(CodeProtocol):
-    """The code protocol's surroundings around a driver that plays one list of actions for each callback."""
-
-    def __init__(self, *steps: Step) -> None:
-        super().__init__(turn_id="t1")
-        self.steps = list(steps)
-        self.results: list[Any] = []
-        self.calls = 0
-
-    def play(self, ctx: DriverContext) -> Sequence[DriverAction]:
-        self.calls += 1
-        return self.steps.pop(0)(ctx) if self.steps else []
-
-    def prepare_protocol_iteration(self, ctx: DriverContext) -> Sequence[DriverAction]:
-        return self.play(ctx)
-
-    def handle_llm_success(self, ctx: DriverContext, *seen: Any) -> Sequence[DriverAction]:
-        return self.play(ctx)
-
-    def handle_tool_results(self, ctx: DriverContext, completed: Any) -> Sequence[DriverAction]:
-        self.results.append(completed)
-        return self.play(ctx)
-
-    def handle_exec_result(self, ctx: DriverContext, waiting: Any, result: Any) -> Sequence[DriverAction]:
-        self.results.append(result)
-        return self.play(ctx)
-
-
-class Run:
-    """One machine under the host, and everything that was seen of it."""
-
-    def __init__(self, protocol: Told, *, checked: bool = False, tools: dict[str, ToolFunction] | None = None) -> None:
-        driver = CheckedDriver(protocol) if checked else protocol
-        self.protocol = protocol
-        self.activities: list[TurnActivity] = []
-        self.records: list[tuple[TurnCheckpoint, bool]] = []
-        self.kernel = ScriptedKernel()
-        self.machine = TurnMachine(
-            TurnMachineConfig(driver=driver, projector=ChatProjector(), protocol=JsonTurnProtocol, model="m")
-        )
-        self.host = TurnHost(
-            self.machine,
-            TurnPorts(
-                protocol=protocol,
-                model=ScriptedModel(["answer"] * 3),
-                kernel=self.kernel,
-                context=CallContext(session="1", turn=1, step=0, user_text="?"),
-                session_id="s",
-                tools=tools or {},
-                on_activity=self.activities.append,
-                on_record=lambda checkpoint, final: self.records.append((checkpoint, final)),
-            ),
-        )
-
-    async def to_the_end(self) -> TurnResult:
-        await self.kernel.start()
-        return await self.host.run()
-
-    @property
-    def errors(self) -> list[str]:
-        return [event.message for event in self.activities if isinstance(event, ErrorEvent)]
-
-
-def finish(ctx: DriverContext) -> Sequence[DriverAction]:
-    return [Finish(outcome=ANSWER)]
-
-
-def call(name: str, call_id: str = "c", **args: Any) -> PendingToolCall:
-    return PendingToolCall(call_id=call_id, tool_name=name, args=args)
+from .told_turns import ANSWER, Run, Told, call, finish
 
 
 async def test_a_driver_that_only_emits_is_asked_again_a_bounded_number_of_times() -> None:
@@ -175,19 +91,6 @@ async def test_tools_run_at_once_and_come_back_in_order() -> None:
     assert isinstance(completed[2].output.outcome, ToolFailed)
     assert "ValueError: no such row" in completed[2].model_return.parts[0].text
     assert "broken, slow" in completed[3].model_return.parts[0].text
-
-
-async def test_a_cell_in_another_language_is_refused() -> None:
-    run = Run(Told(lambda ctx: [StartExec(language="r", code="1")], finish))
-    await run.to_the_end()
-    assert "speaks python, not r" in run.protocol.results[0].error
-    assert run.kernel.ran == []
-
-
-async def test_a_cell_has_a_key_of_epoch_session_turn_and_effect() -> None:
-    run = Run(Told(lambda ctx: [StartExec(language="python", code="1")], finish))
-    await run.to_the_end()
-    assert run.kernel.ran == [(f"{run.kernel.epoch}:s:1:1", "1")]
 
 
 @pytest.mark.parametrize("kind", [ZeroDivisionError, TimeoutError])

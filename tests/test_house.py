@@ -19,6 +19,8 @@ from types import ModuleType
 
 import pytest
 
+from lash_nb.kernels.inside import PARTS
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "lash_nb"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
@@ -209,9 +211,11 @@ def test_the_pure_half_imports_no_third_party(path: Path) -> None:
 @pytest.mark.parametrize("path", INSIDE, ids=relative)
 def test_what_is_sent_into_a_kernel_finds_its_imports_there(path: Path) -> None:
     tree = parsed(path)
-    # an ipykernel never comes without tornado and zmq
-    assert set(imported(tree)) <= {"IPython", "ipykernel", "tornado", "zmq", *sys.stdlib_module_names}
-    assert not [node.lineno for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
+    # an ipykernel never comes without jupyter_client, tornado and zmq
+    there = {"IPython", "ipykernel", "jupyter_client", "tornado", "zmq", *sys.stdlib_module_names}
+    assert set(imported(tree)) <= there
+    siblings = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level}
+    assert siblings <= set(PARTS)
 
 
 def test_importing_the_machine_loads_the_standard_library_alone() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,13 @@ import pytest
 from IPython.utils.capture import capture_output
 
 from lash_nb import magic
-from lash_nb.errors import CassetteError, InputError, TurnFailed
+from lash_nb.errors import CassetteError, InputError, SessionClosedError, TurnFailed
+from lash_nb.kernels.scripted import ScriptedCell, ScriptedKernel
 from lash_nb.live import CellRequest, CellTurn
 from lash_nb.models.replay import Origin, read_cassette
-from lash_nb.sessions import RUN_OPTIONS, notebook_file
+from lash_nb.sessions import RUN_OPTIONS, NotebookSessions, notebook_file
 
-from .notebook_shell import Notebook, bundles, notebook_shell
+from .notebook_shell import CELL, Notebook, bundles, notebook_shell
 
 
 @pytest.fixture
@@ -152,3 +155,38 @@ def test_stop_before_the_turn_has_begun_stops_it(notebook: Notebook) -> None:
     turn._stop()
     with pytest.raises(TurnFailed, match="stopped by you"):
         turn.block()
+
+
+class _EndsNow(ScriptedKernel):
+    """A scripted kernel that is killed from outside of any event loop, as a managed one can be."""
+
+    ends = 0
+
+    def end_now(self) -> None:
+        self.ends += 1
+        self._alive = False
+
+
+def test_ending_at_once_ends_the_kernel_and_stops_the_turn(notebook: Notebook) -> None:
+    notebook.load()
+    kernels: list[_EndsNow] = []
+
+    def make() -> _EndsNow:
+        kernels.append(_EndsNow([ScriptedCell(takes_s=600.0)]))
+        return kernels[-1]
+
+    sessions = notebook.magics.sessions
+    sessions.make_kernel = make
+    notebook.answers(CELL, "Never.")
+    threading.Thread(target=_end_when_it_runs, args=(kernels, sessions)).start()
+    with pytest.raises(TurnFailed, match="stopped"):
+        notebook.run("%%lash\nWait.")
+    assert [(one.ends, one.epoch, one.alive) for one in kernels] == [(1, "scripted-1", False)]
+    with pytest.raises(SessionClosedError):
+        notebook.run("%%lash\nMore?")
+
+
+def _end_when_it_runs(kernels: list[_EndsNow], sessions: NotebookSessions) -> None:
+    while not (kernels and kernels[0].ran):
+        time.sleep(0.01)
+    sessions.end_now()

@@ -6,17 +6,65 @@ reading the contract never loads zmq.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol, runtime_checkable
 
 from ..errors import UnknownNameError
 from ..machine.execution import CellOutput, CellResult, NamespaceSummary
+from ..machine.tool_calls import PendingToolCall, ToolCallOutput
 
-__all__ = ["KERNELS", "Kernel", "OutputSink", "resolve"]
+__all__ = [
+    "KERNELS",
+    "CellTools",
+    "InputRequest",
+    "Kernel",
+    "OnInput",
+    "OnToolCall",
+    "OutputSink",
+    "ToolOffer",
+    "resolve",
+]
 
 OutputSink = Callable[[tuple[CellOutput, ...]], None]
 """Called on the caller's event loop with the whole ordered outputs so far: some ten times a second, once at the end."""
+
+OnToolCall = Callable[[PendingToolCall], Awaitable[ToolCallOutput]]
+"""Answers one tool call that a running cell makes; awaited on the caller's event loop, many at once. Cancelled when the
+code that waits for it is. What it raises is a failed call to the cell (`ToolFailureClass.EXECUTION`), and nothing more.
+`call_id` is `c1`, `c2`, … in the order in which the cell made its calls."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolOffer:
+    """A tool as the code of a cell sees it: `tools.NAME(...)`, and `await tools.NAME.aio(...)`."""
+
+    name: str
+    parameters: tuple[str, ...] | None = None
+    """Names of the parameters in order, for positional arguments; None: by keyword only, any names."""
+    doc: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellTools:
+    """What a cell can call, and who answers."""
+
+    offers: tuple[ToolOffer, ...]
+    on_call: OnToolCall
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputRequest:
+    """What a cell asks with `input(prompt)` or, for a password, `getpass`."""
+
+    prompt: str
+    password: bool = False
+
+
+OnInput = Callable[[InputRequest], str]
+"""Answers it; called on a thread of its own, may block. EOFError becomes an EOFError in the cell."""
+
 
 KERNELS: dict[str, str] = {
     "managed": "lash_nb.kernels.managed:ManagedKernel",
@@ -52,16 +100,28 @@ class Kernel(Protocol):
         ...
 
     async def run(
-        self, key: str, code: str, *, on_output: OutputSink | None = None, timeout_s: float | None = None
+        self,
+        key: str,
+        code: str,
+        *,
+        on_output: OutputSink | None = None,
+        tools: CellTools | None = None,
+        timeout_s: float | None = None,
+        started: bool = False,
     ) -> CellResult:
-        """Run one cell; whatever the cell does is told by the result's typed outcome.
+        """Run one cell, once; whatever the cell does is told by the result's typed outcome.
 
-        `key` is unique per effect. `timeout_s` counts from when the cell starts, not while it is queued. When it is
-        cancelled, the cell is interrupted, waited for (bounded, shielded), then `CancelledError` goes on.
+        `key` names the effect: a key runs once in a kernel's life. Given again (by this host, or by one that attached
+        after a crash) it is waited for if it runs, and answered with the recorded result if it ran (`recovered` says
+        so). `""` is no key: nothing is recorded. `started` says that the caller's records hold the cell as started
+        already: a kernel that cannot know whether it ran then answers `lost` instead of running it.
+        `timeout_s` counts from when the cell starts, not while it is queued. When it is cancelled, the cell is
+        interrupted, waited for (bounded, shielded), then `CancelledError` goes on.
 
         Raises:
             KernelDiedError: there is no live kernel to run it; the cell was not run.
             KernelBusyError: an earlier cell, given up on, still runs; this one was not run.
+            KernelError: the key was used for other code; this one was not run.
         """
         ...
 
@@ -83,6 +143,8 @@ class Kernel(Protocol):
 
     async def namespace(self, *, limit: int = 200) -> NamespaceSummary:
         """Describe the variables, also while a cell runs; changes are marked against the previous call.
+
+        Empty where the kernel's language gives no way to look (`Kernel.language` is not Python).
 
         Raises:
             KernelDiedError: there is no live kernel.

@@ -8,42 +8,62 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from ..machine.execution import CellOutcome, CellOutput, CellResult, ErrorOutput, FinishValue
 from ..machine.wire import Json
+from . import OutputSink
 from .flags import Flag, post
+from .inner_calls import InnerCalls
 from .outputs import OutputFold
 
-__all__ = ["FINISH", "Cell"]
+__all__ = ["EXECUTE", "FINISH", "KEY_USED", "Cell"]
 
 FINISH = "LashFinish"
 """The name of the exception with which `finish()` ends a cell, and of the reply's payload that holds the value."""
+KEY_USED = "LashKeyUsed"
+"""The name of the error with which a kernel refuses a key that it knows from other code."""
+EXECUTE = {
+    "silent": False,
+    "store_history": True,
+    "user_expressions": {},
+    "stop_on_error": False,  # the queue is ours: an error aborts nothing
+}
+"""What every execute request of ours says."""
 _SECOND_HALF_S = 2.0
 _AFTER_INTERRUPT_S = 0.3
 _EMIT_EVERY_S = 0.1
+_NO_LONGER_KEPT = "The cell ran to its end earlier; its outputs are no longer kept by the kernel."
 
 Content = Mapping[str, object]
 
 
 class Cell:
-    """A cell from its submission to its end."""
+    """A cell from its submission to its end.
+
+    `frames` is its signed request; a cell that an earlier host began (`begun`) has none: it is only followed.
+    """
 
     def __init__(
         self,
         *,
         msg_id: str,
+        key: str,
         frames: list[bytes],
         fold: OutputFold,
-        on_output: Callable[[tuple[CellOutput, ...]], None] | None = None,
+        calls: InnerCalls,
+        on_output: OutputSink | None = None,
+        begun: bool = False,
     ) -> None:
         self.msg_id = msg_id
+        self.key = key
         self.frames = frames
         self.fold = fold
+        self.calls = calls
         self.sent = Flag()
         self.ended = Flag()
-        self.begun = False
+        self.begun = begun
         """The kernel reached the user's code: from here on SIGINT is not ignored."""
         self.interrupted = False
         """We sent SIGINT while it ran."""
@@ -53,8 +73,10 @@ class Cell:
         self.abandoned = False
         """Its caller gave up waiting; it still runs."""
         self.death = ""
-        self._on_output = on_output
-        self._loop = asyncio.get_running_loop() if on_output is not None else None
+        self.digest = ""
+        """SHA-256 of the code of a cell that is only followed."""
+        self._on_output: OutputSink | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._reply: Content | None = None
         self._idle = False
         self._sent_at = self._ended_at = 0.0
@@ -62,6 +84,14 @@ class Cell:
         self._dirty = False
         self._in_flight = False
         self._emitted_at = 0.0
+        if on_output is not None:
+            self.listen(on_output)
+
+    def listen(self, on_output: OutputSink) -> None:
+        """Tell the outputs to `on_output`, on the loop that runs now."""
+        self._loop = asyncio.get_running_loop()
+        self._on_output = on_output
+        self._dirty = self.begun
 
     # -- on the I/O thread -----------------------------------------------------------------------------------------
 
@@ -69,19 +99,38 @@ class Cell:
         self._sent_at = now
         self.sent.set()
 
-    def take_iopub(self, msg_type: str, content: Content, now: float) -> None:
-        if msg_type == "status":
-            if content.get("execution_state") == "idle":
-                self._idle = True
-                self._half(now)
-        elif msg_type == "execute_input":
-            self.begun = True
-        elif self.fold.apply(msg_type, content):
-            self._dirty = True
+    def take_iopub(self, msg_type: str, content: Content, buffers: Sequence[bytes], now: float) -> None:
+        match msg_type:
+            case "status":
+                if content.get("execution_state") == "idle":
+                    self._idle = True
+                    self._half(now)
+            case "execute_input":
+                self.begun = True
+            case "lash_outputs":
+                entries = content.get("entries")
+                if isinstance(entries, list):
+                    self.fold.load(entries)
+                    self._dirty = True
+            case "lash_call":
+                self.calls.arrived(content)
+            case "lash_call_cancel":
+                self.calls.cancelled(content)
+            case _:
+                if self.fold.apply(msg_type, content, buffers):
+                    self._dirty = True
 
     def take_reply(self, content: Content, now: float) -> None:
         self._reply = content
         self._half(now)
+
+    def take_record(self, content: Content, now: float) -> None:
+        """The kernel's own record of a cell that was only followed: outputs and reply in one."""
+        entries, reply = content.get("entries"), content.get("reply")
+        if isinstance(entries, list):
+            self.fold.load(entries)
+        self._reply = reply if isinstance(reply, dict) else {}
+        self.end(now)
 
     def _half(self, now: float) -> None:
         if self._idle and self._reply is not None:
@@ -109,7 +158,8 @@ class Cell:
                 post(self._loop, self._emit, self.fold.outputs())
             else:
                 due = emit_at if due is None else min(due, emit_at)
-        return due
+        beat = self.calls.tick(now)
+        return beat if due is None else due if beat is None else min(due, beat)
 
     # -- on the caller's loop --------------------------------------------------------------------------------------
 
@@ -128,6 +178,11 @@ class Cell:
         found = self._reply.get("payload") if self._reply is not None else None
         return [item for item in found if isinstance(item, Mapping)] if isinstance(found, list) else []
 
+    @property
+    def refused(self) -> bool:
+        """The kernel knows the key from other code, and ran nothing."""
+        return self._reply is not None and self._reply.get("ename") == KEY_USED
+
     def result(self, *, timed_out_s: float | None = None) -> CellResult:
         """The typed end; call after `ended`, or to give up on a cell that still runs."""
         running = not self.ended.is_set()
@@ -135,8 +190,16 @@ class Cell:
         outputs = tuple(o for o in outputs if not (isinstance(o, ErrorOutput) and o.ename == FINISH))
         errors = [output for output in outputs if isinstance(output, ErrorOutput)]
         reply = self._reply or {}
+        note = reply.get("lash_nb")
+        noted: Content = note if isinstance(note, Mapping) else {}
+        self.interrupted = self.interrupted or noted.get("interrupted") is True
+        calls = noted.get("calls")
+        self.calls.recover(calls if isinstance(calls, list) else ())
         outcome, detail = self._outcome(reply, errors, timed_out_s=timed_out_s, running=running)
-        finish = self._finish(reply) if outcome is CellOutcome.OK else None
+        if noted.get("outputs") is False:
+            detail = f"{detail} {_NO_LONGER_KEPT}".strip()
+        took = noted.get("seconds") if noted.get("recovered") is True else None
+        finish = self._finish() if outcome is CellOutcome.OK else None
         count = reply.get("execution_count")
         return CellResult(
             outcome=outcome,
@@ -144,8 +207,10 @@ class Cell:
             error=errors[-1] if errors and outcome is not CellOutcome.OK else None,
             finish=finish,
             execution_count=count if isinstance(count, int) else None,
-            duration_s=max(0.0, self._ended_at - self._sent_at),
+            duration_s=took if isinstance(took, float) else max(0.0, self._ended_at - self._sent_at),
             detail=detail,
+            tool_calls=self.calls.records(),
+            recovered=noted.get("recovered") is True,
         )
 
     def _outcome(
@@ -168,15 +233,21 @@ class Cell:
                 return CellOutcome.ERROR, ""
             return CellOutcome.LOST, "The kernel became idle, but its reply to the cell did not come."
         if status == "ok" or name == FINISH:
-            late = "" if self._idle else "The kernel's idle status did not come; the last outputs may be missing."
+            late = (
+                ""
+                if self._idle or not self.frames
+                else ("The kernel's idle status did not come; the last outputs may be missing.")
+            )
             return CellOutcome.OK, late
-        if status == "aborted" or status == "abort":
+        if status in ("aborted", "abort"):
+            if self.begun and self.interrupted:  # as some kernels say it
+                return CellOutcome.INTERRUPTED, "The cell was interrupted."
             return CellOutcome.ABORTED, "The kernel refused the cell because an earlier one failed."
-        if self.interrupted and name in ("KeyboardInterrupt", "CancelledError"):
+        if name in ("KeyboardInterrupt", "CancelledError") and (self.interrupted or not errors):
             return CellOutcome.INTERRUPTED, "The cell was interrupted."
         return CellOutcome.ERROR, ""
 
-    def _finish(self, reply: Content) -> FinishValue | None:
+    def _finish(self) -> FinishValue | None:
         for payload in self.payloads():
             if payload.get("source") == FINISH:
                 return FinishValue(value=cast("Json", json.loads(str(payload.get("value")))))

@@ -24,8 +24,9 @@ from collections.abc import Callable
 import zmq
 
 from ..errors import KernelDiedError
+from . import OnInput
 from .flags import Flag
-from .process import KernelProcess
+from .process import RunningProcess
 from .wires import Wire
 
 __all__ = ["open_wire"]
@@ -156,7 +157,7 @@ def _forget(hub: _Hub) -> bool:
         return hub.count == 0
 
 
-def open_wire(process: KernelProcess, *, on_input: Callable[[str], str] | None = None) -> Wire:
+def open_wire(process: RunningProcess, *, on_input: OnInput | None = None) -> Wire:
     """Connect to a kernel; the thread is started when there is none (in this process: it does not survive a fork)."""
     global _hub
     with _guard:

@@ -29,7 +29,7 @@ def kernel_environment(
         and name not in _NOT_OURS_NAMES
         and (not scrub or name in passed or not looks_secret(name, value))
     }
-    env["JPY_PARENT_PID"] = str(parent_pid)  # ipykernel ends itself when this process is gone
+    env["JPY_PARENT_PID"] = str(parent_pid)  # ipykernel ends itself with it, until our watchdog takes over
     env["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
     env["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
     return env

@@ -1,120 +1,102 @@
-"""The managed kernel: a Python process of our own, where the agent's code runs.
+"""The managed kernel: a process of our own, where the agent's code runs.
 
-Decided here: the life of a kernel (start, run, interrupt, restart, shutdown) and what each does when the process
-dies, hangs or is left. How it is launched is `process`'s matter, how it is talked to that of `channels` and
-`wires`, what runs inside it that of `inside`.
+Decided here: what each call of the contract does when the kernel's process dies, hangs, was taken over or is left.
+How a kernel becomes ready and ends is `life`'s matter, how it is launched that of `process`, how it is talked to that
+of `channels` and `wires`, what runs inside it that of `inside`. In a Python kernel the ledger inside says whether a key
+ran; in others nothing does, so this host's own memory of it counts, and what another host had begun is lost.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
+import hashlib
 import os
 import sys
-import uuid
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from ..errors import KernelBusyError, KernelDiedError, KernelError, KernelStartError
-from ..machine.attachments import AttachmentStore
-from ..machine.execution import CellOutput, CellResult, NamespaceSummary, VariableSummary
-from . import OutputSink
-from .cells import Cell
-from .channels import open_wire
-from .environment import kernel_environment
+from ..errors import KernelAttachError, KernelBusyError, KernelDiedError, KernelError, KernelStartError, LashError
+from ..machine.attachments import AdoptingStore, AttachmentRef
+from ..machine.execution import CellOutput, CellResult, NamespaceSummary
+from . import CellTools, OnInput, OutputSink
+from .attached import AttachedProcess
+from .cells import EXECUTE, Cell
 from .flags import Turnstile
-from .inside import REQUIRED, bootstrap
+from .inner_calls import InnerCalls
+from .ladder import stop, until_ended
+from .launch import kernel_process
+from .life import Life
+from .memory import RunMemory
 from .outputs import OutputFold, OutputLimits
 from .process import KernelProcess
-from .wires import Wire
+from .specs import FoundSpec, find_spec
+from .summaries import namespace_summary
 
 __all__ = ["ManagedKernel"]
 
-_OLDEST_IPYKERNEL = (7, 4)
-_ASK_AGAIN_S = 0.5
-_CANCELLED_WAIT_S = 0.8
-"""How long a cancelled caller is kept waiting for its cell to end (design: Stop within a second)."""
-_FLAGS = (
-    "--HistoryManager.enabled=False",  # no file of the user's, and 2 ms a cell less
-    "--IPythonKernel._execute_sleep=0",
-)
-
-
-class _Life:
-    """One process and its wire; whoever holds it can end it."""
-
-    def __init__(self, process: KernelProcess, wire: Wire) -> None:
-        self.process = process
-        self.wire = wire
-        self.epoch = uuid.uuid4().hex
-
-    @property
-    def alive(self) -> bool:
-        mine = self.process.owner_pid == os.getpid()
-        return mine and not self.wire.dead.is_set() and not self.process.exited()
-
-    async def close(self, sentence: str) -> None:
-        """Kill it and leave nothing; `sentence` is what a running cell is told."""
-        self.wire.expected_end = self.wire.expected_end or sentence
-        try:
-            self.process.kill()
-            await self.wire.dead.wait(5.0)
-        finally:  # when cancelled too: the thread goes on without us
-            await self.wire.close(then=self.process.close).wait(5.0)
-
-    @staticmethod
-    def reap(life: _Life) -> None:
-        """For a kernel that was forgotten, or at the interpreter's exit: no loop to wait on."""
-        if life.process.owner_pid == os.getpid():
-            life.process.kill()
-            closed = life.wire.close(then=life.process.close)  # its descriptors are being polled until then
-            if not life.wire.on_its_thread():  # a garbage collection may run anywhere
-                closed.block(5.0)
-
 
 class ManagedKernel:
-    """A Python kernel in a process of its own (see `Kernel` for the contract).
+    """A kernel in a process of its own (see `Kernel` for the contract).
 
-    `env` is taken as it is; None means the host's environment without what looks like a secret, `pass_env` names the
-    exceptions. `store` keeps what is too long or too big to keep inline. `on_input` answers `input()` (called on a
-    thread, may block); without it `input()` raises in the cell.
+    Args:
+        python: the interpreter of a Python kernel; default: this one.
+        kernelspec: an installed kernel instead, by its name or its language. Python ones need ipykernel >= 7.4.
+        cwd: its directory; default: the host's.
+        env: its environment, taken as it is; None means the host's without what looks like a secret.
+        pass_env: names of variables that are passed on though they look like one.
+        store: keeps what is too long or too big to keep inline; without one it is only counted.
+        limits: how much of a cell's outputs is kept inline.
+        spill_bytes: how much may lie outside of it, on the disk, before it is in the store.
+        on_input: answers `input()` of a cell; without it that is refused, with an error that says so.
+        orphan_ttl_s: how long it waits for another host, idle, when this one crashed; 0: it ends at once.
+
+    Raises:
+        UnknownNameError: no such kernelspec is installed.
     """
-
-    language = "python"
 
     def __init__(
         self,
         *,
         python: str | None = None,
+        kernelspec: str | None = None,
         cwd: str | os.PathLike[str] | None = None,
         env: Mapping[str, str] | None = None,
         pass_env: Iterable[str] = (),
-        store: AttachmentStore | None = None,
+        store: AdoptingStore | None = None,
         limits: OutputLimits | None = None,
-        on_input: Callable[[str], str] | None = None,
+        spill_bytes: int = 2 * 1024**3,
+        on_input: OnInput | None = None,
+        orphan_ttl_s: float = 1800.0,
         start_timeout_s: float = 60.0,
         interrupt_timeout_s: float = 5.0,
         shutdown_timeout_s: float = 1.5,
         namespace_timeout_s: float = 2.0,
     ) -> None:
+        self._spec: FoundSpec | None = find_spec(kernelspec) if kernelspec is not None else None
+        self.language = self._spec.language if self._spec is not None else "python"
         self._python = python or sys.executable
         self._cwd = str(Path(cwd)) if cwd is not None else None
         self._env = env
         self._pass_env = tuple(pass_env)
         self._store = store
         self._limits = limits
+        self._spill_bytes = spill_bytes
+        self._orphan_ttl_s = orphan_ttl_s
         self._on_input = on_input
         self._start_timeout_s = start_timeout_s
         self._interrupt_timeout_s = interrupt_timeout_s
         self._shutdown_timeout_s = shutdown_timeout_s
         self._namespace_timeout_s = namespace_timeout_s
-        self._life: _Life | None = None
+        self._life: Life | None = None
         self._finalizer: weakref.finalize[..., ManagedKernel] | None = None
         self._turnstile = Turnstile()
-        self.missing_features: tuple[str, ...] = ()
-        """What of `inside` could not be installed in this kernel; it works without."""
+        self._kept: dict[str, AttachmentRef] = {}
+        self._followed: Cell | None = None
+        self._memory: RunMemory | None = None
 
     @property
     def epoch(self) -> str:
@@ -128,6 +110,22 @@ class ManagedKernel:
     def pid(self) -> int | None:
         """The process id of this life, if there is one."""
         return self._life.process.pid if self._life is not None else None
+
+    @property
+    def connection_file(self) -> Path | None:
+        """With this file (and `epoch`) another process can `attach` when this one has crashed."""
+        return self._life.process.connection_file if self._life is not None else None
+
+    @property
+    def following(self) -> str | None:
+        """The key of the cell that ran when the kernel was taken over, until it ends or `run` is called with it."""
+        cell = self._followed
+        return cell.key if cell is not None and not cell.ended.is_set() else None
+
+    @property
+    def missing_features(self) -> tuple[str, ...]:
+        """What of `inside` could not be installed in this kernel; it works without."""
+        return self._life.missing_features if self._life is not None else ()
 
     # -- start and end ---------------------------------------------------------------------------------------------
 
@@ -150,6 +148,12 @@ class ManagedKernel:
                 await life.wire.dead.wait(self._shutdown_timeout_s)
             await self._drop("The kernel was shut down while the cell ran; its variables are gone.")
 
+    def end_now(self) -> None:
+        """Kill the kernel, started or starting, and leave nothing of it; from any thread, idempotent."""
+        finalizer, self._finalizer, self._life = self._finalizer, None, None
+        if finalizer is not None:
+            finalizer()
+
     async def _drop(self, sentence: str) -> None:
         life, self._life = self._life, None
         if life is None:
@@ -157,162 +161,221 @@ class ManagedKernel:
         try:
             await life.close(sentence)
         finally:
-            if self._finalizer is not None:
-                self._finalizer.detach()
+            self._forget()
+
+    def _forget(self) -> None:
+        finalizer, self._finalizer = self._finalizer, None
+        if finalizer is not None:
+            finalizer.detach()
+        self._followed = self._memory = None
 
     async def _launch(self) -> None:
-        env = kernel_environment(
-            os.environ if self._env is None else self._env,
-            pass_env=self._pass_env,
-            parent_pid=os.getpid(),
-            scrub=self._env is None,
+        life = self._open(
+            kernel_process(
+                self._spec,
+                python=self._python,
+                cwd=self._cwd,
+                env=self._env,
+                pass_env=self._pass_env,
+                orphan_ttl_s=self._orphan_ttl_s,
+            )
         )
-        argv = [self._python, "-m", "ipykernel_launcher", "-f", "{connection_file}", *_FLAGS]
-        process = KernelProcess(argv=argv, cwd=self._cwd, env=env)
-        life = _Life(process, open_wire(process, on_input=self._on_input))
-        self._finalizer = weakref.finalize(self, _Life.reap, life)
         try:
             async with asyncio.timeout(self._start_timeout_s):
-                await self._greet(life)
-                await self._bootstrap(life)
+                await life.greet()
+                if life.process.has_inside:
+                    await life.set_up(self._inside_options(life))
+                else:
+                    await life.answer()
         except TimeoutError as error:
             problem = f"the kernel did not come up within {self._start_timeout_s:g} s"
             await self._fail(life, problem, error)
         except (KernelStartError, KernelDiedError) as error:
             await self._fail(life, str(error), error)
         except BaseException:
-            self._finalizer.detach()
-            _Life.reap(life)
+            self._forget()
+            Life.reap(life)
             raise
         self._life = life
 
-    async def _fail(self, life: _Life, problem: str, cause: BaseException) -> None:
-        log = life.wire.log_tail()
+    def _open(self, process: KernelProcess | AttachedProcess) -> Life:
+        life = Life(process, on_input=self._on_input, store=self._store)
+        self._memory = None if process.has_inside else RunMemory()
+        life.wire.by_message = self._spec is not None and self._spec.interrupt_mode == "message"
+        self._finalizer = weakref.finalize(self, Life.reap, life)
+        return life
+
+    def _inside_options(self, life: Life) -> dict[str, object]:
+        return {
+            "limits": (self._limits or OutputLimits()).as_options(),
+            "spill_dir": life.spill_dir,
+            "spill_bytes": self._spill_bytes,
+            "orphan_ttl_s": self._orphan_ttl_s,
+        }
+
+    async def _fail(self, life: Life, problem: str, cause: BaseException) -> None:
+        log = life.process.log_tail()
         await life.close("The kernel did not come up.")
-        if self._finalizer is not None:
-            self._finalizer.detach()
+        self._forget()
         last = log.splitlines()[-1] if log else ""
-        raise KernelStartError(f"{problem}{': ' + last if last else ''} ({self._python})") from cause
+        what = self._python if self._spec is None else f"kernel {self._spec.name!r}"
+        raise KernelStartError(f"{problem}{': ' + last if last else ''} ({what})") from cause
 
-    async def _greet(self, life: _Life) -> None:
-        """Wait until our subscription is in force: its welcome, else whatever our own questions make it say."""
-        wire = life.wire
-        while not await wire.greeted.wait(_ASK_AGAIN_S):
-            if wire.dead.is_set():
-                raise KernelDiedError(f"the kernel's process {wire.ending} before it was ready")
-            wire.request("shell", "kernel_info_request", {})
+    # -- taking over ---------------------------------------------------------------------------------------------------
 
-    async def _bootstrap(self, life: _Life) -> None:
-        cell = self._cell(life, bootstrap(options={"parent": os.getpid()}), OutputFold(), silent=True)
-        life.wire.submit(cell)
-        await cell.ended.wait()
-        report = next((p.get("report") for p in cell.payloads() if p.get("source") == "LashBoot"), None)
-        if not isinstance(report, Mapping):
-            result = cell.result()
-            told = result.detail or (f"{result.error.ename}: {result.error.evalue}" if result.error else "no report")
-            raise KernelStartError(f"the kernel could not be set up: {told}")
-        version = str(report["ipykernel"])
-        if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST_IPYKERNEL:
-            raise KernelStartError(f"the kernel has ipykernel {version}; 7.4 or newer is needed")
-        failed = dict(report["failed"])
-        if REQUIRED & failed.keys():
-            raise KernelStartError(f"the kernel could not be set up: {json.dumps(failed)}")
-        self.missing_features = tuple(sorted(failed))
+    @classmethod
+    async def attach(
+        cls, connection_file: str | os.PathLike[str], *, epoch: str | None = None, **options: Any
+    ) -> ManagedKernel:
+        """Take over the running kernel of a host that crashed; `options` are the constructor's.
+
+        A cell that still runs there goes on: `run` with its key follows it and gives its result, as it does for cells
+        that ended meanwhile. The kernel ends with this process from now on.
+
+        Raises:
+            KernelAttachError: its files are not private, it is another life (`epoch`), it is gone, another host has it,
+                or it does not answer; nothing was changed.
+        """
+        process = await asyncio.to_thread(AttachedProcess.take_over, Path(connection_file), epoch=epoch)
+        kernel = cls(**options)
+        try:
+            await kernel._take_over(process)
+        except BaseException:
+            process.let_go()
+            raise
+        return kernel
+
+    async def _take_over(self, process: AttachedProcess) -> None:
+        self.language = process.language
+        if not process.has_inside and self._spec is None:
+            with contextlib.suppress(LashError):  # needed for `restart` alone
+                self._spec = find_spec(process.display_name or process.language)
+        life = self._open(process)
+        try:
+            if process.has_inside:
+                told = await life.resume(within_s=self._start_timeout_s)
+                if isinstance(running := told.get("running"), Mapping):
+                    self._follow(life, running, told.get("calls"))
+            elif process.exited():
+                raise KernelAttachError("the kernel's process has ended; its variables are gone: start a new one")
+        except BaseException:
+            self._forget()
+            await life.wire.close().wait(5.0)
+            raise
+        self._life = life
+
+    def _follow(self, life: Life, running: Mapping[str, Any], calls: object) -> None:
+        """Wait for the end of the cell that an earlier host began."""
+        msg_id = str(running["msg_id"])
+        cell = Cell(
+            msg_id=msg_id,
+            key=str(running["key"]),
+            frames=[],
+            fold=OutputFold(limits=self._limits, store=self._store),
+            calls=InnerCalls(life.wire.tell, msg_id=msg_id, store=self._store, kept=self._kept, held=True),
+            begun=True,
+        )
+        cell.digest = str(running["digest"])
+        if isinstance(entries := running.get("entries"), list):
+            cell.fold.load(entries)
+        for call in calls if isinstance(calls, list) else ():
+            cell.calls.inherit(call)
+        life.wire.follow(cell)
+        self._followed = cell
 
     # -- cells -----------------------------------------------------------------------------------------------------
 
     async def run(
-        self, key: str, code: str, *, on_output: OutputSink | None = None, timeout_s: float | None = None
+        self,
+        key: str,
+        code: str,
+        *,
+        on_output: OutputSink | None = None,
+        tools: CellTools | None = None,
+        timeout_s: float | None = None,
+        started: bool = False,
     ) -> CellResult:
         life = self._require_life()
         current = life.wire.current
         if current is not None and current.abandoned and not current.ended.is_set():
             raise KernelBusyError("an earlier cell did not react to its interrupt and still runs")
-        fold = OutputFold(limits=self._limits, store=self._store)
-        cell = self._cell(life, code, fold, key=key, on_output=on_output)
-        life.wire.submit(cell)
-        timed_out = False
-        try:
-            await self._until_sent(cell)
-            if not await cell.ended.wait(timeout_s):
-                timed_out = True
-                await self._stop(life, cell)
-        except asyncio.CancelledError:
-            await self._stop_shielded(life, cell)
-            raise
-        if cell.withdrawn and cell.death:
-            raise KernelDiedError(cell.death)
-        result = cell.result(timed_out_s=timeout_s if timed_out else None)
+        digest = hashlib.sha256(code.encode("utf-8", "backslashreplace")).hexdigest()
+        cell = self._claim(key, digest, on_output, tools)
+        if cell is None and key and self._memory is not None:
+            async with self._memory.of(key, digest, started=started) as remembered:
+                if remembered.result is None:
+                    remembered.result = await self._run(life, key, code, on_output, tools, timeout_s)
+                return remembered.result
+        return await self._run(life, key, code, on_output, tools, timeout_s, cell=cell)
+
+    async def _run(
+        self,
+        life: Life,
+        key: str,
+        code: str,
+        on_output: OutputSink | None,
+        tools: CellTools | None,
+        timeout_s: float | None,
+        *,
+        cell: Cell | None = None,
+    ) -> CellResult:
+        """Run a cell, or follow the one given, which runs already."""
+        if cell is None:
+            cell = self._cell(life, code, key=key, on_output=on_output, tools=tools)
+            life.wire.submit(cell)
+        timed_out = not await until_ended(life.wire, cell, timeout_s=timeout_s, stop_within_s=self._interrupt_timeout_s)
+        result = await self._result(life, cell, timeout_s if timed_out else None)
         cell.emit_final(result.outputs)
         return result
 
-    async def _until_sent(self, cell: Cell) -> None:
-        """While it is queued no time counts; a cell that ends in the queue was never sent."""
-        waits = [asyncio.ensure_future(flag.wait()) for flag in (cell.sent, cell.ended)]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+    def _claim(self, key: str, digest: str, on_output: OutputSink | None, tools: CellTools | None) -> Cell | None:
+        """The cell that an earlier host began under this key, if it was still running when we took over."""
+        cell = self._followed
+        if cell is None or not key or cell.key != key:
+            return None
+        if cell.digest != digest:
+            raise KernelError(f"the key {key!r} was used for other code; this cell was not run")
+        self._followed = None
+        cell.calls.claim(tools)
+        if on_output is not None:
+            cell.listen(on_output)
+        return cell
+
+    async def _result(self, life: Life, cell: Cell, timed_out_s: float | None) -> CellResult:
+        await cell.calls.close()
+        if cell.withdrawn and cell.death:
+            raise KernelDiedError(cell.death)
+        if cell.refused:
+            raise KernelError(f"the key {cell.key!r} was used for other code; this cell was not run")
+        for token in cell.fold.spilled_files(of_the_dead=bool(cell.death)):
+            ref = await asyncio.to_thread(life.adopt, token)
+            if ref is not None:
+                cell.fold.adopt(token, ref)
+        result = cell.result(timed_out_s=timed_out_s)
+        self._kept |= cell.fold.refs()
+        return result
 
     async def interrupt(self) -> bool:
         life = self._life
         cell = life.wire.current if life is not None else None
         if life is None or cell is None:
             return True
-        return await self._stop(life, cell)
+        return await stop(life.wire, cell, within_s=self._interrupt_timeout_s)
 
-    async def _stop(self, life: _Life, cell: Cell, *, within_s: float | None = None) -> bool:
-        """The ladder: SIGINT, then again for a cell that swallowed it; True when the cell ended in time."""
-        bound_s = self._interrupt_timeout_s if within_s is None else min(within_s, self._interrupt_timeout_s)
-        first_s = min(1.0, bound_s / 2)
-        life.wire.stop(cell, insist=False)
-        ended = await cell.ended.wait(first_s)
-        if not ended:
-            life.wire.stop(cell, insist=True)
-            ended = await cell.ended.wait(bound_s - first_s)
-        cell.abandoned = not ended
-        return ended
-
-    async def _stop_shielded(self, life: _Life, cell: Cell) -> None:
-        """Stop the cell though we are being cancelled: further cancellations do not cut the bounded wait short.
-
-        A person waits: what does not end at once (C code that checks no signals) is left behind as abandoned, and the
-        next cell finds the kernel busy, or free when it ended in the meantime.
-        """
-        stopping = asyncio.ensure_future(self._stop(life, cell, within_s=_CANCELLED_WAIT_S))
-        while not stopping.done():
-            with contextlib.suppress(asyncio.CancelledError):  # the caller re-raises the first one
-                await asyncio.shield(stopping)
-        if cell.ended.is_set():
-            cell.fold.close()
-
-    def _cell(
-        self,
-        life: _Life,
-        code: str,
-        fold: OutputFold,
-        *,
-        key: str = "",
-        silent: bool = False,
-        on_output: OutputSink | None = None,
-    ) -> Cell:
-        content = {
-            "code": code,
-            "silent": silent,
-            "store_history": not silent,
-            "user_expressions": {},
-            "allow_stdin": self._on_input is not None and not silent,
-            "stop_on_error": False,  # the queue is ours: an error aborts nothing
-        }
-        metadata = {"lash_nb": {"key": key}} if key else {}
-        msg_id, frames = life.wire.pack("execute_request", content, metadata=metadata)
-        return Cell(msg_id=msg_id, frames=frames, fold=fold, on_output=on_output)
+    def _cell(self, life: Life, code: str, *, key: str, on_output: OutputSink | None, tools: CellTools | None) -> Cell:
+        content = {**EXECUTE, "code": code, "allow_stdin": self._on_input is not None}
+        ours = {"key": key, "tools": [asdict(offer) for offer in tools.offers] if tools is not None else []}
+        msg_id, frames = life.wire.pack("execute_request", content, metadata={"lash_nb": ours})
+        calls = InnerCalls(life.wire.tell, msg_id=msg_id, tools=tools, store=self._store, kept=self._kept)
+        fold = OutputFold(limits=self._limits, store=self._store)
+        return Cell(msg_id=msg_id, key=key, frames=frames, fold=fold, calls=calls, on_output=on_output)
 
     # -- the rest --------------------------------------------------------------------------------------------------
 
     async def namespace(self, *, limit: int = 200) -> NamespaceSummary:
         life = self._require_life()
+        if not life.process.has_inside:
+            return NamespaceSummary()
         request = life.wire.request("control", "lash_ns_request", {"limit": limit})
         if not await request.done.wait(self._namespace_timeout_s):
             raise KernelBusyError(
@@ -321,35 +384,14 @@ class ManagedKernel:
             )
         if request.reply is None:
             raise KernelDiedError(f"the kernel's process {life.wire.ending}; its variables are gone")
-        return _summary(request.reply)
+        return namespace_summary(request.reply)
 
     def take_background(self) -> tuple[CellOutput, ...]:
         return self._life.wire.take_background() if self._life is not None else ()
 
-    def _require_life(self) -> _Life:
+    def _require_life(self) -> Life:
         if self._life is None:
             raise KernelDiedError("the kernel is not running: start it first")
         if not self._life.alive:
             raise KernelDiedError("the kernel's process ended; its variables are gone: restart it")
         return self._life
-
-
-def _summary(reply: Mapping[str, object]) -> NamespaceSummary:
-    variables, omitted, removed = reply.get("variables"), reply.get("omitted"), reply.get("removed")
-    if not (isinstance(variables, list) and isinstance(omitted, int) and isinstance(removed, list)):
-        raise KernelError("the kernel described its variables in a form that is not ours")
-    return NamespaceSummary(
-        variables=tuple(
-            VariableSummary(
-                name=name,
-                type=kind,
-                detail=detail,
-                preview=preview,
-                changed=changed,
-                columns=tuple((title, dtype) for title, dtype in columns),
-            )
-            for name, kind, detail, preview, changed, columns in variables
-        ),
-        omitted=omitted,
-        removed=tuple(removed),
-    )

@@ -1,120 +1,112 @@
-"""One life of a kernel's process: its directory, its connection file, its exit.
+"""One life of a kernel's process that this one started: its launch, its signals, its exit.
 
-Decided here: how a Python kernel is launched and how nothing of it is left. The process is started with `subprocess`
-directly rather than through `jupyter_client.KernelManager`: that one picks relative socket paths that collide, polls
-for death once a second, and hides the process group that an interrupt must reach.
+Decided here: how a kernel is launched and how nothing of it is left. The process is started with `subprocess` directly
+rather than through `jupyter_client.KernelManager`: that one picks relative socket paths that collide, polls for death
+once a second, and hides the process group that an interrupt must reach.
 
-- Sockets and the connection file (0600) live in a fresh 0700 directory with a path short enough for `sun_path`.
+- Sockets and records live in a fresh private directory (`rundir`).
 - The kernel leads its own session, so one signal reaches its children too, and so they die with it.
-- A lock held on the directory says that its owner lives; directories of crashed hosts are removed at the next start.
+- It outlives a crash of its host for a while: a Python kernel has a watchdog inside, another one a `guardian`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
-import time
+import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from ..errors import KernelStartError
+from . import guardian
+from .guardian import start_time
+from .rundir import PORTS, Endpoints, RuntimeDirectory, claim, write_record
 
-if sys.platform != "win32":
-    import fcntl
+__all__ = ["KernelProcess", "RunningProcess"]
 
-__all__ = ["Endpoints", "KernelProcess"]
-
-_PREFIX = "lash-nb-kernel-"
-_LONGEST_DIRECTORY = 80
-"""Leaves room for `/k-5` and a margin under the 108 bytes of `sun_path` (104 on macOS)."""
-_YOUNG_S = 60.0
-_PORTS = {"shell": 1, "iopub": 2, "stdin": 3, "control": 4, "hb": 5}
+_REAP_S = 5.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoints:
-    """Where a kernel listens, and the key that signs every message."""
+class RunningProcess(Protocol):
+    """A kernel's process as those see it who talk to it, whoever started it. Any thread may call its methods."""
 
-    shell: str
-    control: str
-    stdin: str
-    iopub: str
-    key: bytes
+    owner_pid: int
+    """The process that may use it: this one, but not what is forked off it."""
+    endpoints: Endpoints
+    pid: int
+    pidfd: int | None
+    """Readable when the process has ended; None where there is no such thing: ask `exited` then."""
+    epoch: str
+    language: str
+    display_name: str
+    has_inside: bool
+    """Whether it takes our own code inside (a Python kernel)."""
+    directory: Path
+    connection_file: Path
 
+    def exited(self) -> bool:
+        """Whether the process ended."""
+        ...
 
-def _roots() -> list[Path]:
-    """Directories for sockets, best first; each short enough."""
-    candidates = [os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"]
-    found = [Path(root) for root in candidates if root and len(os.fsencode(root)) + 30 <= _LONGEST_DIRECTORY]
-    return [root for root in found if os.access(root, os.W_OK | os.X_OK)]
+    def interrupt(self) -> None:
+        """SIGINT to the kernel and its children."""
+        ...
 
+    def kill(self) -> None:
+        """SIGKILL to the kernel and its children."""
+        ...
 
-class RuntimeDirectory:
-    """A private directory, locked for as long as its owner lives."""
+    def ending(self) -> str:
+        """How it ended, as the predicate of a sentence; its children are killed. Call only once it has exited."""
+        ...
 
-    def __init__(self) -> None:
-        roots = _roots()
-        if not roots:
-            raise KernelStartError("no directory for the kernel's sockets: set TMPDIR to a short writable path")
-        self._lock: int | None = None
-        try:
-            self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=roots[0]))
-            self._lock = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-            if sys.platform != "win32":
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if hasattr(self, "path"):
-                self.remove()
-            raise KernelStartError(f"no directory for the kernel's sockets in {roots[0]}: {error.strerror}") from error
+    def log_tail(self) -> str:
+        """The last 8 KiB of what the process wrote outside of its channels."""
+        ...
 
-    def write(self, name: str, text: str) -> Path:
-        path = self.path / name
-        with os.fdopen(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600), "w") as file:
-            file.write(text)
-        return path
+    def trim_log(self) -> None:
+        """Keep the log bounded; cheap, to be called now and then."""
+        ...
 
-    def remove(self) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            os.close(lock)
-
-    @staticmethod
-    def sweep() -> None:
-        """Remove what hosts that crashed left behind: directories of ours that nobody has locked."""
-        if sys.platform == "win32":
-            return
-        for root in _roots():
-            for path in root.glob(_PREFIX + "*"):
-                with contextlib.suppress(OSError):
-                    _sweep_one(path)
+    def close(self) -> None:
+        """Kill what is left, reap it, remove its files. A second call does nothing; nor does one in a forked child."""
+        ...
 
 
-def _sweep_one(path: Path) -> None:
-    if path.stat().st_uid != os.getuid() or time.time() - path.stat().st_mtime < _YOUNG_S:
-        return
-    lock = os.open(path / "lock", os.O_RDWR)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(path, ignore_errors=True)
-    finally:
-        os.close(lock)
+def _connection(directory: Path, key: str) -> tuple[dict[str, object], Endpoints]:
+    """What the kernel is told of its channels, and what we make of it."""
+    address = str(directory / "k")
+    info: dict[str, object] = {f"{channel}_port": port for channel, port in PORTS.items()}
+    info |= {"transport": "ipc", "ip": address, "key": key, "signature_scheme": "hmac-sha256", "kernel_name": ""}
+    urls = {channel: f"ipc://{address}-{PORTS[channel]}" for channel in ("shell", "control", "stdin", "iopub")}
+    return info, Endpoints(**urls, key=key.encode())
 
 
 class KernelProcess:
-    """A running kernel process. Its methods may be called from any thread."""
+    """A kernel process of our own (see `RunningProcess`)."""
 
-    def __init__(self, *, argv: Sequence[str], cwd: str | None, env: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        *,
+        argv: Sequence[str],
+        cwd: str | None,
+        env: Mapping[str, str],
+        language: str = "python",
+        display_name: str = "",
+        has_inside: bool = True,
+        orphan_ttl_s: float = 1800.0,
+    ) -> None:
         """Launch `argv`, with the connection file in the place of `{connection_file}`.
+
+        `orphan_ttl_s` is how long a kernel without inside waits for another host when this one crashes; one with our
+        inside is told by its bootstrap.
 
         Raises:
             KernelStartError: it could not be launched; nothing is left.
@@ -122,51 +114,67 @@ class KernelProcess:
         if sys.platform == "win32":
             raise KernelStartError("the managed kernel needs Linux or macOS (ipc sockets, process groups)")
         self.owner_pid = os.getpid()
+        self.epoch = uuid.uuid4().hex
+        self.language = language
+        self.display_name = display_name
+        self.has_inside = has_inside
         self._guard = threading.Lock()
         self._closed = False
         RuntimeDirectory.sweep()
-        self._directory = RuntimeDirectory()
-        address, key = str(self._directory.path / "k"), secrets.token_hex(32)
-        info: dict[str, object] = {f"{channel}_port": port for channel, port in _PORTS.items()}
-        info |= {"transport": "ipc", "ip": address, "key": key, "signature_scheme": "hmac-sha256"}
-        info |= {"kernel_name": "python3"}
-        urls = {channel: f"ipc://{address}-{port}" for channel, port in _PORTS.items()}
-        self.endpoints = Endpoints(
-            shell=urls["shell"],
-            control=urls["control"],
-            stdin=urls["stdin"],
-            iopub=urls["iopub"],
-            key=key.encode(),
-        )
-        pipe: tuple[int, ...] = ()
+        self._directory = RuntimeDirectory.create()
+        self.directory = self._directory.path
+        self.connection_file = self.directory / "connection.json"
+        info, self.endpoints = _connection(self.directory, secrets.token_hex(32))
         try:
-            connection_file = self._directory.write("connection.json", json.dumps(info))
-            pipe = os.pipe()
-            os.set_blocking(pipe[0], False)
-            self._popen = subprocess.Popen(
-                [part.replace("{connection_file}", str(connection_file)) for part in argv],
-                cwd=cwd,
-                env={**env, "LASH_NB_RUNTIME_DIR": str(self._directory.path)},
-                stdin=subprocess.DEVNULL,
-                stdout=pipe[1],
-                stderr=pipe[1],
-                start_new_session=True,
-            )
-        except OSError as error:
-            for end in pipe:
-                os.close(end)
+            write_record(self.connection_file, info)
+            claim(self.directory)
+            command = [part.replace("{connection_file}", str(self.connection_file)) for part in argv]
+            self._popen = self._spawn(command, cwd, env, orphan_ttl_s)
+        except (OSError, ValueError) as error:  # ValueError: a NUL in an argument or a variable
             self._directory.remove()
-            raise KernelStartError(f"the kernel could not be launched ({argv[0]}): {error.strerror}") from error
-        self.log_fd, write_end = pipe
-        os.close(write_end)
+            raise KernelStartError(f"the kernel could not be launched ({argv[0]}): {_reason(error)}") from error
         self.pid = self._popen.pid
         self.pidfd: int | None = None
         with contextlib.suppress(OSError, AttributeError):  # no pidfd on macOS and old kernels: polled instead
             self.pidfd = os.pidfd_open(self.pid)
+        try:
+            write_record(self.directory / "kernel.json", self._identity())
+        except OSError as error:
+            self.close()
+            raise KernelStartError(f"the kernel's record could not be written: {_reason(error)}") from error
 
-    @property
-    def directory(self) -> Path:
-        return self._directory.path
+    def _spawn(
+        self, command: list[str], cwd: str | None, env: Mapping[str, str], orphan_ttl_s: float
+    ) -> subprocess.Popen[bytes]:
+        alive = self._directory.alive_lock()
+        try:
+            if not self.has_inside:
+                if shutil.which(command[0], path=env.get("PATH")) is None:  # the guardian could only log it
+                    raise FileNotFoundError(2, "no such program", command[0])
+                watch = [guardian.__file__, str(self.directory), repr(float(orphan_ttl_s)), str(alive)]
+                command = [sys.executable, "-I", "-S", *watch, *command]
+            return subprocess.Popen(
+                command,
+                cwd=cwd,
+                env={**env, "LASH_NB_RUNTIME_DIR": str(self.directory)},
+                stdin=subprocess.DEVNULL,
+                stdout=self._directory.log,
+                stderr=self._directory.log,
+                start_new_session=True,
+                pass_fds=(alive,),
+            )
+        finally:
+            os.close(alive)  # the kernel's copy holds the lock, for as long as it lives
+
+    def _identity(self) -> dict[str, object]:
+        return {
+            "epoch": self.epoch,
+            "pid": self.pid,
+            "started": start_time(self.pid),
+            "language": self.language,
+            "display_name": self.display_name,
+            "managed": self.has_inside,
+        }
 
     def exited(self) -> bool:
         """Whether the process ended, without reaping it: its id stays ours until `close`."""
@@ -210,6 +218,14 @@ class KernelProcess:
             name = "unknown"
         return f"was killed by signal {-code} ({name})"
 
+    def log_tail(self) -> str:
+        """The last 8 KiB of what the process wrote outside of its channels."""
+        return self._directory.log_tail()
+
+    def trim_log(self) -> None:
+        """Keep the log bounded; cheap, to be called now and then."""
+        self._directory.trim_log()
+
     def close(self) -> None:
         """Kill what is left, reap it, remove its files. A second call does nothing; nor does one in a forked child."""
         if os.getpid() != self.owner_pid:
@@ -220,8 +236,13 @@ class KernelProcess:
                 return
             self._closed = True
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._popen.wait(timeout=5.0)
+                self._popen.wait(timeout=_REAP_S)
             if self.pidfd is not None:
                 os.close(self.pidfd)
-            os.close(self.log_fd)
             self._directory.remove()
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if not isinstance(error, OSError):
+        return str(error)
+    return f"{error.strerror}{f': {error.filename}' if error.filename else ''}"

@@ -1,17 +1,19 @@
 """A kernel that plays a script instead of running code: the public double, held to the same contract as the real one.
 
 Decided here: what a script can say. Nothing runs: a script maps code to `ScriptedCell`s, by a function, a mapping, or a
-sequence played in order. Slow cells, interrupts, hangs, death and variables are all there, on any event loop.
+sequence played in order. Slow cells, interrupts, hangs, death, variables, tool calls and the ledger of keys are all
+there, on any event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 
-from ..errors import KernelBusyError, KernelDiedError
+from ..errors import KernelBusyError, KernelDiedError, KernelError
 from ..machine.execution import (
     CellOutcome,
     CellOutput,
@@ -21,13 +23,26 @@ from ..machine.execution import (
     NamespaceSummary,
     VariableSummary,
 )
-from . import OutputSink
+from ..machine.tool_calls import (
+    PendingToolCall,
+    RetryNever,
+    ToolCallOutput,
+    ToolCallRecord,
+    ToolCancellation,
+    ToolCancelled,
+    ToolFailed,
+    ToolFailure,
+    ToolFailureClass,
+    ToolFailureSource,
+)
+from . import CellTools, OutputSink
 from .flags import Flag, Turnstile
 
 __all__ = ["Script", "ScriptedCell", "ScriptedKernel"]
 
 _DIED = "The kernel's process was killed by signal 9 (SIGKILL) while the cell ran; its variables are gone."
 _KILLED = "The kernel was {} while the cell ran; its variables are gone."
+_LOST = "The cell was started before, and this kernel keeps no record of what it ran."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +54,8 @@ class ScriptedCell:
     finish: FinishValue | None = None
     takes_s: float = 0.0
     """How long it runs after its first output (if any) was shown; it can be interrupted all the while."""
+    calls: tuple[PendingToolCall, ...] = ()
+    """Tool calls that it makes before that, one after the other; their ids become `c1`, `c2`, …"""
     ignores_interrupt: bool = False
     dies: bool = False
     """The process is killed when its time is over."""
@@ -58,17 +75,38 @@ class _Running:
         """It is to end before its time: interrupted, or its kernel killed."""
         self.ended = Flag()
         self.death = ""
+        self.calls: list[ToolCallRecord] = []
+        """The tool calls it has made."""
+
+
+class _Entry:
+    """What the ledger holds of one key."""
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+        self.ended = Flag()
+        self.result: CellResult | None = None
+        """None while it is queued or runs, and when it never ran."""
 
 
 class ScriptedKernel:
     """Plays `script`; without one, every cell ends well with no output.
 
-    A mapping that lacks the code, or a sequence that is used up, answers with an error output that says so.
+    A mapping that lacks the code, or a sequence that is used up, answers with an error output that says so. Without
+    `has_ledger` it is like a kernel that cannot tell what ran before: a `started` key that it has not seen is lost.
+    In another `language` than Python there is no way to look at variables.
     """
 
-    language = "python"
-
-    def __init__(self, script: Script | None = None, *, interrupt_timeout_s: float = 0.5) -> None:
+    def __init__(
+        self,
+        script: Script | None = None,
+        *,
+        language: str = "python",
+        has_ledger: bool = True,
+        interrupt_timeout_s: float = 0.5,
+    ) -> None:
+        self.language = language
+        self._has_ledger = has_ledger
         self._script = script if script is None or callable(script) or isinstance(script, Mapping) else iter(script)
         self._interrupt_timeout_s = interrupt_timeout_s
         self._turnstile = Turnstile()
@@ -80,6 +118,7 @@ class ScriptedKernel:
         self._variables: dict[str, VariableSummary] = {}
         self._known: dict[str, VariableSummary] = {}
         self._executions = 0
+        self._ledger: dict[str, _Entry] = {}
         self.ran: list[tuple[str, str]] = []
         """`(key, code)` of every cell that was run, in order; across restarts."""
 
@@ -98,6 +137,7 @@ class ScriptedKernel:
             self._stuck = False
             self._executions = 0
             self._variables, self._known = {}, {}
+            self._ledger = {}
 
     async def restart(self) -> None:
         await self._kill(_KILLED.format("restarted"))
@@ -119,19 +159,64 @@ class ScriptedKernel:
             await running.ended.wait()
 
     async def run(
-        self, key: str, code: str, *, on_output: OutputSink | None = None, timeout_s: float | None = None
+        self,
+        key: str,
+        code: str,
+        *,
+        on_output: OutputSink | None = None,
+        tools: CellTools | None = None,
+        timeout_s: float | None = None,
+        started: bool = False,
     ) -> CellResult:
         self._require_life()
+        if not key:
+            return await self._run(_Entry(code), key, on_output, tools, timeout_s)
+        while (entry := self._ledger.get(key)) is not None:
+            if entry.code != code:
+                raise KernelError(f"the key {key!r} was used for other code; the cell was not run")
+            if (result := await self._recorded(entry)) is not None:
+                if on_output is not None:
+                    on_output(result.outputs)
+                return result
+        if started and not self._has_ledger:
+            return CellResult(outcome=CellOutcome.LOST, detail=_LOST)
+        entry = self._ledger[key] = _Entry(code)
+        try:
+            return await self._run(entry, key, on_output, tools, timeout_s)
+        finally:
+            if entry.result is None and self._ledger.get(key) is entry:
+                del self._ledger[key]  # it never ran
+            entry.ended.set()
+
+    async def _recorded(self, entry: _Entry) -> CellResult | None:
+        """What came of a cell that ran, or runs now; None when it was queued and never ran."""
+        try:
+            await entry.ended.wait()
+        except asyncio.CancelledError:
+            await self.interrupt()
+            raise
+        return None if entry.result is None else replace(entry.result, recovered=True)
+
+    async def _run(
+        self,
+        entry: _Entry,
+        key: str,
+        on_output: OutputSink | None,
+        tools: CellTools | None,
+        timeout_s: float | None,
+    ) -> CellResult:
         if self._stuck:
             raise KernelBusyError("an earlier cell did not react to its interrupt and still runs")
         async with self._turnstile.alone():
             self._require_life()
-            self.ran.append((key, code))
-            running = self._running = _Running(self._cell(code))
+            self.ran.append((key, entry.code))
+            running = self._running = _Running(self._cell(entry.code))
             try:
-                return await self._play(running, on_output, timeout_s)
+                entry.result = await self._play(running, on_output, tools, timeout_s)
+                return entry.result
             except asyncio.CancelledError:
                 self._stuck = running.cell.ignores_interrupt
+                entry.result = self._interrupted(running, None)
                 raise
             finally:
                 self._running = None
@@ -151,39 +236,68 @@ class ScriptedKernel:
             return ScriptedCell()
         return next(script, None) or _unscripted("the script is used up")
 
-    async def _play(self, running: _Running, on_output: OutputSink | None, timeout_s: float | None) -> CellResult:
+    async def _play(
+        self, running: _Running, on_output: OutputSink | None, tools: CellTools | None, timeout_s: float | None
+    ) -> CellResult:
         cell = running.cell
         self._executions += 1
-        loop = asyncio.get_running_loop()
-        begun = loop.time()
+        begun = time.monotonic()
         if on_output is not None and cell.outputs:
             on_output(cell.outputs[:1])
-        limit = cell.takes_s if timeout_s is None else min(cell.takes_s, timeout_s)
-        stopped = running.stopped.is_set() or (limit > 0 and await running.stopped.wait(limit))
-        timed_out_s = timeout_s if not stopped and limit < cell.takes_s else None
+        work = asyncio.ensure_future(self._work(running, tools))
+        stop = asyncio.ensure_future(running.stopped.wait())
+        try:
+            await asyncio.wait({work, stop}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            ended, stopped = work.done(), running.stopped.is_set()
+        finally:
+            for task in (work, stop):
+                task.cancel()
+            await asyncio.wait({work, stop})
+        timed_out_s = timeout_s if not stopped and not ended else None
         self._stuck = timed_out_s is not None and cell.ignores_interrupt
-        result = self._result(running, stopped=stopped, timed_out_s=timed_out_s)
-        result = replace(result, execution_count=self._executions, duration_s=loop.time() - begun)
+        result = self._result(running, stopped=stopped and not ended, timed_out_s=timed_out_s)
+        result = replace(result, execution_count=self._executions, duration_s=time.monotonic() - begun)
         if on_output is not None:
             on_output(result.outputs)
         return result
 
+    async def _work(self, running: _Running, tools: CellTools | None) -> None:
+        for number, scripted in enumerate(running.cell.calls, start=1):
+            call = replace(scripted, call_id=f"c{number}")
+            begun = time.monotonic()
+            output = _CANCELLED_CALL
+            try:
+                output = await _called(call, tools)
+            finally:
+                record = ToolCallRecord(
+                    call_id=call.call_id,
+                    tool=call.tool_name,
+                    args=call.args,
+                    output=output,
+                    duration_ms=round((time.monotonic() - begun) * 1000),
+                )
+                running.calls.append(record)
+        if running.cell.takes_s:
+            await asyncio.sleep(running.cell.takes_s)
+
     def _result(self, running: _Running, *, stopped: bool, timed_out_s: float | None) -> CellResult:
         cell, cut = running.cell, stopped or timed_out_s is not None
+        calls = tuple(running.calls)
         if running.death or (cell.dies and not cut):
             self._alive = False
-            return CellResult(outcome=CellOutcome.DEAD, outputs=cell.outputs[:1], detail=running.death or _DIED)
+            detail = running.death or _DIED
+            return CellResult(outcome=CellOutcome.DEAD, outputs=cell.outputs[:1], detail=detail, tool_calls=calls)
         if cut:
-            return self._interrupted(cell, timed_out_s)
+            return self._interrupted(running, timed_out_s)
         for name in cell.deletes:
             self._variables.pop(name, None)
         self._variables |= {variable.name: variable for variable in cell.binds}
         errors = [output for output in cell.outputs if isinstance(output, ErrorOutput)]
         if errors:
-            return CellResult(outcome=CellOutcome.ERROR, outputs=cell.outputs, error=errors[-1])
-        return CellResult(outcome=CellOutcome.OK, outputs=cell.outputs, finish=cell.finish)
+            return CellResult(outcome=CellOutcome.ERROR, outputs=cell.outputs, error=errors[-1], tool_calls=calls)
+        return CellResult(outcome=CellOutcome.OK, outputs=cell.outputs, finish=cell.finish, tool_calls=calls)
 
-    def _interrupted(self, cell: ScriptedCell, timed_out_s: float | None) -> CellResult:
+    def _interrupted(self, running: _Running, timed_out_s: float | None) -> CellResult:
         error = ErrorOutput(ename="KeyboardInterrupt", evalue="", traceback=("KeyboardInterrupt: ",))
         outcome, detail = CellOutcome.INTERRUPTED, "The cell was interrupted."
         if timed_out_s is not None:
@@ -194,7 +308,8 @@ class ScriptedKernel:
             )
             outcome = CellOutcome.TIMEOUT
             detail = f"The cell ran longer than {timed_out_s:g} s and was interrupted.{left}"
-        return CellResult(outcome=outcome, outputs=(*cell.outputs[:1], error), error=error, detail=detail)
+        outputs = (*running.cell.outputs[:1], error)
+        return CellResult(outcome=outcome, outputs=outputs, error=error, detail=detail, tool_calls=tuple(running.calls))
 
     async def interrupt(self) -> bool:
         running = self._running
@@ -206,6 +321,8 @@ class ScriptedKernel:
 
     async def namespace(self, *, limit: int = 200) -> NamespaceSummary:
         self._require_life()
+        if self.language != "python":
+            return NamespaceSummary()
         names = sorted(self._variables)[:limit]
         shown = tuple(
             replace(self._variables[name], changed=self._known.get(name) != self._variables[name]) for name in names
@@ -216,6 +333,30 @@ class ScriptedKernel:
 
     def take_background(self) -> tuple[CellOutput, ...]:
         return ()
+
+
+_CANCELLED_CALL = ToolCallOutput(
+    outcome=ToolCancelled(
+        payload=ToolCancellation(
+            message="the cell was stopped while it waited for the call", source=ToolFailureSource.CANCELLATION
+        )
+    )
+)
+
+
+async def _called(call: PendingToolCall, tools: CellTools | None) -> ToolCallOutput:
+    """One call through the host; whatever goes wrong with it is a failed call."""
+    if tools is None or call.tool_name not in {offer.name for offer in tools.offers}:
+        return _failed(ToolFailureClass.INVALID_REQUEST, "unknown_tool", f"no tool is called {call.tool_name!r}")
+    try:
+        return await tools.on_call(call)
+    except Exception as error:
+        return _failed(ToolFailureClass.EXECUTION, type(error).__name__, f"{type(error).__name__}: {error}")
+
+
+def _failed(kind: ToolFailureClass, code: str, message: str) -> ToolCallOutput:
+    failure = ToolFailure(class_=kind, code=code, message=message, source=ToolFailureSource.RUNTIME, retry=RetryNever())
+    return ToolCallOutput(outcome=ToolFailed(payload=failure))
 
 
 def _unscripted(problem: str) -> ScriptedCell:

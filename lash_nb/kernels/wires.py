@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
+import logging
 import threading
 import time
 import uuid
@@ -22,13 +22,16 @@ import zmq
 from jupyter_client.session import DELIM, Session
 
 from ..machine.execution import CellOutput
+from . import InputRequest, OnInput
 from .bundles import BundleLimits
 from .cells import Cell
 from .flags import Flag
 from .outputs import OutputFold, OutputLimits
-from .process import KernelProcess
+from .process import RunningProcess
 
 __all__ = ["IoThread", "Request", "Wire"]
+
+_log = logging.getLogger(__name__)
 
 Content = Mapping[str, object]
 Channel = Literal["shell", "control", "stdin"]
@@ -37,7 +40,9 @@ _BATCH = 500
 """Messages taken from one socket before the others have their turn."""
 _LAST_WORDS_S = 0.05
 """How long outputs of a dead kernel may still arrive."""
-_LOG_BYTES = 8 * 1024
+_TRIM_LOG_S = 5.0
+_END_OF_FILE = "\x04"
+"""What ipykernel takes for the end of input."""
 _OUTPUT_TYPES = frozenset({"stream", "display_data", "update_display_data", "execute_result", "error"})
 _BACKGROUND = OutputLimits(
     stream_head_chars=8 * 1024,
@@ -62,8 +67,10 @@ class IoThread(Protocol):
 class Request:
     """A request with one reply; `done` is set when it came, or when it never will."""
 
-    def __init__(self, msg_id: str) -> None:
+    def __init__(self, msg_id: str, cell: Cell | None = None) -> None:
         self.msg_id = msg_id
+        self.cell = cell
+        """The cell whose end the reply tells."""
         self.reply: Content | None = None
         self.done = Flag()
 
@@ -71,9 +78,7 @@ class Request:
 class Wire:
     """One kernel's channels. Public methods may be called from any thread; the rest runs on the I/O thread."""
 
-    def __init__(
-        self, process: KernelProcess, thread: IoThread, *, on_input: Callable[[str], str] | None = None
-    ) -> None:
+    def __init__(self, process: RunningProcess, thread: IoThread, *, on_input: OnInput | None = None) -> None:
         self.process = process
         self.greeted = Flag()
         """Something came on IOPub: our subscription is in force."""
@@ -82,6 +87,8 @@ class Wire:
         """How the process ended, as the predicate of a sentence."""
         self.expected_end = ""
         """The sentence for a cell that we end ourselves by killing the kernel."""
+        self.by_message = False
+        """The kernel wants to be interrupted by a message instead of a signal."""
         self._thread = thread
         self._on_input = on_input
         self._session = Session(key=process.endpoints.key, session=uuid.uuid4().hex, username="lash_nb")
@@ -94,8 +101,7 @@ class Wire:
         self._current: Cell | None = None
         self._requests: dict[str, Request] = {}
         self._sockets: dict[str, zmq.Socket[bytes]] = {}
-        self._log = b""
-        self._log_open = True
+        self._trim_at = 0.0
         self._dead_at: float | None = None
 
     # -- from any thread -------------------------------------------------------------------------------------------
@@ -107,10 +113,6 @@ class Wire:
             while self._submitted and self._submitted[0].ended.is_set():
                 self._submitted.popleft()
             return next((cell for cell in self._submitted if not cell.ended.is_set()), None)
-
-    def log_tail(self) -> str:
-        """The last of what the process wrote to its real stdout and stderr."""
-        return self._log.decode("utf-8", "replace").strip()
 
     def pack(
         self, msg_type: str, content: Content, *, metadata: Content | None = None, parent: Content | None = None
@@ -142,6 +144,18 @@ class Wire:
         request = Request(msg_id)
         self._thread.post(lambda: self._ask(request, channel, frames))
         return request
+
+    def tell(self, msg_type: str, content: Content) -> None:
+        """Send a message on the control channel that is not answered."""
+        _, frames = self.pack(msg_type, content)
+        self._thread.post(lambda: self._send("control", frames))
+
+    def follow(self, cell: Cell) -> None:
+        """Take a cell that another host began for the one that runs, and wait for its record."""
+        with self._guard:
+            self._submitted.appendleft(cell)
+        msg_id, frames = self.pack("lash_result_request", {"key": cell.key, "msg_id": cell.msg_id})
+        self._thread.post(lambda: self._follow(cell, msg_id, frames))
 
     def stop(self, cell: Cell, *, insist: bool) -> None:
         """Withdraw the cell if it is queued, interrupt it if it runs, nothing if it ended."""
@@ -185,7 +199,6 @@ class Wire:
                 sock.setsockopt(zmq.ROUTING_ID, identity)  # one id on all: input requests are routed by shell's
             sock.connect(url)
             poller.register(sock, zmq.POLLIN)
-        poller.register(self.process.log_fd, zmq.POLLIN)
         if self.process.pidfd is not None:
             poller.register(self.process.pidfd, zmq.POLLIN)
 
@@ -196,22 +209,23 @@ class Wire:
                 poller.unregister(sock)
             sock.close()
         self._sockets.clear()
-        self._forget_fds(poller)
+        self._forget_pidfd(poller)
         if not self.dead.is_set():
             self._declare_dead(time.monotonic())
 
-    def _forget_fds(self, poller: zmq.Poller) -> None:
-        for fd in (self.process.log_fd if self._log_open else None, self.process.pidfd):
-            if fd is not None and fd in poller:
-                poller.unregister(fd)
-        self._log_open = False
+    def _forget_pidfd(self, poller: zmq.Poller) -> None:
+        fd = self.process.pidfd
+        if fd is not None and fd in poller:
+            poller.unregister(fd)
 
     def pump(self, now: float, poller: zmq.Poller) -> float | None:
         """Take what has come; the time at which something is due, or None."""
         more = False
         for name in ("iopub", "shell", "control", "stdin"):
             more = self._drain(name, now) or more
-        self._read_log(poller)
+        if now >= self._trim_at:
+            self._trim_at = now + _TRIM_LOG_S
+            self.process.trim_log()
         due = self._watch(now, poller)
         if self._current is not None:
             cell_due = self._current.tick(now)
@@ -229,8 +243,7 @@ class Wire:
         if self._dead_at is None:
             if not self.process.exited():
                 return None
-            self._read_log(poller)
-            self._forget_fds(poller)
+            self._forget_pidfd(poller)
             self._dead_at = now + _LAST_WORDS_S
         if now < self._dead_at:
             return self._dead_at
@@ -255,21 +268,6 @@ class Wire:
         self._requests.clear()
         self.dead.set()
 
-    def _read_log(self, poller: zmq.Poller) -> None:
-        """Keep the end of what the process writes outside of its channels; never let its pipe fill up."""
-        while self._log_open:
-            try:
-                data = os.read(self.process.log_fd, 65536)
-            except BlockingIOError:
-                return
-            except OSError:
-                data = b""
-            if not data:
-                poller.unregister(self.process.log_fd)
-                self._log_open = False
-                return
-            self._log = (self._log + data)[-_LOG_BYTES:]
-
     def _drain(self, name: str, now: float) -> bool:
         """Take up to a batch of messages; True when there may be more."""
         sock = self._sockets.get(name)
@@ -287,6 +285,7 @@ class Wire:
     def _take(self, name: str, frames: list[bytes], now: float) -> None:
         start = frames.index(DELIM) + 1
         signature, header, parent, metadata, content = frames[start : start + 5]
+        buffers = frames[start + 5 :]
         if not compare_digest(signature, self._session.sign([header, parent, metadata, content])):
             return
         unpack = self._session.unpack
@@ -297,30 +296,38 @@ class Wire:
         elif name == "iopub":
             if not self.greeted.is_set():
                 self.greeted.set()
-            self._take_iopub(head["msg_type"], parent_id, content, now)
+            self._take_iopub(head["msg_type"], parent_id, content, buffers, now)
         elif self._current is not None and parent_id == self._current.msg_id:
             self._current.take_reply(unpack(content), now)
         elif (request := self._requests.pop(parent_id, None)) is not None:
             request.reply = unpack(content)
+            if request.cell is not None and request.cell is self._current:
+                request.cell.take_record(request.reply, now)
             request.done.set()
 
-    def _take_iopub(self, msg_type: str, parent_id: str, content: bytes, now: float) -> None:
+    def _take_iopub(self, msg_type: str, parent_id: str, content: bytes, buffers: list[bytes], now: float) -> None:
         cell = self._current
         if cell is not None and parent_id == cell.msg_id:
-            cell.take_iopub(msg_type, self._session.unpack(content), now)
+            cell.take_iopub(msg_type, self._session.unpack(content), buffers, now)
             if cell.begun and cell.interrupt_wanted:
                 cell.interrupt_wanted = False
                 self._interrupt()
         elif msg_type in _OUTPUT_TYPES:
             with self._guard:
-                self._background.apply(msg_type, self._session.unpack(content))
+                self._background.apply(msg_type, self._session.unpack(content), buffers)
 
     def _refuse_or_ask(self, head: Content, content: Content) -> None:
-        """Answer `input()`: empty, unless a handler was given; the handler may block, so it gets a thread."""
-        prompt = str(content.get("prompt", ""))
+        """Answer `input()`: the end of the file, unless a handler was given, which may block, so it gets a thread."""
+        request = InputRequest(prompt=str(content.get("prompt", "")), password=content.get("password") is True)
 
         def answer() -> None:
-            value = self._on_input(prompt) if self._on_input is not None else ""
+            try:
+                value = self._on_input(request) if self._on_input is not None else _END_OF_FILE
+            except EOFError:
+                value = _END_OF_FILE
+            except Exception:  # the cell must not wait for ever
+                _log.exception("whoever answers input() failed; the cell is told that there is no answer")
+                value = _END_OF_FILE
             _, frames = self.pack("input_reply", {"value": value}, parent=head)
             self._thread.post(lambda: self._send("stdin", frames))
 
@@ -340,6 +347,14 @@ class Wire:
             return
         self._requests[request.msg_id] = request
         self._send(channel, frames)
+
+    def _follow(self, cell: Cell, msg_id: str, frames: list[bytes]) -> None:
+        if self._dead_at is not None or not self._sockets:
+            self._enqueue(cell)
+            return
+        self._current = cell
+        cell.mark_sent(time.monotonic())
+        self._ask(Request(msg_id, cell), "control", frames)
 
     def _enqueue(self, cell: Cell) -> None:
         if self._dead_at is not None or not self._sockets:
@@ -370,6 +385,10 @@ class Wire:
 
     def _interrupt(self) -> None:
         """SIGINT, and a message behind it: an event loop parked in `select` is not woken by the signal alone."""
+        if self.by_message:
+            _, frames = self.pack("interrupt_request", {})
+            self._send("control", frames)
+            return
         self.process.interrupt()
         _, frames = self.pack("kernel_info_request", {})
         self._send("shell", frames)

@@ -31,6 +31,7 @@ __all__ = [
     "ATTACHMENT_SOURCE",
     "INLINE_BYTES",
     "MEDIA_TYPE",
+    "AdoptingStore",
     "AttachmentRef",
     "AttachmentSource",
     "AttachmentStore",
@@ -115,11 +116,31 @@ class AttachmentWriter(Protocol):
 
 
 class AttachmentStore(Protocol):
-    """Where attachments live. `get` raises LashError when the bytes are missing or damaged."""
+    """Where attachments live. What reads raises LashError when the bytes are missing or damaged."""
 
     def put(self, data: bytes, *, media_type: str, label: str | None = None) -> AttachmentRef: ...
     def get(self, ref: AttachmentRef) -> bytes: ...
     def writer(self, *, media_type: str, label: str | None = None) -> AttachmentWriter: ...
+
+
+class AdoptingStore(AttachmentStore, Protocol):
+    """A store that takes over files which others wrote, and gives parts of what is too big to be read at once."""
+
+    def part(self, ref: AttachmentRef, *, start: int, size: int) -> bytes:
+        """Up to `size` bytes from `start` on; not checked against the hash, which only the whole can be."""
+        ...
+
+    @property
+    def staging(self) -> str | None:
+        """A directory from which `adopt` costs no copy, if there is one."""
+        ...
+
+    def adopt(self, path: str, *, sha256: str, media_type: str, label: str | None = None) -> AttachmentRef:
+        """Take over the file that someone else wrote, which is gone from there afterwards; its own hash names it.
+
+        `sha256` is what it is said to hold: where there is no file but a blob of that name, that is the answer.
+        """
+        ...
 
 
 _LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)

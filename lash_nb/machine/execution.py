@@ -119,6 +119,10 @@ class CellResult:
     duration_s: float = 0.0
     detail: str = ""
     """One sentence when the outcome is neither ok nor error ("The kernel's process was killed by SIGKILL…")."""
+    tool_calls: tuple[ToolCallRecord, ...] = ()
+    """The tool calls that the cell made, in the order in which it made them."""
+    recovered: bool = False
+    """The cell had been run before, under the same key: this is what the kernel recorded, nothing was run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,6 +81,8 @@ class _Text:
     omitted_chars: int = 0
     omitted_lines: int = 0
     label: str = ""
+    handle: str = ""
+    """With which code of a cell can read the whole text back."""
 
     @property
     def chars(self) -> int:
@@ -171,7 +173,8 @@ def _fit(text: _Text, budget: ObservationBudget) -> tuple[str, TextProjectionMet
         kept_lines = min(text.lines, front_lines + back.count("\n") + 1)
         cut_chars, cut_lines = text.chars - kept_chars, text.lines - kept_lines
         count = f"{cut_chars:,} of {text.chars:,} characters ({cut_lines:,} of {text.lines:,} lines)"
-        shown = f"{front.rstrip(chr(10))}\n[… {count} cut here. {_STILL_LIVE}]\n{back.lstrip(chr(10))}"
+        where = f"The whole text is kept: read_output({text.handle!r}) gives it." if text.handle else _STILL_LIVE
+        shown = f"{front.rstrip(chr(10))}\n[… {count} cut here. {where}]\n{back.lstrip(chr(10))}"
     metadata = TextProjectionMetadata(
         truncated=kept_chars < text.chars,
         original_chars=text.chars,
@@ -254,6 +257,7 @@ def _stream_text(output: StreamOutput) -> _Text | None:
             omitted_chars=output.omitted_chars,
             omitted_lines=output.omitted_lines,
             label=label,
+            handle=output.spilled.id if output.spilled is not None else "",
         )
     text = _plain(output.head + output.tail).rstrip("\n")
     return _Text(head=text, label=label) if text.strip() else None

@@ -10,14 +10,17 @@ import contextlib
 import hashlib
 import os
 import re
+import stat
 import tempfile
 from pathlib import Path
+from typing import BinaryIO
 
 from ..errors import BlobError
 from ..machine.attachments import AttachmentRef
 
 __all__ = ["BlobStore", "MemoryBlobStore"]
 
+_CHUNK = 1024 * 1024
 _ID = re.compile(r"sha256:([0-9a-f]{64})")
 
 
@@ -64,6 +67,51 @@ class BlobStore:
         if hashlib.sha256(data).hexdigest() != hexdigest:
             raise BlobError(f"blob {ref.id} in {self.directory} is damaged: its bytes do not hash to its name")
         return data
+
+    def part(self, ref: AttachmentRef, *, start: int, size: int) -> bytes:
+        """Up to `size` bytes of a blob from `start` on.
+
+        Raises:
+            BlobError: it is not here, or cannot be read.
+        """
+        try:
+            with open(self.path(_digest(ref)), "rb") as file:
+                file.seek(start)
+                return file.read(size)
+        except FileNotFoundError:
+            raise BlobError(f"blob {ref.id} is not in {self.directory}") from None
+        except OSError as error:
+            raise BlobError(f"blob {ref.id} cannot be read: {error.strerror}") from error
+
+    @property
+    def staging(self) -> str | None:
+        """Below the store itself, so that adopting is a rename."""
+        return str(self.directory)
+
+    def adopt(self, path: str, *, sha256: str, media_type: str, label: str | None = None) -> AttachmentRef:
+        """Take over a regular file of this user's, which is gone from `path` afterwards; durable when it returns.
+
+        Raises:
+            BlobError: there is neither the file nor a blob of that hash, or it is no plain file of ours.
+        """
+        try:
+            descriptor = _open_plain(path)
+        except FileNotFoundError:
+            known = AttachmentRef(id=f"sha256:{sha256}", media_type=media_type, byte_len=0, label=label)
+            try:
+                size = self.path(_digest(known)).stat().st_size
+            except OSError:
+                raise BlobError(f"what was to be stored is gone: {os.path.basename(path)}") from None
+            return _ref(sha256, size, media_type, label)
+        except OSError as error:
+            raise BlobError(f"what was to be stored cannot be read: {error.strerror}") from error
+        with os.fdopen(descriptor, "rb") as file:
+            writer = self.writer(media_type=media_type, label=label)
+            try:
+                return writer.take_over(path, file)
+            except BaseException:
+                writer.discard()
+                raise
 
     def writer(self, *, media_type: str, label: str | None = None) -> _FileWriter:
         """A place to write bytes whose hash is not known yet."""
@@ -119,6 +167,25 @@ class _FileWriter:
         self._path = None
         return _ref(hexdigest, self._size, self._media_type, self._label)
 
+    def take_over(self, path: str, file: BinaryIO) -> AttachmentRef:
+        """Instead of `write` and `close`: the bytes of the open file at `path`, moved where that is possible."""
+        try:
+            moved = os.fstat(file.fileno()).st_dev == os.fstat(self._file.fileno()).st_dev
+            while chunk := file.read(_CHUNK):
+                self._hash.update(chunk)
+                self._size += len(chunk)
+                if not moved:
+                    self._file.write(chunk)
+            if moved and self._path is not None:
+                os.replace(path, self._path)
+                os.fsync(file.fileno())
+            ref = self.close()
+            if not moved:
+                os.unlink(path)
+        except OSError as error:
+            raise BlobError(f"a blob cannot be written to {self._store.directory}: {error.strerror}") from error
+        return ref
+
     def discard(self) -> None:
         path, self._path = self._path, None
         with contextlib.suppress(OSError):
@@ -130,6 +197,16 @@ class _FileWriter:
     def __del__(self) -> None:
         if getattr(self, "_path", None) is not None:
             self.discard()
+
+
+def _open_plain(path: str) -> int:
+    """A descriptor of a regular file of this user's; no link is followed, nothing is waited for."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    told = os.fstat(descriptor)
+    if not stat.S_ISREG(told.st_mode) or told.st_uid != os.getuid():
+        os.close(descriptor)
+        raise BlobError(f"what was to be stored is no plain file of ours: {os.path.basename(path)}")
+    return descriptor
 
 
 def _make(directory: Path) -> None:
@@ -167,6 +244,26 @@ class MemoryBlobStore:
             return self._blobs[_digest(ref)]
         except KeyError:
             raise BlobError(f"blob {ref.id} is not in this store") from None
+
+    def part(self, ref: AttachmentRef, *, start: int, size: int) -> bytes:
+        return self.get(ref)[start : start + size]
+
+    @property
+    def staging(self) -> str | None:
+        return None
+
+    def adopt(self, path: str, *, sha256: str, media_type: str, label: str | None = None) -> AttachmentRef:
+        try:
+            with os.fdopen(_open_plain(path), "rb") as file:
+                data = file.read()
+            os.unlink(path)
+        except FileNotFoundError:
+            if sha256 not in self._blobs:
+                raise BlobError(f"what was to be stored is gone: {os.path.basename(path)}") from None
+            data = self._blobs[sha256]
+        except OSError as error:
+            raise BlobError(f"what was to be stored cannot be read: {error.strerror}") from error
+        return self.put(data, media_type=media_type, label=label)
 
     def writer(self, *, media_type: str, label: str | None = None) -> _MemoryWriter:
         return _MemoryWriter(self, media_type, label)

@@ -1,15 +1,19 @@
-"""Plain functions as tools: a batch of calls runs concurrently (bounded), results come back in the order of the calls.
+"""Plain functions as tools: calls run concurrently (bounded), results of a batch come back in the order of its calls.
 
 A function takes the call's arguments as keywords and returns JSON; a synchronous one runs in a thread. Whatever it
-raises is a failed call, told to the model; cancellation passes through.
+raises is a failed call, told to the model or to the code that made it; cancellation passes through.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import functools
 import inspect
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
 from typing import Any, TypeAlias
 
 from ..machine.events import ToolCallStart, TurnActivity
@@ -30,11 +34,66 @@ from ..machine.tool_calls import (
 )
 from ..machine.wire import DecodeError, dumps
 
-__all__ = ["ToolFunction", "call_tools"]
+__all__ = ["ToolCaller", "ToolFunction", "call_tools"]
 
 ToolFunction: TypeAlias = Callable[..., Any]
 
 MOST_AT_ONCE = 8
+
+
+class ToolCaller:
+    """Makes calls of some functions, `most_at_once` of them at a time; `with` it, so that its threads end.
+
+    `on_activity` is told when a call begins. A call that has no place yet waits; it can be cancelled all the while.
+    """
+
+    def __init__(
+        self,
+        tools: Mapping[str, ToolFunction],
+        *,
+        on_activity: Callable[[TurnActivity], None] = lambda activity: None,
+        most_at_once: int = MOST_AT_ONCE,
+    ) -> None:
+        self._tools = tools
+        self._on_activity = on_activity
+        self._gate = asyncio.Semaphore(most_at_once)
+        # Threads of its own: asyncio's few are also those that look up the addresses of model calls.
+        self._threads = ThreadPoolExecutor(max_workers=most_at_once, thread_name_prefix="lash_nb-tool")
+
+    def __enter__(self) -> ToolCaller:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def call(self, call: PendingToolCall) -> CompletedToolCall:
+        """Make one call; one that fails is an outcome."""
+        async with self._gate:
+            self._on_activity(ToolCallStart(call_id=call.call_id, name=call.tool_name, args=call.args))
+            started = time.monotonic()
+            outcome = await self._outcome(call)
+            return _completed(call, outcome, round((time.monotonic() - started) * 1000))
+
+    async def _outcome(self, call: PendingToolCall) -> ToolOutcome:
+        function = self._tools.get(call.tool_name)
+        if function is None:
+            known = ", ".join(sorted(self._tools)) or "none"
+            return _failed(ToolFailureClass.INVALID_REQUEST, "unknown_tool", f"no such tool; there are: {known}")
+        if not isinstance(call.args, Mapping):
+            return _failed(ToolFailureClass.INVALID_REQUEST, "bad_arguments", "the arguments are not a JSON object")
+        try:
+            if inspect.iscoroutinefunction(function):
+                value = await function(**call.args)
+            else:
+                work = functools.partial(contextvars.copy_context().run, function, **call.args)
+                value = await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            return ToolSucceeded(payload=TOOL_VALUE.encode(value))
+        except DecodeError as error:
+            return _failed(ToolFailureClass.INTERNAL, "not_json", f"the tool's value is not JSON: {error}")
+        except Exception as error:
+            return _failed(ToolFailureClass.EXECUTION, type(error).__name__, f"{type(error).__name__}: {error}")
 
 
 async def call_tools(
@@ -44,35 +103,8 @@ async def call_tools(
     on_activity: Callable[[TurnActivity], None] = lambda activity: None,
 ) -> tuple[CompletedToolCall, ...]:
     """Make all calls of a batch; a call that fails does not end the others."""
-    gate = asyncio.Semaphore(MOST_AT_ONCE)
-
-    async def one(call: PendingToolCall) -> CompletedToolCall:
-        async with gate:
-            on_activity(ToolCallStart(call_id=call.call_id, name=call.tool_name, args=call.args))
-            started = time.monotonic()
-            outcome = await _outcome(call, tools)
-            return _completed(call, outcome, round((time.monotonic() - started) * 1000))
-
-    return tuple(await asyncio.gather(*(one(call) for call in calls)))
-
-
-async def _outcome(call: PendingToolCall, tools: Mapping[str, ToolFunction]) -> ToolOutcome:
-    function = tools.get(call.tool_name)
-    if function is None:
-        known = ", ".join(sorted(tools)) or "none"
-        return _failed(ToolFailureClass.INVALID_REQUEST, "unknown_tool", f"no such tool; there are: {known}")
-    if not isinstance(call.args, Mapping):
-        return _failed(ToolFailureClass.INVALID_REQUEST, "bad_arguments", "the arguments are not a JSON object")
-    try:
-        if inspect.iscoroutinefunction(function):
-            value = await function(**call.args)
-        else:
-            value = await asyncio.to_thread(function, **call.args)
-        return ToolSucceeded(payload=TOOL_VALUE.encode(value))
-    except DecodeError as error:
-        return _failed(ToolFailureClass.INTERNAL, "not_json", f"the tool's value is not JSON: {error}")
-    except Exception as error:
-        return _failed(ToolFailureClass.EXECUTION, type(error).__name__, f"{type(error).__name__}: {error}")
+    with ToolCaller(tools, on_activity=on_activity) as caller:
+        return tuple(await asyncio.gather(*(caller.call(call) for call in calls)))
 
 
 def _failed(kind: ToolFailureClass, code: str, message: str) -> ToolFailed:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import statistics
 import time
@@ -59,8 +60,11 @@ def run_raw(client: Any) -> None:
         pass
 
 
+_KEYS = itertools.count()
+
+
 async def run_managed(kernel: ManagedKernel) -> None:
-    result = await kernel.run("bench", CODE)
+    result = await kernel.run(f"bench {next(_KEYS)}", CODE)
     assert result.outcome is CellOutcome.OK
 
 

@@ -1,6 +1,7 @@
 """What every kernel does, whoever implements it: one suite, run on the real one and on the double.
 
-A subclass gives the `kernel` fixture (shared by its tests) and `kill`. The double maps the codes below to behaviours.
+A subclass gives the `kernel` fixture (shared by its tests) and `kill`. The double maps the codes of `suite` and
+`contract_tools` to behaviours.
 """
 
 from __future__ import annotations
@@ -12,58 +13,34 @@ import pytest
 
 from lash_nb.errors import KernelDiedError
 from lash_nb.kernels import Kernel
-from lash_nb.machine.execution import (
-    CellOutcome,
-    CellOutput,
-    CellResult,
-    ErrorOutput,
-    FinishValue,
-    ResultOutput,
-    StreamOutput,
+from lash_nb.machine.execution import CellOutcome, CellOutput, ErrorOutput, FinishValue, ResultOutput, StreamOutput
+
+from .contract_ledger import LedgerContract
+from .contract_tools import ToolContract
+from .suite import (
+    ADD,
+    BIND,
+    CHANGE,
+    FAIL,
+    FINISH,
+    FINISH_NONE,
+    RAISE_INTERRUPT,
+    SLOW,
+    SPEAK,
+    UNBIND,
+    fresh,
+    until_begun,
 )
 
-ADD = "1 + 1"
-SPEAK = "import sys; print('out'); print('err', file=sys.stderr); print('more'); 'value'"
-FAIL = "print('before'); 1 / 0"
-RAISE_INTERRUPT = "raise KeyboardInterrupt"
-FINISH = "print('done'); finish({'answer': 42})"
-FINISH_NONE = "finish(None)"
-SLOW = "import time; print('begun', flush=True); time.sleep(60)"
-BIND = "x = [1, 2]; y = 'text'"
-CHANGE = "x.append(3)"
-UNBIND = "del x"
+__all__ = ["KernelContract", "until_begun"]
 
 
-async def until_begun(kernel: Kernel, code: str = SLOW) -> asyncio.Task[CellResult]:
-    """The task of a cell that has shown its first output."""
-    begun = asyncio.Event()
-    task = asyncio.ensure_future(kernel.run("slow", code, on_output=lambda outputs: begun.set()))
-    await asyncio.wait_for(begun.wait(), 20)
-    return task
-
-
-class KernelContract:
-    async def kill(self, kernel: Kernel) -> None:
-        raise NotImplementedError
-
-    @pytest.fixture
-    async def live(self, kernel: Kernel) -> Kernel:
-        if not kernel.alive:
-            await kernel.restart()
-        return kernel
-
-    async def check_usable(self, kernel: Kernel) -> None:
-        result = await kernel.run("usable", ADD)
-        assert result.outcome is CellOutcome.OK
-        (output,) = result.outputs
-        assert isinstance(output, ResultOutput)
-        assert output.data["text/plain"] == "2"
-
+class KernelContract(LedgerContract, ToolContract):
     async def test_the_value_of_the_last_expression(self, live: Kernel) -> None:
         await self.check_usable(live)
 
     async def test_outputs_are_in_order(self, live: Kernel) -> None:
-        result = await live.run("k", SPEAK)
+        result = await live.run(fresh(), SPEAK)
         *streams, value = result.outputs
         assert result.outcome is CellOutcome.OK
         assert [(o.name, o.head) for o in streams if isinstance(o, StreamOutput)] == [
@@ -75,7 +52,7 @@ class KernelContract:
         assert value.data["text/plain"] == "'value'"
 
     async def test_an_error_is_an_outcome(self, live: Kernel) -> None:
-        result = await live.run("k", FAIL)
+        result = await live.run(fresh(), FAIL)
         assert result.outcome is CellOutcome.ERROR
         stream, error = result.outputs
         assert isinstance(stream, StreamOutput)
@@ -87,13 +64,13 @@ class KernelContract:
         await self.check_usable(live)
 
     async def test_a_keyboard_interrupt_of_the_cells_own_is_an_error(self, live: Kernel) -> None:
-        result = await live.run("k", RAISE_INTERRUPT)
+        result = await live.run(fresh(), RAISE_INTERRUPT)
         assert result.outcome is CellOutcome.ERROR
         assert result.error is not None
         assert result.error.ename == "KeyboardInterrupt"
 
     async def test_finish_gives_its_value_and_no_error(self, live: Kernel) -> None:
-        result = await live.run("k", FINISH)
+        result = await live.run(fresh(), FINISH)
         assert result.outcome is CellOutcome.OK
         assert result.finish == FinishValue(value={"answer": 42})
         assert result.error is None
@@ -102,17 +79,17 @@ class KernelContract:
         assert stream.head == "done\n"
 
     async def test_finish_with_nothing_is_a_finish_too(self, live: Kernel) -> None:
-        assert (await live.run("k", FINISH_NONE)).finish == FinishValue(value=None)
-        assert (await live.run("k", ADD)).finish is None
+        assert (await live.run(fresh(), FINISH_NONE)).finish == FinishValue(value=None)
+        assert (await live.run(fresh(), ADD)).finish is None
 
     async def test_cells_are_queued(self, live: Kernel) -> None:
-        results = await asyncio.gather(*(live.run(f"k{n}", ADD) for n in range(5)), live.run("f", FAIL))
+        results = await asyncio.gather(*(live.run(fresh(), ADD) for _ in range(5)), live.run(fresh(), FAIL))
         assert [r.outcome for r in results] == [CellOutcome.OK] * 5 + [CellOutcome.ERROR]
         counts = [r.execution_count for r in results]
         assert counts == list(range(counts[0] or 0, (counts[0] or 0) + 6))
 
     async def test_a_time_limit_interrupts(self, live: Kernel) -> None:
-        result = await live.run("k", SLOW, timeout_s=0.3)
+        result = await live.run(fresh(), SLOW, timeout_s=0.3)
         assert result.outcome is CellOutcome.TIMEOUT
         assert "0.3 s" in result.detail
         assert isinstance(result.outputs[0], StreamOutput)
@@ -120,7 +97,7 @@ class KernelContract:
         await self.check_usable(live)
 
     async def test_a_time_limit_that_is_not_reached_changes_nothing(self, live: Kernel) -> None:
-        assert (await live.run("k", ADD, timeout_s=30)).outcome is CellOutcome.OK
+        assert (await live.run(fresh(), ADD, timeout_s=30)).outcome is CellOutcome.OK
 
     async def test_interrupt(self, live: Kernel) -> None:
         task = await until_begun(live)
@@ -144,7 +121,7 @@ class KernelContract:
 
     async def test_a_queued_cell_that_is_cancelled_never_runs(self, live: Kernel) -> None:
         task = await until_begun(live)
-        queued = asyncio.ensure_future(live.run("k", BIND.replace("x", "never")))
+        queued = asyncio.ensure_future(live.run(fresh(), BIND.replace("x", "never")))
         await asyncio.sleep(0.05)
         queued.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -162,7 +139,7 @@ class KernelContract:
             seen.append(outputs)
             told.set()
 
-        task = asyncio.ensure_future(live.run("k", SLOW, on_output=sink))
+        task = asyncio.ensure_future(live.run(fresh(), SLOW, on_output=sink))
         await told.wait()
         assert not task.done()
         await live.interrupt()
@@ -170,14 +147,14 @@ class KernelContract:
 
     async def test_the_namespace_marks_what_changed(self, live: Kernel) -> None:
         await live.restart()
-        await live.run("k", BIND)
+        await live.run(fresh(), BIND)
         first = await live.namespace()
         assert [(v.name, v.type, v.changed) for v in first.variables] == [("x", "list", True), ("y", "str", True)]
-        await live.run("k", CHANGE)
+        await live.run(fresh(), CHANGE)
         second = await live.namespace()
         assert [(v.name, v.changed) for v in second.variables] == [("x", True), ("y", False)]
         assert "3" in second.variables[0].preview
-        await live.run("k", UNBIND)
+        await live.run(fresh(), UNBIND)
         third = await live.namespace()
         assert third.removed == ("x",)
         assert [(v.name, v.changed) for v in third.variables] == [("y", False)]
@@ -185,12 +162,12 @@ class KernelContract:
 
     async def test_the_namespace_is_capped(self, live: Kernel) -> None:
         await live.restart()
-        await live.run("k", BIND)
+        await live.run(fresh(), BIND)
         summary = await live.namespace(limit=1)
         assert (len(summary.variables), summary.omitted) == (1, 1)
 
     async def test_the_namespace_can_be_read_while_a_cell_runs(self, live: Kernel) -> None:
-        await live.run("k", BIND)
+        await live.run(fresh(), BIND)
         task = await until_begun(live)
         assert "y" in [v.name for v in (await live.namespace()).variables]
         assert not task.done()
@@ -219,7 +196,7 @@ class KernelContract:
         assert not problems
 
     async def test_a_restart_is_a_new_life(self, live: Kernel) -> None:
-        await live.run("k", BIND)
+        await live.run(fresh(), BIND)
         before = live.epoch
         await live.restart()
         assert live.alive
@@ -235,7 +212,7 @@ class KernelContract:
 
     async def test_death_in_mid_cell_is_an_outcome(self, live: Kernel) -> None:
         task = await until_begun(live)
-        queued = asyncio.ensure_future(live.run("k", ADD))
+        queued = asyncio.ensure_future(live.run(fresh(), ADD))
         await asyncio.sleep(0.05)
         await self.kill(live)
         result = await task
@@ -246,7 +223,7 @@ class KernelContract:
             await queued
         assert not live.alive
         with pytest.raises(KernelDiedError):
-            await live.run("k", ADD)
+            await live.run(fresh(), ADD)
         with pytest.raises(KernelDiedError):
             await live.namespace()
         assert await live.interrupt()
@@ -257,7 +234,7 @@ class KernelContract:
         await self.kill(live)
         assert not live.alive
         with pytest.raises(KernelDiedError):
-            await live.run("k", ADD)
+            await live.run(fresh(), ADD)
 
     async def test_a_restart_ends_the_running_cell(self, live: Kernel) -> None:
         task = await until_begun(live)
@@ -272,6 +249,6 @@ class KernelContract:
         await live.shutdown()
         assert not live.alive
         with pytest.raises(KernelDiedError):
-            await live.run("k", ADD)
+            await live.run(fresh(), ADD)
         await live.start()
         await self.check_usable(live)

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from lash_nb.kernels.inside import FEATURES, REQUIRED, bootstrap
-from lash_nb.kernels.inside.finish import convert
+from lash_nb.kernels.inside.json_values import to_json
 from lash_nb.kernels.inside.namespace import Describer
 
 
@@ -51,7 +51,7 @@ def small(a: int, *, b: str = "") -> None: ...
 
 def test_the_bootstrap_is_one_expression_that_binds_nothing() -> None:
     assert set(FEATURES) >= REQUIRED
-    code = bootstrap(options={"parent": 1})
+    code = bootstrap(options={"orphan_ttl_s": 1.0})
     assert code.startswith("exec(")
     compile(code, "<cell>", "eval")
 
@@ -147,7 +147,7 @@ def test_a_cap_leaves_out_what_was_seen_before() -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_finish_converts_what_loses_nothing(value: Any, expected: Any) -> None:
-    assert convert(value) == expected
+    assert to_json(value, "value") == expected
 
 
 def cycle() -> list[Any]:
@@ -173,4 +173,4 @@ def cycle() -> list[Any]:
 )
 def test_finish_refuses_what_does_and_says_where(value: Any, error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
-        convert(value)
+        to_json(value, "value")

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from lash_nb.errors import KernelDiedError
+from lash_nb.kernels.attached import AttachedProcess
 from lash_nb.kernels.managed import ManagedKernel
-from lash_nb.kernels.process import RuntimeDirectory
 
 
 def children() -> set[int]:
@@ -128,45 +128,61 @@ def test_a_cancelled_start_leaves_nothing(after: float) -> None:
 HOST = """
 import asyncio, sys, time
 from lash_nb.kernels.managed import ManagedKernel
+BUSY = "import time; open('begun', 'w').close(); time.sleep(1.5); open('done', 'w').close()"
 async def main():
-    kernel = ManagedKernel()
+    kernel = ManagedKernel(orphan_ttl_s=float(sys.argv[2]))
     await kernel.start()
     result = await kernel.run("k", "import subprocess; p = subprocess.Popen(['sleep', '100']); print(p.pid)")
-    print(kernel.pid, result.outputs[0].head.strip(), kernel._life.process.directory, flush=True)
-    if "exit" in sys.argv: sys.exit(0)
+    print(kernel.pid, result.outputs[0].head.strip(), kernel._life.process.connection_file, flush=True)
+    if sys.argv[1] == "exit": sys.exit(0)
+    if sys.argv[1] == "busy": await kernel.run("l", BUSY)
     time.sleep(60)
 asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("how", ["exit", "killed"])
-def test_nothing_outlives_its_host(how: str) -> None:
-    with subprocess.Popen([sys.executable, "-c", HOST, how], stdout=subprocess.PIPE, text=True) as host:
+def end_a_host(how: str, ttl_s: float, *, cwd: Path | None = None) -> tuple[int, int, Path]:
+    """The kernel, a child of it, and its connection file."""
+    command = [sys.executable, "-c", HOST, how, str(ttl_s)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=cwd) as host:
         assert host.stdout is not None
-        kernel, grandchild, directory = host.stdout.readline().split()
-        if how == "killed":
+        kernel, grandchild, connection_file = host.stdout.readline().split()
+        while how == "busy" and cwd is not None and not (cwd / "begun").exists():
+            time.sleep(0.02)
+        if how != "exit":
             host.kill()
         host.wait()
-    wait_until_gone(int(kernel))
-    wait_until_gone(int(grandchild))
-    while Path(directory).exists():
+    return int(kernel), int(grandchild), Path(connection_file)
+
+
+@pytest.mark.parametrize(("how", "ttl_s"), [("exit", 1800.0), ("killed", 0.0), ("killed", 0.5)])
+def test_nothing_is_left_after_its_host(how: str, ttl_s: float) -> None:
+    """An orderly exit ends the kernel; after a crash it waits for `orphan_ttl_s`, here in vain."""
+    kernel, grandchild, connection_file = end_a_host(how, ttl_s)
+    wait_until_gone(kernel)
+    wait_until_gone(grandchild)
+    while connection_file.parent.exists():
         time.sleep(0.02)
 
 
-def test_directories_of_crashed_hosts_are_swept() -> None:
-    crashed, alive = RuntimeDirectory(), RuntimeDirectory()
-    try:
-        assert crashed._lock is not None
-        os.close(crashed._lock)
-        crashed._lock = None
-        for directory in (crashed, alive):
-            os.utime(directory.path, (0, 0))
-        RuntimeDirectory.sweep()
-        assert not crashed.path.exists()
-        assert alive.path.exists()
-    finally:
-        alive.remove()
-        crashed.remove()
+def test_a_cell_that_runs_when_the_host_is_killed_is_left_to_end(tmp_path: Path) -> None:
+    kernel, grandchild, connection_file = end_a_host("busy", 0.0, cwd=tmp_path)
+    wait_until_gone(kernel)
+    wait_until_gone(grandchild)
+    assert (tmp_path / "done").exists()
+    assert not connection_file.parent.exists()
+
+
+def test_a_kernel_outlives_a_crash_of_its_host() -> None:
+    kernel, grandchild, connection_file = end_a_host("killed", 1800.0)
+    time.sleep(1.5)  # by then every watch, ipykernel's own too, has looked
+    process = AttachedProcess.take_over(connection_file, epoch=None)
+    assert process.pid == kernel
+    assert not process.exited()
+    process.close()
+    wait_until_gone(kernel)
+    wait_until_gone(grandchild)
+    assert not connection_file.parent.exists()
 
 
 def test_a_forked_child_neither_uses_nor_ends_the_kernel() -> None:

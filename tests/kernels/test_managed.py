@@ -29,6 +29,7 @@ from lash_nb.machine.execution import (
 from lash_nb.stores.blobs import MemoryBlobStore
 
 from . import contract
+from .suite import fresh
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def text(result: CellResult) -> str:
 
 
 async def ok(kernel: ManagedKernel, code: str) -> CellResult:
-    result = await kernel.run("k", code)
+    result = await kernel.run(fresh(), code)
     assert result.outcome is CellOutcome.OK, result
     return result
 
@@ -87,7 +88,7 @@ async def test_nothing_is_lost_while_the_event_loop_is_blocked(live: ManagedKern
     kernel = ManagedKernel(store=store)
     await kernel.start()
     try:
-        task = asyncio.ensure_future(kernel.run("k", "for i in range(20_000): print(i, flush=True)"))
+        task = asyncio.ensure_future(kernel.run(fresh(), "for i in range(20_000): print(i, flush=True)"))
         await asyncio.sleep(0.1)
         signal.sigtimedwait([], 4)  # blocks the loop, as a synchronous cell of the user's would
         (stream,) = (await task).outputs
@@ -164,7 +165,7 @@ async def test_every_cell_can_be_interrupted(live: ManagedKernel, name: str) -> 
 
 async def test_an_interrupt_right_after_the_start_is_not_lost(live: ManagedKernel) -> None:
     for _ in range(5):
-        task = asyncio.ensure_future(live.run("k", "import time; time.sleep(60)"))
+        task = asyncio.ensure_future(live.run(fresh(), "import time; time.sleep(60)"))
         await asyncio.sleep(0)  # it is submitted, and may be anywhere on its way
         assert await live.interrupt()
         assert (await task).outcome is CellOutcome.INTERRUPTED
@@ -187,11 +188,11 @@ async def test_a_cell_that_cannot_be_interrupted_is_given_up_and_said_so() -> No
     kernel = ManagedKernel(interrupt_timeout_s=0.4, namespace_timeout_s=0.3)
     await kernel.start()
     try:
-        result = await kernel.run("k", "sum(range(10**12))", timeout_s=0.3)
+        result = await kernel.run(fresh(), "sum(range(10**12))", timeout_s=0.3)
         assert result.outcome is CellOutcome.TIMEOUT
         assert "still runs" in result.detail
         with pytest.raises(KernelBusyError):
-            await kernel.run("k", "1")
+            await kernel.run(fresh(), "1")
         with pytest.raises(KernelBusyError):
             await kernel.namespace()
         await kernel.restart()
@@ -204,7 +205,7 @@ async def test_a_cell_that_cannot_be_interrupted_is_given_up_and_said_so() -> No
 
 
 async def test_finish_refuses_what_is_not_json(live: ManagedKernel) -> None:
-    result = await live.run("k", "import pandas as pd\nfinish(pd.DataFrame({'a': [1]}))")
+    result = await live.run(fresh(), "import pandas as pd\nfinish(pd.DataFrame({'a': [1]}))")
     assert result.outcome is CellOutcome.ERROR
     assert result.finish is None
     assert result.error is not None
@@ -219,7 +220,7 @@ async def test_finish_survives_a_bare_except_and_leaves_functions(live: ManagedK
 
 
 async def test_an_error_after_a_swallowed_finish_is_the_outcome(live: ManagedKernel) -> None:
-    result = await live.run("k", "try: finish(1)\nexcept: 1 / 0")
+    result = await live.run(fresh(), "try: finish(1)\nexcept: 1 / 0")
     assert result.outcome is CellOutcome.ERROR
     assert result.finish is None
     assert (await ok(live, "1")).finish is None
@@ -237,7 +238,7 @@ async def test_a_fresh_kernel_has_no_names(live: ManagedKernel) -> None:
 
 
 async def test_input_is_refused(live: ManagedKernel) -> None:
-    result = await live.run("k", "input('name? ')")
+    result = await live.run(fresh(), "input('name? ')")
     assert result.outcome is CellOutcome.ERROR
     assert result.error is not None
     assert result.error.ename == "StdinNotImplementedError"
@@ -249,7 +250,7 @@ async def test_environment_directory_and_input_are_the_callers_choice(
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     monkeypatch.setenv("MY_TOKEN", "passed")
     monkeypatch.setenv("PLAIN", "plain")
-    kernel = ManagedKernel(cwd=tmp_path, pass_env=["MY_TOKEN"], on_input=lambda prompt: prompt.upper())
+    kernel = ManagedKernel(cwd=tmp_path, pass_env=["MY_TOKEN"], on_input=lambda asked: asked.prompt.upper())
     await kernel.start()
     try:
         code = "import os; [os.environ.get(n) for n in ('OPENAI_API_KEY', 'MY_TOKEN', 'PLAIN')]"
@@ -268,7 +269,7 @@ async def test_environment_directory_and_input_are_the_callers_choice(
 async def test_how_it_ended_is_said(live: ManagedKernel) -> None:
     # ZeroMQ sends on a thread of its own, which `_exit` does not wait for: what was flushed needs a moment to leave.
     code = "import os, time; print('last words', flush=True); time.sleep(0.5); os._exit(3)"
-    result = await live.run("k", code)
+    result = await live.run(fresh(), code)
     assert result.outcome is CellOutcome.DEAD
     assert "ended with exit status 3" in result.detail
     assert text(result) == "last words\n"
@@ -278,7 +279,7 @@ async def test_three_kernels_start_at_once() -> None:
     kernels = [ManagedKernel() for _ in range(3)]
     try:
         await asyncio.gather(*(kernel.start() for kernel in kernels))
-        results = await asyncio.gather(*(kernel.run("k", f"print({n})") for n, kernel in enumerate(kernels)))
+        results = await asyncio.gather(*(kernel.run(fresh(), f"print({n})") for n, kernel in enumerate(kernels)))
         assert [text(result) for result in results] == ["0\n", "1\n", "2\n"]
         assert len({kernel.epoch for kernel in kernels}) == 3
     finally:
@@ -295,7 +296,7 @@ async def test_a_kernel_that_does_not_come_up_leaves_nothing(python: str, said: 
         await kernel.start()
     assert not kernel.alive
     with pytest.raises(KernelDiedError):
-        await kernel.run("k", "1")
+        await kernel.run(fresh(), "1")
 
 
 async def test_the_last_line_of_a_failed_start_is_told(tmp_path: Path) -> None:

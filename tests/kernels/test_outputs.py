@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lash_nb.kernels.bundles import BundleLimits
+from lash_nb.kernels.inside.text import HeadTail, strip_ansi
 from lash_nb.kernels.outputs import NOTE_KEY, OutputFold, OutputLimits, fold, to_nbformat
-from lash_nb.kernels.text import HeadTail, strip_ansi
 from lash_nb.machine.execution import CellOutput, DisplayOutput, ErrorOutput, ResultOutput, StreamOutput
 from lash_nb.stores.blobs import MemoryBlobStore
 

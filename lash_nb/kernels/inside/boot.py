@@ -2,23 +2,76 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
+import threading
+import types
+from collections.abc import Callable
 from typing import Any
 
+PACKAGE = "lash_nb_inside"
 
-def _install_all(given: dict[str, Any]) -> None:
+
+class Inside:
+    """What the features share; each sets what it provides. Held by their closures alone, so that no name finds it."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.options = options
+        self.pid = os.getpid()
+        self.guard = threading.RLock()
+        """Held while outputs are recorded or sent, so that both have one order."""
+        self.handlers: dict[str, Callable[[dict[str, Any], Callable[[dict[str, Any]], None]], None]] = {}
+        """Requests on the control channel: `handler(content, respond)`, on the control thread; `respond` from any."""
+        self.send: Callable[..., Any]
+        """`Session.send` as it was."""
+        self.publish: Callable[[str, dict[str, Any], dict[str, Any]], None]
+        """`publish(message type, content, parent header)` on IOPub, from any thread."""
+        self.parent: Callable[[], dict[str, Any]]
+        """The header of the request that the calling thread or task works for."""
+        self.outlet: Any = None
+        self.ledger: Any = None
+        self.calls: Any = None
+        self.flush: Callable[[], None] = lambda: None
+        """Everything written so far is recorded when it returns."""
+        self.at_first_cell: list[Callable[[], None]] = []
+        self.host_lives: Callable[[], bool] = lambda: True
+
+
+def load(sources: dict[str, str]) -> dict[str, types.ModuleType]:
+    """The files as modules of a package that is in `sys.modules` only while they import each other."""
+    package = types.ModuleType(PACKAGE)
+    package.__path__ = []
+    made = {PACKAGE: package}
+    sys.modules[PACKAGE] = package
+    try:
+        for name, source in sources.items():
+            module = types.ModuleType(f"{PACKAGE}.{name}")
+            module.__package__ = PACKAGE
+            sys.modules[module.__name__] = made[module.__name__] = module
+            setattr(package, name, module)
+            exec(compile(source, f"<lash_nb {name}>", "exec"), module.__dict__)
+    finally:
+        for full_name in made:
+            sys.modules.pop(full_name, None)
+    return {name.rpartition(".")[2]: module for name, module in made.items()}
+
+
+def install_all(given: dict[str, Any]) -> None:
     from importlib.metadata import version
 
     from IPython.core.getipython import get_ipython
 
     shell: Any = get_ipython()
+    shell.kernel.log.setLevel(logging.WARNING)  # else records are made of every message, four a cell, for nobody
     report = getattr(shell.kernel, "_lash_nb", None)
-    if report is None or report["version"] != given["version"]:
-        report = {"version": given["version"], "ipykernel": version("ipykernel"), "failed": {}}
-        for name, source in given["sources"].items():
-            module = {"__name__": "lash_nb_" + name, "OPTIONS": given["options"]}
+    if report is None:
+        report = {"version": given["version"], "ipykernel": version("ipykernel"), "pid": os.getpid(), "failed": {}}
+        modules = load(given["sources"])
+        inside = Inside({**given["options"], "version": given["version"]})
+        for name in given["features"]:
             try:
-                exec(compile(source, f"<lash_nb {name}>", "exec"), module)
-                module["install"](shell)
+                modules[name].install(shell, inside)
             except Exception as error:
                 report["failed"][name] = f"{type(error).__name__}: {error}"
         shell.kernel._lash_nb = report
@@ -26,4 +79,4 @@ def _install_all(given: dict[str, Any]) -> None:
 
 
 if "GIVEN" in globals():
-    _install_all(globals()["GIVEN"])
+    install_all(globals()["GIVEN"])

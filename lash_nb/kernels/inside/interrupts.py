@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 
-def install(shell: Any) -> None:
+def install(shell: Any, inside: Any) -> None:
     """Replace the kernel's own handler; the feature test is that it has one."""
     import ipykernel
     import tornado
@@ -34,6 +34,8 @@ def install(shell: Any) -> None:
         loop = future.get_loop()
 
         def handler(signum: int, frame: Any) -> None:
+            if inside.ledger is not None:
+                inside.ledger.interrupted()
             current = asyncio.current_task(loop)
             if frame is None or current is None or frame.f_code.co_filename.startswith(machinery):
                 future.cancel()
@@ -52,3 +54,15 @@ def install(shell: Any) -> None:
             signal.signal(signal.SIGINT, previous)
 
     kernel._cancel_on_sigint = cancel_on_sigint
+    original_hook = kernel.pre_handler_hook
+
+    def interrupted(signum: int, frame: Any) -> None:
+        if inside.ledger is not None:
+            inside.ledger.interrupted()
+        raise KeyboardInterrupt
+
+    def pre_handler_hook() -> None:
+        original_hook()
+        signal.signal(signal.SIGINT, interrupted)
+
+    kernel.pre_handler_hook = pre_handler_hook

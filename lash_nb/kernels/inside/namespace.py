@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 import types
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
@@ -268,13 +269,11 @@ class Describer:
         }
 
 
-def install(shell: Any) -> None:
+def install(shell: Any, inside: Any) -> None:
     """Answer `lash_ns_request` on the control channel."""
-    kernel, describer = shell.kernel, Describer()
+    describer = Describer()
 
-    async def lash_ns_request(stream: Any, ident: Any, parent: Any) -> None:
-        limit = int(parent["content"].get("limit", 200))
-        content = describer.summary(shell.user_ns, shell.user_ns_hidden, limit)
-        kernel.session.send(stream, "lash_ns_reply", content, parent, ident=ident)
+    def lash_ns_request(content: dict[str, Any], respond: Callable[[dict[str, Any]], None]) -> None:
+        respond(describer.summary(shell.user_ns, shell.user_ns_hidden, int(content.get("limit", 200))))
 
-    kernel.control_handlers["lash_ns_request"] = lash_ns_request
+    inside.handlers["lash_ns_request"] = lash_ns_request

@@ -1,78 +1,208 @@
-"""Streams: in the order they were written, no round trip for an empty flush, no late output of child processes.
+"""stdout and stderr: in the order they were written, cheap, and never more than a chunk in memory. Runs in the kernel.
 
-Runs in the kernel. ipykernel buffers stdout and stderr apart, so that what was written in turns arrives sorted by
-stream: here the one is flushed when the other is written to. It flushes both twice a cell, each time waiting for
-another thread even when nothing was written. And what child processes write to the real file descriptors comes
-through a pipe that another thread reads: at a cell's end it is waited for briefly, so that it is that cell's
-output. IPython keeps every character printed for its history, which is off here: that copy is not made.
+ipykernel buffers the two apart, so that what was written in turns arrives sorted by stream: here the one is sent when
+the other is written to. It flushes by asking another thread and waiting for it, twice a cell even when nothing was
+written: here whoever flushes records and sends by itself. It buffers without a bound: here a full chunk goes at once.
+
+What child processes and C code write to the real file descriptors comes through a pipe. ipykernel reads it on a thread,
+in pieces of 1,000 bytes, whenever that gets its turn. Here it is read under the same lock that everything is recorded
+under: by a thread, and by whoever writes or flushes next, so that it stands where it was written. IPython keeps every
+character printed for its history, which is off here: that copy is not made.
 """
 
 from __future__ import annotations
 
-import array
+import codecs
 import contextlib
+import os
+import select
+import sys
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
-DRAIN_S = 0.05
+INTERVAL_S = 0.2
+CHUNK_CHARS = 64 * 1024
+MOST_DRAINED = 64
+"""Chunks that are read in one go: a child that never stops must not keep its parent from writing."""
 
 
-def unread(fd: int) -> int:
-    """How many bytes wait in a pipe."""
-    import fcntl
-    import termios
+class ChildPipe:
+    """The real file descriptor of a stream, turned into a pipe that is read here."""
 
-    count = array.array("i", [0])
-    try:
-        fcntl.ioctl(fd, termios.FIONREAD, count)
-    except OSError:
-        return 0
-    return count[0]
+    def __init__(self, fd: int) -> None:
+        self.reader, writer = os.pipe()
+        os.set_blocking(self.reader, False)
+        os.dup2(writer, fd)
+        os.close(writer)
+        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
-
-def await_children(fd: int) -> None:
-    """Let the thread that reads the pipe catch up, within bounds."""
-    end = time.monotonic() + DRAIN_S
-    while unread(fd) and time.monotonic() < end:
-        time.sleep(0.0005)
-    time.sleep(0.0005)  # taken from the pipe, on its way into the buffer
+    def read(self) -> str:
+        """A chunk of what is there; empty when nothing is."""
+        try:
+            data = os.read(self.reader, CHUNK_CHARS)
+        except BlockingIOError:
+            return ""
+        return self.decoder.decode(data)
 
 
-def install(shell: Any) -> None:
-    """Wrap two methods of `OutStream`; the feature test is its private parts."""
-    import sys
+class Buffer:
+    """What one stream holds back for a moment, all of it of one parent. Everything here is done with the guard held."""
 
+    def __init__(self, stream: Any, session: Any, guard: Any) -> None:
+        self.stream, self.session, self.guard = stream, session, guard
+        self.pieces: list[str] = []
+        self.chars = 0
+        self.parent: dict[str, Any] = {}
+        self.timed = False
+        self.pipe: ChildPipe | None = None
+        self.other: Buffer
+
+    def write(self, text: str, parent: dict[str, Any]) -> None:
+        if self.other.pieces:
+            self.other.send()
+        if parent is not self.parent and self.pieces:
+            self.send()
+        self.parent = parent
+        size = len(text)
+        if size > CHUNK_CHARS:
+            self.send()
+            for start in range(0, size, CHUNK_CHARS):
+                self.pieces.append(text[start : start + CHUNK_CHARS])
+                self.send()
+            return
+        self.pieces.append(text)
+        self.chars += size
+        if self.chars >= CHUNK_CHARS:
+            self.send()
+        elif not self.timed:
+            self.timed = True
+            thread = self.stream.pub_thread
+            thread.schedule(lambda: thread.io_loop.call_later(INTERVAL_S, self.late))
+
+    def drain(self) -> None:
+        """Take what children have written by now, as output of the newest cell: nothing says whose they are."""
+        pipe, parent = self.pipe, self.stream._parent_header_global
+        for _ in range(MOST_DRAINED if pipe is not None else 0):
+            assert pipe is not None
+            text = pipe.read()
+            if not text:
+                return
+            self.write(text, parent)
+
+    def late(self) -> None:
+        with self.guard:
+            self.timed = False
+            self.send()
+
+    def send(self) -> None:
+        if not self.pieces:
+            return
+        text = self.pieces[0] if len(self.pieces) == 1 else "".join(self.pieces)
+        self.pieces, self.chars = [], 0
+        content = {"name": self.stream.name, "text": text}
+        message = self.session.msg("stream", content, parent=self.parent)
+        for hook in self.stream._hooks:
+            message = hook(message)
+            if message is None:
+                return
+        self.session.send(self.stream.pub_thread, message, ident=self.stream.topic)
+
+
+class Streams:
+    """The two of them."""
+
+    def __init__(self, streams: Any, session: Any, guard: Any) -> None:
+        self.streams, self.guard = streams, guard
+        self.by_id = {id(stream): Buffer(stream, session, guard) for stream in streams}
+        first, second = self.buffers = tuple(self.by_id.values())
+        first.other, second.other = second, first
+        self.poller = select.poll()
+
+    def drain(self) -> None:
+        """Take what children and C code have written by now; half a microsecond when there is nothing."""
+        if self.poller.poll(0):
+            for buffer in self.buffers:
+                buffer.drain()
+
+    def flush(self) -> None:
+        with self.guard:
+            self.drain()
+            for buffer in self.buffers:
+                buffer.send()
+
+    def take_pipes(self) -> None:
+        """Read the file descriptors ourselves, where ipykernel did."""
+        for stream, buffer in zip(self.streams, self.buffers, strict=True):
+            if stream._should_watch:
+                fd = stream._original_stdstream_fd
+                buffer.pipe = ChildPipe(fd)
+                stream._should_watch = False  # its own reader waits for ever on a pipe that nobody writes to
+                stream.fileno = lambda fd=fd: fd  # what a child is to write to
+                self.poller.register(buffer.pipe.reader, select.POLLIN)
+        threading.Thread(target=self.read_pipes, name="lash_nb child output", daemon=True).start()
+
+    def read_pipes(self) -> None:
+        poller = select.poll()
+        for buffer in self.buffers:
+            if buffer.pipe is not None:
+                poller.register(buffer.pipe.reader, select.POLLIN)
+        while True:
+            poller.poll()
+            with self.guard:
+                self.drain()
+
+    def uncover(self) -> None:
+        """IPython's copying, still on for the bootstrap's cell, has put the old method back after it."""
+        for stream in self.streams:
+            stream.__dict__.pop("write", None)
+
+
+def replace_methods(streams: Streams, kind: Any) -> None:
+    """`write` and `flush` of `OutStream`."""
+    original_write, original_flush = kind.write, kind.flush
+    by_id, guard, pid, getpid = streams.by_id, streams.guard, os.getpid(), os.getpid
+
+    def write(self: Any, string: str) -> int:
+        buffer = by_id.get(id(self))
+        if buffer is None or type(string) is not str or self.pub_thread is None or getpid() != pid:
+            written: int = original_write(self, string)
+            return written
+        with guard:
+            streams.drain()
+            buffer.write(string, self.parent_header)
+        return len(string)
+
+    def flush(self: Any) -> None:
+        buffer = by_id.get(id(self))
+        if buffer is None or self.pub_thread is None or getpid() != pid:
+            original_flush(self)
+            return
+        with guard:
+            streams.drain()
+            buffer.send()
+
+    kind.write, kind.flush = write, flush
+
+
+def install(shell: Any, inside: Any) -> None:
+    """Take over both streams; the feature test is their private parts."""
     from ipykernel.iostream import OutStream
 
     streams: Any = (sys.stdout, sys.stderr)
-    parts = ("_buffers", "_fid", "_is_master_process", "_schedule_flush")
+    parts = ("_hooks", "_is_master_process", "_parent_header_global", "_should_watch", "pub_thread")
     for stream in streams:
         if not isinstance(stream, OutStream) or not all(hasattr(stream, part) for part in parts):
             raise RuntimeError("this ipykernel has other streams")
-    others = {id(streams[0]): streams[1], id(streams[1]): streams[0]}
-    original_flush: Any = OutStream.flush
-    original_schedule: Any = OutStream._schedule_flush
-
-    def flush(self: Any) -> None:
-        fd = self._fid
-        if fd is not None and threading.current_thread() is threading.main_thread() and unread(fd):
-            await_children(fd)
-        if self._buffers:
-            original_flush(self)
-
-    def schedule_flush(self: Any) -> None:  # after each write
-        other = others.get(id(self))
-        if other is not None and other._buffers and self._is_master_process():
-            original_flush(other)  # waits: unthrottled, the publishing thread's queue to itself fills up, and it stops
-        original_schedule(self)
+    both = Streams(streams, shell.kernel.session, inside.guard)
+    replace_methods(both, OutStream)
+    both.take_pipes()
+    inside.flush = both.flush
+    inside.at_first_cell.append(both.uncover)
 
     @contextlib.contextmanager
     def no_copy(channel: str) -> Iterator[None]:
         yield
 
-    OutStream.flush = flush  # type: ignore[method-assign]
-    OutStream._schedule_flush = schedule_flush  # type: ignore[method-assign]
     if callable(getattr(shell, "_tee", None)):
         shell._tee = no_copy

@@ -1,4 +1,4 @@
-"""Text that may be without end, kept as an exact head and tail; pure.
+"""Text that may be without end, kept as an exact head and tail; pure. Used in the kernel and by its host.
 
 Decided here: how a stream is cut and counted, and what `\\r`, `\\b` and ANSI codes do to text.
 """
@@ -9,7 +9,7 @@ import re
 from collections import deque
 from collections.abc import Callable
 
-__all__ = ["LINE_REACH", "HeadTail", "strip_ansi"]
+__all__ = ["LINE_REACH", "HeadTail", "clip", "strip_ansi"]
 
 LINE_REACH = 4096
 """How many characters of an open line `\\r` and `\\b` can still change."""
@@ -21,6 +21,14 @@ _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@
 def strip_ansi(text: str) -> str:
     """The text without terminal colour and cursor codes."""
     return _ANSI.sub("", text)
+
+
+def clip(text: str, head_chars: int, tail_chars: int) -> tuple[str, str, int, int]:
+    """`(head, tail, omitted characters, omitted newlines)`; the tail is empty when the text fits."""
+    cut = len(text) - head_chars - tail_chars
+    if cut <= 0:
+        return text, "", 0, 0
+    return text[:head_chars], text[head_chars + cut :], cut, text.count("\n", head_chars, head_chars + cut)
 
 
 class HeadTail:

@@ -1,0 +1,179 @@
+"""How a turn's cells are run: which kernel, under which key, with which tools, and what is said when a kernel is gone.
+
+Decided here: the language of an `ExecCode` picks the kernel; that of another language is started when it is first
+needed. A kernel that died is replaced at once, and the model is told what it held. The tools of the session can be
+called from a cell; all calls of one cell share one bound. Nothing here swallows a cancellation: a kernel that is
+cancelled interrupts its cell and waits for it by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from .errors import KernelBusyError, KernelDiedError, KernelError, LashError, UnknownNameError
+from .kernels import CellTools, Kernel, OutputSink, ToolOffer
+from .machine.effects import ExecCode, ExecResult
+from .machine.events import CellOutputs, CodeBlockCompleted, CodeBlockStarted, ToolCallStart, TurnActivity
+from .machine.execution import CellOutcome, CellOutput, CellResult, NamespaceSummary
+from .machine.tool_calls import PendingToolCall, ToolCallOutput
+from .ports import TurnPorts
+from .protocols.namespace import lost_names
+from .protocols.observations import exec_response
+from .toolkits import ToolCaller, ToolFunction
+
+__all__ = ["CellRuns"]
+
+_CALLS_AT_ONCE = 32
+"""Of one cell; code that gathers hundreds of calls is served in turn."""
+_CALLS_SHOWN = 128
+"""As many as are told when the cell has ended (`protocols.tool_events`), so that what is shown to begin ends, too."""
+_RECOVERED = "The cell had been run before; this is the kernel's record of it, and nothing was run again."
+
+
+class CellRuns:
+    """Runs the cells of one turn. `tell` takes what the user and the model must know of a kernel."""
+
+    def __init__(self, ports: TurnPorts, *, tell: Callable[[str], None]) -> None:
+        self._ports = ports
+        self._tell = tell
+        self._offers = tuple(_offer(name, function) for name, function in ports.tools.items())
+        self.others: list[Kernel] = []
+        """The kernels of other languages that this turn has used."""
+
+    async def run(self, effect: ExecCode, *, known: NamespaceSummary) -> ExecResult:
+        """The response to one ExecCode; `known` is what the main kernel held when it was last looked at."""
+        ports = self._ports
+        ports.on_activity(CodeBlockStarted(effect_id=effect.id, language=effect.language, code=effect.code))
+        started = time.monotonic()
+        shown: tuple[CellOutput, ...] = ()
+
+        def on_output(outputs: tuple[CellOutput, ...]) -> None:
+            nonlocal shown
+            shown = ports.redactor.outputs(outputs)
+            ports.on_activity(CellOutputs(effect_id=effect.id, outputs=shown))
+
+        try:
+            kernel = self._kernel(effect.language)
+            result = await self._run_in(kernel, effect, on_output, known)
+        except asyncio.CancelledError:
+            self._completed(effect, CellResult(outcome=CellOutcome.INTERRUPTED, outputs=shown), started)
+            raise
+        except UnknownNameError as error:
+            result = _not_run(f"The cell was not run: {error}")
+        result = ports.redactor.result(result)
+        if result.recovered:
+            result = replace(result, detail=f"{result.detail} {_RECOVERED}".strip())
+        self._completed(effect, result, started)
+        response = exec_response(
+            result,
+            attachments=ports.store,
+            tool_calls=result.tool_calls,
+            budget=ports.protocol.budget,
+            vision=ports.protocol.vision,
+        )
+        return ExecResult(id=effect.id, result=response)
+
+    # -- the kernel ----------------------------------------------------------------------------------------------------
+
+    def _kernel(self, language: str) -> Kernel:
+        if language.casefold() == self._ports.kernel.language.casefold():
+            return self._ports.kernel
+        kernel = self._ports.kernels(language)
+        if kernel not in self.others:
+            self.others.append(kernel)
+        return kernel
+
+    async def _run_in(
+        self, kernel: Kernel, effect: ExecCode, on_output: OutputSink, known: NamespaceSummary
+    ) -> CellResult:
+        lost = lost_names(known) if kernel is self._ports.kernel else "What earlier cells defined in it is gone."
+        try:
+            if kernel is not self._ports.kernel:  # that one was looked after by the sync
+                await self._ensure(kernel, effect.language, lost)
+            result = await self._run_alive(kernel, effect, on_output)
+        except KernelBusyError as error:
+            # Whoever stopped that cell wanted its end, and nothing else ends it.
+            return _not_run(f"The cell was not run: {error}. {await _replaced(kernel, lost)}")
+        except KernelDiedError as error:
+            result = _not_run(f"The cell was not run: {error}")
+        except KernelError as error:
+            return _not_run(f"The cell was not run: {error}")
+        if not kernel.alive:
+            result = replace(result, detail=f"{result.detail} {await _replaced(kernel, lost)}".strip())
+        return result
+
+    async def _ensure(self, kernel: Kernel, language: str, lost: str) -> None:
+        if kernel.alive:
+            return
+        began = bool(kernel.epoch)
+        await (kernel.restart() if began else kernel.start())
+        if began:
+            self._tell(f"The process of the {language} kernel had ended; a new one was started. {lost}")
+
+    async def _run_alive(self, kernel: Kernel, effect: ExecCode, on_output: OutputSink) -> CellResult:
+        ports = self._ports
+        key = f"{kernel.epoch}:{ports.session_id}:{ports.context.turn}:{effect.id}"
+        with self._tools() as tools:
+            return await kernel.run(key, effect.code, on_output=on_output, tools=tools, timeout_s=ports.cell_limit_s)
+
+    def _completed(self, effect: ExecCode, result: CellResult, started: float) -> None:
+        self._ports.on_activity(
+            CodeBlockCompleted(
+                effect_id=effect.id,
+                outcome=result.outcome,
+                outputs=result.outputs,
+                duration_ms=round((time.monotonic() - started) * 1000),
+                detail=result.detail,
+            )
+        )
+
+    # -- tools ---------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _tools(self) -> Iterator[CellTools | None]:
+        """What one cell can call; None when the session has no tools."""
+        ports, shown = self._ports, 0
+        if not self._offers:
+            yield None
+            return
+
+        def on_activity(activity: TurnActivity) -> None:
+            nonlocal shown
+            shown += 1
+            if isinstance(activity, ToolCallStart) and shown <= _CALLS_SHOWN:
+                ports.on_activity(replace(activity, args=ports.redactor.value(activity.args)))
+
+        with ToolCaller(ports.tools, on_activity=on_activity, most_at_once=_CALLS_AT_ONCE) as caller:
+
+            async def on_call(call: PendingToolCall) -> ToolCallOutput:
+                return (await caller.call(call)).output
+
+            yield CellTools(offers=self._offers, on_call=on_call)
+
+
+async def _replaced(kernel: Kernel, lost: str) -> str:
+    """A new process in place of the dead one, and the sentence that says so."""
+    try:
+        await kernel.restart()
+    except LashError as error:
+        return f"No new kernel could be started: {error}"
+    return f"A new kernel was started; it is empty. {lost}"
+
+
+def _offer(name: str, function: ToolFunction) -> ToolOffer:
+    offer = ToolOffer(name=name, doc=(inspect.getdoc(function) or "").partition("\n")[0])
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # written in C, it need not have one
+        return offer
+    plain = all(parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD for parameter in parameters)
+    return replace(offer, parameters=tuple(parameter.name for parameter in parameters)) if plain else offer
+
+
+def _not_run(detail: str) -> CellResult:
+    return CellResult(outcome=CellOutcome.ABORTED, detail=detail)

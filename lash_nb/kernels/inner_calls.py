@@ -1,0 +1,256 @@
+"""The tool calls of one cell, as its host makes them.
+
+Decided here: a call is said to be taken before it is made, so that no other host ever makes it again; calls run on the
+caller's loop, all at once; one whose code stopped waiting is cancelled, and what is left at the cell's end too; each
+leaves a `ToolCallRecord`. Calls of a cell that another host began wait until somebody claims the cell; those that the
+other host had taken are told as lost. `read_output` is answered from the store, and is no tool call.
+
+`arrived`, `cancelled` and `tick` run on the I/O thread, the rest on the caller's loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import LashError
+from ..machine.attachments import AdoptingStore, AttachmentRef
+from ..machine.tool_calls import (
+    TOOL_CALL_RECORD,
+    TOOL_VALUE,
+    PendingToolCall,
+    RetryNever,
+    ToolCallOutput,
+    ToolCallRecord,
+    ToolCancellation,
+    ToolCancelled,
+    ToolFailed,
+    ToolFailure,
+    ToolFailureClass,
+    ToolFailureSource,
+    ToolSucceeded,
+)
+from ..machine.wire import DecodeError
+from . import CellTools
+from .flags import post
+
+__all__ = ["InnerCalls"]
+
+_BEAT_S = 2.0
+_CLOSE_S = 2.0
+_READ = "read_output"
+_MOST_READ_BYTES = 4 * 1024 * 1024
+_LOST = "the host that made this call ended before it was answered; it may have been carried out"
+
+Answer = Callable[[str, Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Call:
+    id: str
+    name: str
+    args: Any
+
+    @classmethod
+    def read(cls, content: Mapping[str, Any]) -> _Call:
+        return cls(id=str(content.get("id")), name=str(content.get("name")), args=content.get("args"))
+
+
+class InnerCalls:
+    """The calls of one cell. `answer(message type, content)` sends on the control channel, from any thread."""
+
+    def __init__(
+        self,
+        answer: Answer,
+        *,
+        msg_id: str = "",
+        tools: CellTools | None = None,
+        store: AdoptingStore | None = None,
+        kept: Mapping[str, AttachmentRef] | None = None,
+        held: bool = False,
+    ) -> None:
+        """`kept`: what outputs of this kernel were kept as, by id. `held`: wait for `claim` before any call is made."""
+        self.msg_id = msg_id
+        self._answer = answer
+        self._tools = tools
+        self._store = store
+        self._kept = kept or {}
+        self._guard = threading.Lock()
+        self._waiting: list[_Call] | None = [] if held else None
+        self._loop = None if held else asyncio.get_running_loop()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._unanswered: set[str] = set()
+        self._records: dict[str, ToolCallRecord] = {}
+        self._beat_at = 0.0
+        self._closed = False
+
+    def claim(self, tools: CellTools | None) -> None:
+        """Make the calls of a cell that another host began, on the loop that runs now."""
+        with self._guard:
+            self._tools, self._loop = tools, asyncio.get_running_loop()
+            waiting, self._waiting = self._waiting or [], None
+        for call in waiting:
+            self._start(call)
+
+    def inherit(self, content: Mapping[str, Any]) -> None:
+        """A call that was waiting when the cell was taken over."""
+        if content.get("taken"):
+            self._refuse(_Call.read(content), _LOST, ToolFailureClass.UNAVAILABLE, "lost")
+        else:
+            self.arrived(content)
+
+    # -- on the I/O thread -------------------------------------------------------------------------------------------
+
+    def arrived(self, content: Mapping[str, Any]) -> None:
+        call = _Call.read(content)
+        with self._guard:
+            if call.id in self._unanswered or call.id in self._records:
+                return  # told twice: by the record of the cell, and by itself
+            self._unanswered.add(call.id)
+            if self._waiting is not None:
+                self._waiting.append(call)
+                return
+            loop = self._loop
+        if loop is not None:
+            post(loop, self._start, call)
+
+    def cancelled(self, content: Mapping[str, Any]) -> None:
+        if self._loop is not None:
+            post(self._loop, self._cancel, str(content.get("id")))
+
+    def tick(self, now: float) -> float | None:
+        """Say now and then that the host lives, while somebody waits; when that is due next."""
+        if not self._unanswered:
+            return None
+        if now >= self._beat_at:
+            self._beat_at = now + _BEAT_S
+            self._answer("lash_call_taken", {"msg_id": self.msg_id})
+        return self._beat_at
+
+    # -- on the caller's loop ----------------------------------------------------------------------------------------
+
+    def _start(self, call: _Call) -> None:
+        if not self._closed:
+            self._tasks[call.id] = asyncio.ensure_future(self._make(call))
+
+    def _cancel(self, call_id: str) -> None:
+        task = self._tasks.get(call_id)
+        if task is not None:
+            task.cancel()
+
+    async def close(self) -> None:
+        """The cell has ended: cancel what is still being made, and wait, bounded, until that has ended."""
+        self._closed = True
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_CLOSE_S)
+
+    def recover(self, records: Iterable[Any]) -> None:
+        """The calls as the kernel has recorded them, where the cell had been run before."""
+        for encoded in records:
+            with contextlib.suppress(DecodeError):  # ours are whole; what agent code made of them is not our matter
+                record = TOOL_CALL_RECORD.decode(encoded)
+                self._records.setdefault(str(record.call_id), record)
+
+    def records(self) -> tuple[ToolCallRecord, ...]:
+        """The calls so far, in the cell's order."""
+        return tuple(self._records[call_id] for call_id in sorted(self._records, key=_number))
+
+    async def _make(self, call: _Call) -> None:
+        began = time.monotonic()
+        try:
+            if call.name == _READ:
+                await self._read(call)
+                return
+            offered = self._tools is not None and any(offer.name == call.name for offer in self._tools.offers)
+            if not offered or self._tools is None:
+                self._refuse(call, f"there is no tool {call.name!r}", ToolFailureClass.INVALID_REQUEST, "unknown_tool")
+                return
+            self._answer("lash_call_taken", {"msg_id": self.msg_id, "id": call.id})
+            pending = PendingToolCall(call_id=call.id, tool_name=call.name, args=call.args)
+            output = await self._output(self._tools, pending)
+            self._record(call, output, round((time.monotonic() - began) * 1000))
+            self._send(call, output)
+        except asyncio.CancelledError:
+            cancelled = ToolCancellation(
+                message="the code that made the call stopped waiting for it", source=ToolFailureSource.CANCELLATION
+            )
+            output = ToolCallOutput(outcome=ToolCancelled(payload=cancelled))
+            self._record(call, output, round((time.monotonic() - began) * 1000))
+            self._send(call, output)
+            raise
+        finally:
+            self._tasks.pop(call.id, None)
+            self._unanswered.discard(call.id)
+
+    async def _output(self, tools: CellTools, pending: PendingToolCall) -> ToolCallOutput:
+        try:
+            output = await tools.on_call(pending)
+            if isinstance(output.outcome, ToolSucceeded):
+                TOOL_VALUE.encode(output.outcome.payload)
+            return output
+        except DecodeError as error:
+            return _failed(f"the tool's value is not JSON: {error}", ToolFailureClass.INTERNAL, "not_json")
+        except Exception as error:
+            return _failed(f"{type(error).__name__}: {error}", ToolFailureClass.EXECUTION, type(error).__name__)
+
+    def _refuse(self, call: _Call, message: str, kind: ToolFailureClass, code: str) -> None:
+        output = _failed(message, kind, code)
+        self._record(call, output, 0)
+        self._send(call, output)
+        self._unanswered.discard(call.id)
+
+    def _record(self, call: _Call, output: ToolCallOutput, duration_ms: int) -> None:
+        self._records[call.id] = ToolCallRecord(
+            call_id=call.id, tool=call.name, args=call.args, output=output, duration_ms=duration_ms
+        )
+
+    def _send(self, call: _Call, output: ToolCallOutput) -> None:
+        record = TOOL_CALL_RECORD.encode(self._records[call.id])
+        content: dict[str, Any] = {"msg_id": self.msg_id, "id": call.id, "record": record}
+        match output.outcome:
+            case ToolSucceeded(payload=value):
+                content["value"] = TOOL_VALUE.encode(value)
+            case ToolFailed(payload=failure):
+                content["error"] = {"message": failure.message, "kind": failure.class_.value, "code": failure.code}
+            case ToolCancelled(payload=cancellation):
+                content["error"] = {"message": cancellation.message, "kind": "cancelled", "code": "cancelled"}
+        self._answer("lash_call_answer", content)
+
+    # -- what was cut out of an output -------------------------------------------------------------------------------
+
+    async def _read(self, call: _Call) -> None:
+        content: dict[str, Any] = {"msg_id": self.msg_id, "id": call.id}
+        try:
+            content["value"] = await asyncio.to_thread(self._part, call.args)
+        except (LashError, KeyError, TypeError, ValueError) as error:
+            content["error"] = {"message": f"read_output: {error}", "kind": "invalid_request", "code": "no_such_output"}
+        self._answer("lash_call_answer", content)
+
+    def _part(self, args: Any) -> dict[str, str]:
+        if self._store is None:
+            raise ValueError("nothing that is cut out of outputs is kept here")
+        handle, start, size = str(args["handle"]), max(0, int(args["start"])), min(int(args["size"]), _MOST_READ_BYTES)
+        found = [ref for ref_id, ref in self._kept.items() if ref_id.startswith(handle)]
+        if len(found) > 1:
+            raise ValueError(f"{handle!r} is the beginning of {len(found)} handles; give more of it")
+        ref = found[0] if found else AttachmentRef(id=handle, media_type="", byte_len=0)
+        data = self._store.part(ref, start=start, size=size)
+        return {"data": base64.b64encode(data).decode(), "media_type": ref.media_type}
+
+
+def _number(call_id: str) -> int:
+    return int(call_id[1:]) if call_id[1:].isdecimal() else 0
+
+
+def _failed(message: str, kind: ToolFailureClass, code: str) -> ToolCallOutput:
+    failure = ToolFailure(class_=kind, code=code, message=message, source=ToolFailureSource.TOOL, retry=RetryNever())
+    return ToolCallOutput(outcome=ToolFailed(payload=failure))

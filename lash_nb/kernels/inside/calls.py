@@ -1,0 +1,308 @@
+"""`tools.NAME(...)`: a cell calls its host. Out as a message on IOPub, back on the control channel. Runs in the kernel.
+
+A call is matched by its id (`c1`, `c2`, … in a cell's order). It may come from the cell, its tasks and its threads, as
+many at once as they like. It ends with a value, with `ToolError` at the call site, or with the cell: then those that
+still wait get an error. While its host is gone (crashed) a call waits for the next one; while the host lives it says so
+every few seconds, and a call that hears nothing of it for long is broken and says so, instead of hanging.
+`read_output(handle)` reads back what was cut out of an output, the same way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import concurrent.futures
+import json
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from .json_values import to_json
+
+SILENCE_S = 60.0
+TICK_S = 0.5
+MAX_CHARS = 8_000_000
+READ = "read_output"
+READ_BYTES = 1024 * 1024
+
+
+class ToolError(Exception):
+    """A tool call failed. `kind` (invalid_request, unavailable, permission_denied, timeout, execution, external,
+    resource_limit, internal, cancelled), `code` (the tool's own word for it), `message`."""
+
+    def __init__(self, message: str, *, kind: str = "internal", code: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.kind = kind
+        self.code = code
+
+
+ToolError.__module__ = "builtins"
+
+
+class Call:
+    """One call on its way."""
+
+    def __init__(self, name: str, args: Any, header: dict[str, Any]) -> None:
+        self.id = ""
+        self.name, self.args, self.header = name, args, header
+        self.taken = False
+        """A host said that it makes this call: nobody else may."""
+        self.future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+
+class Calls:
+    """The calls of the running cell."""
+
+    def __init__(self, inside: Any) -> None:
+        self.inside = inside
+        self.lock = threading.Lock()
+        self.header: dict[str, Any] | None = None
+        self.offers: dict[str, dict[str, Any]] = {}
+        self.count = 0
+        self.pending: dict[str, Call] = {}
+        self.heard = 0.0
+        self.records: list[dict[str, Any]] = []
+        """Of the calls of this cell that are over, as the host tells them."""
+
+    # -- a cell --------------------------------------------------------------------------------------------------------
+
+    def begin(self, header: dict[str, Any], offers: Any) -> None:
+        with self.lock:
+            self.header = header
+            self.count = 0
+            self.records = []
+            self.offers = {offer["name"]: offer for offer in offers or ()}
+
+    def end(self) -> list[dict[str, Any]]:
+        """The calls of the cell; what its threads and tasks left waiting is told that it has ended."""
+        with self.lock:
+            self.header = None
+            pending, self.pending = self.pending, {}
+            records, self.records = self.records, []
+        for call in pending.values():
+            message = f"the cell ended before {call.name}() was answered; it may have been carried out"
+            self.fail(call, message, "cancelled", "cell_ended")
+            records.append(self.unanswered(call, message))
+        return records
+
+    def unanswered(self, call: Call, message: str) -> dict[str, Any]:
+        outcome = {"status": "cancelled", "payload": {"message": message, "source": "cancellation"}}
+        return {
+            "call_id": call.id, "tool": call.name, "args": call.args, "output": {"outcome": outcome}, "duration_ms": 0
+        }  # fmt: skip
+
+    def outstanding(self) -> list[dict[str, Any]]:
+        """For a host that takes over."""
+        with self.lock:
+            return [{"id": c.id, "name": c.name, "args": c.args, "taken": c.taken} for c in self.pending.values()]
+
+    def fail(self, call: Call, message: str, kind: str, code: str) -> None:
+        if not call.future.done():
+            call.future.set_exception(ToolError(message, kind=kind, code=code))
+
+    # -- a call --------------------------------------------------------------------------------------------------------
+
+    def start(self, name: str, args: Any) -> Call:
+        """Send a call. Raises ToolError when the code that makes it belongs to no running cell."""
+        header = self.inside.parent()
+        call = Call(name, args, header)
+        with self.lock:
+            current = self.header
+            if current is None or header.get("msg_id") != current["msg_id"]:
+                raise ToolError(
+                    f"{name}() was called by code whose cell has ended: tools can be called while a cell runs",
+                    kind="unavailable",
+                    code="no_cell",
+                )
+            self.count += 1
+            call.id = f"c{self.count}"
+            self.pending[call.id] = call
+            self.heard = time.monotonic()
+            # Under the lock: calls leave in the order of their ids.
+            self.inside.publish("lash_call", {"id": call.id, "name": name, "args": args}, header)
+        return call
+
+    def cancel(self, call: Call) -> None:
+        with self.lock:
+            known = self.pending.pop(call.id, None)
+            if known is not None and call.name != READ:
+                self.records.append(self.unanswered(call, "the code that made the call stopped waiting for it"))
+        if known is not None:
+            self.inside.publish("lash_call_cancel", {"id": call.id}, call.header)
+
+    def silent(self) -> bool:
+        """Whether the host lives and has not been heard for too long."""
+        return time.monotonic() - self.heard > SILENCE_S and self.inside.host_lives()
+
+    def broken(self, call: Call) -> ToolError:
+        self.cancel(call)
+        return ToolError(
+            f"{call.name}() was not answered: code in this kernel has broken its line to the host; restart the kernel",
+            kind="unavailable",
+            code="no_answer",
+        )
+
+    def wait(self, call: Call) -> Any:
+        """The value, for a thread that can block."""
+        try:
+            while True:
+                try:
+                    error = call.future.exception(TICK_S)
+                except concurrent.futures.TimeoutError:
+                    error = self.broken(call) if self.silent() else None
+                    if error is None:
+                        continue
+                if error is not None:
+                    raise error  # from here, and not from the depths of the future
+                return call.future.result()
+        except BaseException:
+            self.cancel(call)  # does nothing once it is answered
+            raise
+
+    async def wait_async(self, call: Call) -> Any:
+        waiter = asyncio.wrap_future(call.future)
+        try:
+            while not waiter.done():
+                await asyncio.wait({waiter}, timeout=TICK_S)
+                if not waiter.done() and self.silent():
+                    raise self.broken(call)
+            error = waiter.exception()
+            if error is not None:
+                raise error
+            return waiter.result()
+        except BaseException:
+            waiter.cancel()
+            self.cancel(call)
+            raise
+
+    # -- from the host, on the control thread --------------------------------------------------------------------------
+
+    def answered(self, content: dict[str, Any], respond: Callable[[dict[str, Any]], None]) -> None:
+        """Neither this nor the others below are answered in turn: the host waits for nothing."""
+        self.heard = time.monotonic()
+        if content.get("msg_id") != (self.header or {}).get("msg_id"):
+            return
+        with self.lock:
+            call = self.pending.pop(content["id"], None)
+            if call is not None and content.get("record"):
+                self.records.append(content["record"])
+        if call is None or call.future.done():
+            return
+        error = content.get("error")
+        if error is None:
+            call.future.set_result(content.get("value"))
+        else:
+            self.fail(call, error["message"], error["kind"], error["code"])
+
+    def taken(self, content: dict[str, Any], respond: Callable[[dict[str, Any]], None]) -> None:
+        self.heard = time.monotonic()
+        with self.lock:
+            call = self.pending.get(content.get("id") or "")
+            if call is not None and content.get("msg_id") == (self.header or {}).get("msg_id"):
+                call.taken = True
+
+
+class Tool:
+    """One tool: call it with keyword arguments; `await NAME.aio(...)` where other tasks are to go on meanwhile."""
+
+    def __init__(self, calls: Calls, offer: dict[str, Any]) -> None:
+        self.__name__ = offer["name"]
+        self.__doc__ = offer.get("doc") or Tool.__doc__
+        self._calls = calls
+        self._parameters = offer.get("parameters")
+
+    def __repr__(self) -> str:
+        return f"<tool {self.__name__}({', '.join(self._parameters or ['...'])})>"
+
+    def __dir__(self) -> list[str]:
+        return ["aio"]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        calls = self._calls
+        return calls.wait(calls.start(self.__name__, self._plain(args, kwargs)))
+
+    async def aio(self, *args: Any, **kwargs: Any) -> Any:
+        """The same call, awaited."""
+        calls = self._calls
+        return await calls.wait_async(calls.start(self.__name__, self._plain(args, kwargs)))
+
+    def _plain(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The arguments as one JSON object."""
+        name, parameters = self.__name__, self._parameters
+        if args and (parameters is None or len(args) > len(parameters)):
+            takes = "keyword arguments only" if parameters is None else f"{len(parameters)} arguments at most"
+            raise TypeError(f"{name}() takes {takes}; {len(args)} positional ones were given")
+        named = dict(zip(parameters or (), args, strict=False))
+        twice = sorted(named.keys() & kwargs.keys())
+        if twice:
+            raise TypeError(f"{name}() got {twice[0]!r} twice")
+        found: dict[str, Any] = {key: to_json(value, f"{name}(): {key}") for key, value in {**named, **kwargs}.items()}
+        size = len(json.dumps(found))
+        if size > MAX_CHARS:
+            raise ValueError(f"{name}(): the arguments are {size:,} characters of JSON, over {MAX_CHARS:,}")
+        return found
+
+
+class Tools:
+    """What this cell can call: `tools.NAME(x=1)`, or `await tools.NAME.aio(x=1)`; failures raise ToolError."""
+
+    def __init__(self, calls: Calls) -> None:
+        self.__dict__["_calls"] = calls
+
+    def __getattr__(self, name: str) -> Tool:
+        calls: Calls = self.__dict__["_calls"]
+        offer = calls.offers.get(name)
+        if offer is None:
+            there = ", ".join(sorted(calls.offers)) or "none"
+            raise AttributeError(f"there is no tool {name!r}; there are: {there}") from None
+        return Tool(calls, offer)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError("tools are the host's: nothing can be set here")
+
+    __delattr__ = __getattr__  # type: ignore[assignment]
+
+    def __dir__(self) -> list[str]:
+        return sorted(self.__dict__["_calls"].offers)
+
+    def __repr__(self) -> str:
+        return f"<tools: {', '.join(dir(self)) or 'none'}>"
+
+
+def install(shell: Any, inside: Any) -> None:
+    """Put `tools`, `ToolError` and `read_output` beside the builtins."""
+    import builtins
+
+    calls = inside.calls = Calls(inside)
+
+    def read_output(handle: str, start: int = 0, size: int | None = None) -> Any:
+        """What was cut out of an output, by the handle that is told there (`sha256:…`).
+
+        Text as str, anything else as bytes; `start` and `size` (bytes) read a part.
+        """
+        parts, place, end = [], max(0, int(start)), None if size is None else max(0, int(start)) + max(0, int(size))
+        while end is None or place < end:
+            want = READ_BYTES if end is None else min(READ_BYTES, end - place)
+            part = calls.wait(calls.start(READ, {"handle": str(handle), "start": place, "size": want}))
+            data = base64.b64decode(part["data"])
+            parts.append(data)
+            place += len(data)
+            if len(data) < want:
+                break
+        whole = b"".join(parts)
+        kind = str(part["media_type"]) if parts else "text/plain"
+        if not kind:  # from an earlier kernel: only its bytes can tell
+            try:
+                return whole.decode()
+            except UnicodeDecodeError:
+                return whole
+        return whole.decode("utf-8", "replace") if kind.startswith(("text/", "application/x-ndjson")) else whole
+
+    read_output.__module__ = "builtins"
+    inside.handlers["lash_call_answer"] = calls.answered
+    inside.handlers["lash_call_taken"] = calls.taken
+    given: dict[str, Any] = {"tools": Tools(calls), "ToolError": ToolError, "read_output": read_output}
+    for name, value in given.items():
+        setattr(builtins, name, value)

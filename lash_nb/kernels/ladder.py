@@ -1,0 +1,68 @@
+"""How a cell's end is waited for, and how it is brought about when it does not come by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from .cells import Cell
+from .wires import Wire
+
+__all__ = ["stop", "until_ended"]
+
+_CANCELLED_WAIT_S = 0.8
+"""How long a cancelled caller is kept waiting for its cell to end (design: Stop within a second)."""
+
+
+async def until_ended(wire: Wire, cell: Cell, *, timeout_s: float | None, stop_within_s: float) -> bool:
+    """Wait for the cell's end, `timeout_s` from when it was sent; False when it had to be stopped then.
+
+    When it is cancelled, the cell is stopped and waited for (bounded, shielded), then CancelledError goes on.
+    """
+    try:
+        if timeout_s is not None:
+            await _until_sent(cell)
+        if await cell.ended.wait(timeout_s):
+            return True
+        await stop(wire, cell, within_s=stop_within_s)
+        return False
+    except asyncio.CancelledError:
+        await _stop_shielded(wire, cell, within_s=min(stop_within_s, _CANCELLED_WAIT_S))
+        await cell.calls.close()
+        raise
+
+
+async def stop(wire: Wire, cell: Cell, *, within_s: float) -> bool:
+    """The ladder: SIGINT, then again for a cell that swallowed it; True when the cell ended in time."""
+    first_s = min(1.0, within_s / 2)
+    wire.stop(cell, insist=False)
+    ended = await cell.ended.wait(first_s)
+    if not ended:
+        wire.stop(cell, insist=True)
+        ended = await cell.ended.wait(within_s - first_s)
+    cell.abandoned = not ended
+    return ended
+
+
+async def _until_sent(cell: Cell) -> None:
+    """While it is queued no time counts; a cell that ends in the queue was never sent."""
+    waits = [asyncio.ensure_future(flag.wait()) for flag in (cell.sent, cell.ended)]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
+async def _stop_shielded(wire: Wire, cell: Cell, *, within_s: float) -> None:
+    """Stop the cell though we are being cancelled: further cancellations do not cut the bounded wait short.
+
+    A person waits: what does not end at once (C code that checks no signals) is left behind as abandoned, and the
+    next cell finds the kernel busy, or free when it ended in the meantime.
+    """
+    stopping = asyncio.ensure_future(stop(wire, cell, within_s=within_s))
+    while not stopping.done():
+        with contextlib.suppress(asyncio.CancelledError):  # the caller re-raises the first one
+            await asyncio.shield(stopping)
+    if cell.ended.is_set():
+        cell.fold.close()

@@ -1,0 +1,92 @@
+"""A session's kernels: the main one, and one for each other language that its cells are written in.
+
+Decided here: a kernel is made when it is first needed and kept for the session. What was given stays the giver's, what
+was made here ends with the session: in order (`shutdown`), or at once from any thread (`end_now`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from .kernels import InputRequest, Kernel
+from .machine.attachments import AdoptingStore
+
+__all__ = ["EndsNow", "SessionKernels", "managed_kernel"]
+
+
+def managed_kernel(
+    language: str | None, *, cwd: Path, store: AdoptingStore, on_input: Callable[[InputRequest], str] | None
+) -> Kernel:
+    """A managed kernel for a language; of this interpreter for None, and for Python.
+
+    Raises:
+        UnknownNameError: no kernelspec for that language is installed.
+    """
+    managed = import_module("lash_nb.kernels.managed")
+    spec = None if language in (None, "python") else language
+    kernel: Kernel = managed.ManagedKernel(
+        **({"kernelspec": spec} if spec else {}), cwd=cwd, store=store, on_input=on_input
+    )
+    return kernel
+
+
+@runtime_checkable
+class EndsNow(Protocol):
+    """A kernel that can be ended without an event loop."""
+
+    def end_now(self) -> None:
+        """Kill its process and leave nothing of it; from any thread, idempotent."""
+        ...
+
+
+class SessionKernels:
+    """`make` takes a language, or None for the main kernel; it may raise UnknownNameError."""
+
+    def __init__(
+        self, main: Kernel | None, others: Mapping[str, Kernel], *, make: Callable[[str | None], Kernel]
+    ) -> None:
+        self._given: dict[str | None, Kernel] = {name.casefold(): kernel for name, kernel in others.items()}
+        if main is not None:
+            self._given[None] = main
+        self._make = make
+        self._made: dict[str | None, Kernel] = {}
+
+    @property
+    def main(self) -> Kernel | None:
+        """The main kernel; None before it was needed."""
+        return self._given.get(None) or self._made.get(None)
+
+    def the_main(self) -> Kernel:
+        """The main kernel; made when there is none. Raises UnknownNameError."""
+        return self._kernel(None)
+
+    def of(self, language: str) -> Kernel:
+        """The kernel for cells of another language than the main one's.
+
+        Raises:
+            UnknownNameError: none is installed.
+        """
+        return self._kernel(language.casefold())
+
+    def _kernel(self, language: str | None) -> Kernel:
+        kernel = self._given.get(language) or self._made.get(language)
+        if kernel is None:
+            kernel = self._made[language] = self._make(language)
+        return kernel
+
+    async def shutdown(self) -> None:
+        """End what was made here."""
+        ended = await asyncio.gather(*(kernel.shutdown() for kernel in self._made.values()), return_exceptions=True)
+        for problem in ended:
+            if isinstance(problem, BaseException):
+                raise problem
+
+    def end_now(self) -> None:
+        """Kill what was made here, from any thread, without waiting for an event loop."""
+        for kernel in list(self._made.values()):
+            if isinstance(kernel, EndsNow):
+                kernel.end_now()
