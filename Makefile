@@ -6,7 +6,7 @@ CODE := lash_nb tests
 LINT_IMPORTS := $(PYTHON) -c "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())"
 
 .DEFAULT_GOAL := help
-.PHONY: help check static format lint types layers spell test coverage browser local notebooks bench prices docs fix wheel
+.PHONY: help check static format lint types layers spell test coverage browser local notebooks bench faults prices docs fix wheel
 
 help:  ## this text
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,7 +51,14 @@ notebooks:  ## runs every notebook as a user would (02 needs the local model); t
 bench:  ## the benchmarks; each one's last line is JSON
 	$(PYTHON) -m tests.bench.machine --json
 	$(PYTHON) -m tests.bench.roundtrip --json
+	$(PYTHON) -m tests.bench.kernel --json
+	$(PYTHON) -m tests.bench.crowd --json
 	$(PYTHON) -m tests.bench.local --json
+
+faults:  ## hosts killed in mid-cell, floods of output, a crowd of kernels: each one's last line is JSON
+	$(PYTHON) -m tests.faults.attach --json
+	$(PYTHON) -m tests.faults.flood --json
+	$(PYTHON) -m tests.bench.crowd --json
 
 prices:  ## takes the table of prices anew from the installed genai-prices
 	$(PYTHON) -m tests.models.price_source
