@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ from .protocols.namespace import lost_names
 from .protocols.observations import exec_response
 from .toolkits import ToolCaller, ToolFunction
 
-__all__ = ["CellRuns"]
+__all__ = ["CellRuns", "tools_told"]
 
 _CALLS_AT_ONCE = 32
 """Of one cell; code that gathers hundreds of calls is served in turn."""
@@ -173,6 +173,21 @@ def _offer(name: str, function: ToolFunction) -> ToolOffer:
         return offer
     plain = all(parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD for parameter in parameters)
     return replace(offer, parameters=tuple(parameter.name for parameter in parameters)) if plain else offer
+
+
+def tools_told(tools: Mapping[str, ToolFunction]) -> str:
+    """What a model that writes cells is told of the tools; the same for the whole session. Empty without tools."""
+    if not tools:
+        return ""
+    lines = [
+        "The code of a cell can call these tools, which run outside of the kernel. They take and return JSON values; a",
+        "failed call raises ToolError. To make many calls at once: await asyncio.gather(tools.NAME.aio(...), ...).",
+        "",
+    ]
+    for offer in (_offer(name, function) for name, function in tools.items()):
+        named = ", ".join(offer.parameters) if offer.parameters is not None else "keyword arguments"
+        lines.append(f"- tools.{offer.name}({named}){': ' + offer.doc if offer.doc else ''}")
+    return "\n".join(lines)
 
 
 def _not_run(detail: str) -> CellResult:

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from .calls import RetryPolicy
+from .cell_runs import tools_told
 from .conversation import Conversation
 from .errors import UnknownNameError
 from .host import TurnHost, TurnResult
@@ -122,7 +123,7 @@ class RequestRun:
             validate=validate,
             grammar=around.grammar,
             vision=traits.vision,
-            instructions=around.instructions,
+            instructions="\n\n".join(filter(None, (around.instructions, tools_told(around.tools)))),
         )
         return protocol
 

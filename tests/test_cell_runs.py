@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from lash_nb import ScriptedKernel
+from lash_nb import ScriptedKernel, ScriptedModel, Session
+from lash_nb.cell_runs import tools_told
 from lash_nb.errors import KernelStartError
 from lash_nb.kernels import CellTools, ToolOffer
 from lash_nb.kernels.scripted import ScriptedCell
@@ -290,3 +291,26 @@ async def test_a_turn_that_is_stopped_lets_go_of_the_call_it_waits_for(kind: str
     assert left.is_set() is (kind == "async")
     left.set()
     assert completed(run)[0].outcome is CellOutcome.INTERRUPTED
+
+
+def test_the_model_is_told_of_the_tools() -> None:
+    def add(a: int, b: int) -> int:
+        """The sum.
+
+        Of two numbers.
+        """
+        return a + b
+
+    def search(*, query: str) -> list[str]:
+        return [query]
+
+    told = tools_told({"add": add, "search": search}).splitlines()
+    assert told[-2:] == ["- tools.add(a, b): The sum.", "- tools.search(keyword arguments)"]
+    assert tools_told({}) == ""
+
+
+async def test_what_the_model_is_told_stands_in_the_system_prompt() -> None:
+    model = ScriptedModel(["Yes."])
+    async with Session(model, kernel=ScriptedKernel(), tools={"size": len}) as session:
+        await session.run("Can you?")
+    assert "- tools.size" in str(model.requests[0].messages[0])

@@ -166,7 +166,7 @@ def test_nothing_is_left_after_its_host(how: str, ttl_s: float) -> None:
 
 
 def test_a_cell_that_runs_when_the_host_is_killed_is_left_to_end(tmp_path: Path) -> None:
-    kernel, grandchild, connection_file = end_a_host("busy", 0.0, cwd=tmp_path)
+    kernel, grandchild, connection_file = end_a_host("busy", 0.1, cwd=tmp_path)
     wait_until_gone(kernel)
     wait_until_gone(grandchild)
     assert (tmp_path / "done").exists()

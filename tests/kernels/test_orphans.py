@@ -66,7 +66,7 @@ def test_while_somebody_takes_it_over_it_does_not_end() -> None:
 
 
 def test_a_running_cell_is_left_to_end() -> None:
-    with host("python", ttl_s=0.0) as crashed:
+    with host("python", ttl_s=0.1) as crashed:
         with talking_to(crashed.connection_file) as client:
             execute(client, "ledger.running = 'a cell'")
             crashed.kill()

@@ -48,6 +48,7 @@ from lash_nb.stores.blobs import BlobStore
 from tests.kernels import test_taking_over as cells
 
 async def hang(call):
+    print("taken", flush=True)
     await asyncio.sleep(60)
 
 async def main(directory, running):
@@ -84,14 +85,14 @@ class Crashed:
 
 
 @contextlib.contextmanager
-def crashed(directory: Path, running: str = RUNNING) -> Iterator[Crashed]:
-    """The host is killed while `running` runs."""
+def crashed(directory: Path, running: str = RUNNING, *, until: str = "begun") -> Iterator[Crashed]:
+    """The host is killed while `running` runs, once it has said `until`."""
     command = [sys.executable, "-c", HOST, str(directory), running]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as host:
         assert host.stdout is not None
         try:
             connection_file, epoch, pid = host.stdout.readline().split()
-            assert host.stdout.readline() == "begun\n"
+            assert any(line == f"{until}\n" for line in host.stdout)
         finally:
             host.kill()
     try:
@@ -179,7 +180,7 @@ async def test_a_call_that_was_taken_is_lost_and_one_that_was_not_is_made(tmp_pa
         return ToolCallOutput(outcome=ToolSucceeded(payload=call.args["a"] + call.args["b"]))
 
     tools = CellTools(offers=(ToolOffer(name="hang"), ToolOffer(name="add")), on_call=answer)
-    with crashed(tmp_path, CALLING) as lost:
+    with crashed(tmp_path, CALLING, until="taken") as lost:
         async with lost.taken_over() as kernel:
             (tmp_path / "go").touch()
             result = await kernel.run("running", CALLING, tools=tools)
