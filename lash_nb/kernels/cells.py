@@ -126,6 +126,8 @@ class Cell:
 
     def take_record(self, content: Content, now: float) -> None:
         """The kernel's own record of a cell that was only followed: outputs and reply in one."""
+        if self.ended.is_set():
+            return
         entries, reply = content.get("entries"), content.get("reply")
         if isinstance(entries, list):
             self.fold.load(entries)

@@ -1,9 +1,10 @@
 """The tool calls of one cell, as its host makes them.
 
-Decided here: a call is said to be taken before it is made, so that no other host ever makes it again; calls run on the
-caller's loop, all at once; one whose code stopped waiting is cancelled, and what is left at the cell's end too; each
-leaves a `ToolCallRecord`. Calls of a cell that another host began wait until somebody claims the cell; those that the
-other host had taken are told as lost. `read_output` is answered from the store, and is no tool call.
+Decided here: a call is made once the kernel has confirmed that it knows it as taken, so that no other host ever makes
+it again; calls run on the caller's loop, all at once; one whose code stopped waiting is cancelled, and what is left at
+the cell's end too; each leaves a `ToolCallRecord`. Calls of a cell that another host began wait until somebody claims
+the cell; those that the other host had taken are told as lost. `read_output` is answered from the store, and is no
+tool call.
 
 `arrived`, `cancelled` and `tick` run on the I/O thread, the rest on the caller's loop.
 """
@@ -17,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Protocol
 
 from ..errors import LashError
 from ..machine.attachments import AdoptingStore, AttachmentRef
@@ -48,7 +49,17 @@ _READ = "read_output"
 _MOST_READ_BYTES = 4 * 1024 * 1024
 _LOST = "the host that made this call ended before it was answered; it may have been carried out"
 
-Answer = Callable[[str, Mapping[str, Any]], None]
+
+Content = Mapping[str, object]
+
+
+class CallWire(Protocol):
+    """What of a kernel's wire the calls use; from any thread."""
+
+    def tell(self, msg_type: str, content: Content) -> None: ...
+    def request(
+        self, channel: Literal["control"], msg_type: str, content: Content, *, then: Callable[[Content], None]
+    ) -> object: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +74,11 @@ class _Call:
 
 
 class InnerCalls:
-    """The calls of one cell. `answer(message type, content)` sends on the control channel, from any thread."""
+    """The calls of one cell."""
 
     def __init__(
         self,
-        answer: Answer,
+        wire: CallWire,
         *,
         msg_id: str = "",
         tools: CellTools | None = None,
@@ -77,7 +88,7 @@ class InnerCalls:
     ) -> None:
         """`kept`: what outputs of this kernel were kept as, by id. `held`: wait for `claim` before any call is made."""
         self.msg_id = msg_id
-        self._answer = answer
+        self._wire = wire
         self._tools = tools
         self._store = store
         self._kept = kept or {}
@@ -96,7 +107,7 @@ class InnerCalls:
             self._tools, self._loop = tools, asyncio.get_running_loop()
             waiting, self._waiting = self._waiting or [], None
         for call in waiting:
-            self._start(call)
+            self._take(call)
 
     def inherit(self, content: Mapping[str, Any]) -> None:
         """A call that was waiting when the cell was taken over."""
@@ -116,9 +127,27 @@ class InnerCalls:
             if self._waiting is not None:
                 self._waiting.append(call)
                 return
-            loop = self._loop
-        if loop is not None:
+        self._take(call)
+
+    def _take(self, call: _Call) -> None:
+        """Start the call, a tool's only when the kernel has confirmed that it knows it as taken."""
+        loop = self._loop
+        assert loop is not None
+        if not self._offered(call):
             post(loop, self._start, call)
+            return
+
+        def confirmed(reply: Content) -> None:
+            if reply.get("taken") is True:
+                post(loop, self._start, call)
+            else:  # nobody waits for it any more
+                self._unanswered.discard(call.id)
+
+        content = {"msg_id": self.msg_id, "id": call.id}
+        self._wire.request("control", "lash_call_take_request", content, then=confirmed)
+
+    def _offered(self, call: _Call) -> bool:
+        return self._tools is not None and any(offer.name == call.name for offer in self._tools.offers)
 
     def cancelled(self, content: Mapping[str, Any]) -> None:
         if self._loop is not None:
@@ -130,7 +159,7 @@ class InnerCalls:
             return None
         if now >= self._beat_at:
             self._beat_at = now + _BEAT_S
-            self._answer("lash_call_taken", {"msg_id": self.msg_id})
+            self._wire.tell("lash_call_beat", {"msg_id": self.msg_id})
         return self._beat_at
 
     # -- on the caller's loop ----------------------------------------------------------------------------------------
@@ -170,11 +199,9 @@ class InnerCalls:
             if call.name == _READ:
                 await self._read(call)
                 return
-            offered = self._tools is not None and any(offer.name == call.name for offer in self._tools.offers)
-            if not offered or self._tools is None:
+            if self._tools is None or not self._offered(call):
                 self._refuse(call, f"there is no tool {call.name!r}", ToolFailureClass.INVALID_REQUEST, "unknown_tool")
                 return
-            self._answer("lash_call_taken", {"msg_id": self.msg_id, "id": call.id})
             pending = PendingToolCall(call_id=call.id, tool_name=call.name, args=call.args)
             output = await self._output(self._tools, pending)
             self._record(call, output, round((time.monotonic() - began) * 1000))
@@ -223,7 +250,7 @@ class InnerCalls:
                 content["error"] = {"message": failure.message, "kind": failure.class_.value, "code": failure.code}
             case ToolCancelled(payload=cancellation):
                 content["error"] = {"message": cancellation.message, "kind": "cancelled", "code": "cancelled"}
-        self._answer("lash_call_answer", content)
+        self._wire.tell("lash_call_answer", content)
 
     # -- what was cut out of an output -------------------------------------------------------------------------------
 
@@ -233,7 +260,7 @@ class InnerCalls:
             content["value"] = await asyncio.to_thread(self._part, call.args)
         except (LashError, KeyError, TypeError, ValueError) as error:
             content["error"] = {"message": f"read_output: {error}", "kind": "invalid_request", "code": "no_such_output"}
-        self._answer("lash_call_answer", content)
+        self._wire.tell("lash_call_answer", content)
 
     def _part(self, args: Any) -> dict[str, str]:
         if self._store is None:

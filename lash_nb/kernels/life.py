@@ -110,7 +110,7 @@ class Life:
     def _silent(self, code: str) -> Cell:
         content = {"code": code, "silent": True, "store_history": False, "user_expressions": {}, "allow_stdin": False}
         msg_id, frames = self.wire.pack("execute_request", content)
-        calls = InnerCalls(self.wire.tell, msg_id=msg_id)
+        calls = InnerCalls(self.wire, msg_id=msg_id)
         return Cell(msg_id=msg_id, key="", frames=frames, fold=OutputFold(), calls=calls)
 
     async def resume(self, *, within_s: float) -> Content:

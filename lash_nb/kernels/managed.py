@@ -272,7 +272,7 @@ class ManagedKernel:
             key=str(running["key"]),
             frames=[],
             fold=OutputFold(limits=self._limits, store=self._store),
-            calls=InnerCalls(life.wire.tell, msg_id=msg_id, store=self._store, kept=self._kept, held=True),
+            calls=InnerCalls(life.wire, msg_id=msg_id, store=self._store, kept=self._kept, held=True),
             begun=True,
         )
         cell.digest = str(running["digest"])
@@ -366,7 +366,7 @@ class ManagedKernel:
         content = {**EXECUTE, "code": code, "allow_stdin": self._on_input is not None}
         ours = {"key": key, "tools": [asdict(offer) for offer in tools.offers] if tools is not None else []}
         msg_id, frames = life.wire.pack("execute_request", content, metadata={"lash_nb": ours})
-        calls = InnerCalls(life.wire.tell, msg_id=msg_id, tools=tools, store=self._store, kept=self._kept)
+        calls = InnerCalls(life.wire, msg_id=msg_id, tools=tools, store=self._store, kept=self._kept)
         fold = OutputFold(limits=self._limits, store=self._store)
         return Cell(msg_id=msg_id, key=key, frames=frames, fold=fold, calls=calls, on_output=on_output)
 

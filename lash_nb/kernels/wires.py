@@ -67,10 +67,10 @@ class IoThread(Protocol):
 class Request:
     """A request with one reply; `done` is set when it came, or when it never will."""
 
-    def __init__(self, msg_id: str, cell: Cell | None = None) -> None:
+    def __init__(self, msg_id: str, then: Callable[[Content], None] | None = None) -> None:
         self.msg_id = msg_id
-        self.cell = cell
-        """The cell whose end the reply tells."""
+        self.then = then
+        """Called with the reply, on the I/O thread."""
         self.reply: Content | None = None
         self.done = Flag()
 
@@ -138,10 +138,12 @@ class Wire:
             self._submitted.append(cell)
         self._thread.post(lambda: self._enqueue(cell))
 
-    def request(self, channel: Channel, msg_type: str, content: Content) -> Request:
+    def request(
+        self, channel: Channel, msg_type: str, content: Content, *, then: Callable[[Content], None] | None = None
+    ) -> Request:
         """Send a request; its reply is matched by id."""
         msg_id, frames = self.pack(msg_type, content)
-        request = Request(msg_id)
+        request = Request(msg_id, then)
         self._thread.post(lambda: self._ask(request, channel, frames))
         return request
 
@@ -301,8 +303,8 @@ class Wire:
             self._current.take_reply(unpack(content), now)
         elif (request := self._requests.pop(parent_id, None)) is not None:
             request.reply = unpack(content)
-            if request.cell is not None and request.cell is self._current:
-                request.cell.take_record(request.reply, now)
+            if request.then is not None:
+                request.then(request.reply)
             request.done.set()
 
     def _take_iopub(self, msg_type: str, parent_id: str, content: bytes, buffers: list[bytes], now: float) -> None:
@@ -354,7 +356,7 @@ class Wire:
             return
         self._current = cell
         cell.mark_sent(time.monotonic())
-        self._ask(Request(msg_id, cell), "control", frames)
+        self._ask(Request(msg_id, lambda reply: cell.take_record(reply, time.monotonic())), "control", frames)
 
     def _enqueue(self, cell: Cell) -> None:
         if self._dead_at is not None or not self._sockets:

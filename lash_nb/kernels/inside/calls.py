@@ -84,7 +84,8 @@ class Calls:
         for call in pending.values():
             message = f"the cell ended before {call.name}() was answered; it may have been carried out"
             self.fail(call, message, "cancelled", "cell_ended")
-            records.append(self.unanswered(call, message))
+            if call.taken:
+                records.append(self.unanswered(call, message))
         return records
 
     def unanswered(self, call: Call, message: str) -> dict[str, Any]:
@@ -127,7 +128,7 @@ class Calls:
     def cancel(self, call: Call) -> None:
         with self.lock:
             known = self.pending.pop(call.id, None)
-            if known is not None and call.name != READ:
+            if known is not None and known.taken:
                 self.records.append(self.unanswered(call, "the code that made the call stopped waiting for it"))
         if known is not None:
             self.inside.publish("lash_call_cancel", {"id": call.id}, call.header)
@@ -180,7 +181,7 @@ class Calls:
     # -- from the host, on the control thread --------------------------------------------------------------------------
 
     def answered(self, content: dict[str, Any], respond: Callable[[dict[str, Any]], None]) -> None:
-        """Neither this nor the others below are answered in turn: the host waits for nothing."""
+        """A call is over; the host waits for nothing."""
         self.heard = time.monotonic()
         if content.get("msg_id") != (self.header or {}).get("msg_id"):
             return
@@ -196,12 +197,19 @@ class Calls:
         else:
             self.fail(call, error["message"], error["kind"], error["code"])
 
-    def taken(self, content: dict[str, Any], respond: Callable[[dict[str, Any]], None]) -> None:
+    def take(self, content: dict[str, Any], respond: Callable[[dict[str, Any]], None]) -> None:
+        """The host will make this call, once it knows that we know: should it crash then, nobody makes it again."""
         self.heard = time.monotonic()
         with self.lock:
             call = self.pending.get(content.get("id") or "")
-            if call is not None and content.get("msg_id") == (self.header or {}).get("msg_id"):
+            ours = call is not None and content.get("msg_id") == (self.header or {}).get("msg_id")
+            if call is not None and ours:
                 call.taken = True
+        respond({"status": "ok", "taken": ours})
+
+    def beat(self, content: dict[str, Any], respond: Callable[[dict[str, Any]], None]) -> None:
+        """The host lives, and knows that somebody waits."""
+        self.heard = time.monotonic()
 
 
 class Tool:
@@ -302,7 +310,8 @@ def install(shell: Any, inside: Any) -> None:
 
     read_output.__module__ = "builtins"
     inside.handlers["lash_call_answer"] = calls.answered
-    inside.handlers["lash_call_taken"] = calls.taken
+    inside.handlers["lash_call_beat"] = calls.beat
+    inside.handlers["lash_call_take_request"] = calls.take
     given: dict[str, Any] = {"tools": Tools(calls), "ToolError": ToolError, "read_output": read_output}
     for name, value in given.items():
         setattr(builtins, name, value)
