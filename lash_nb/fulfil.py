@@ -43,6 +43,10 @@ from .toolkits import call_tools
 __all__ = ["Fulfilment"]
 
 
+_SHOWN = 2_000
+"""Characters of background output that a reader is shown; the model gets more."""
+
+
 class Fulfilment:
     """Performs the effects of one turn."""
 
@@ -80,7 +84,8 @@ class Fulfilment:
                 background = kernel.take_background()
                 if background:
                     seen = observe(self.ports.redactor.outputs(background))
-                    self._notices.append("Written by code that ran on after its cell:\n" + "\n".join(seen.texts))
+                    written = "Written by code that ran on after its cell:\n" + "\n".join(seen.texts)
+                    self._tell(written, shown=written if len(written) <= _SHOWN else f"{written[:_SHOWN]}…")
             variables = await self._described()
         except LashError as error:
             return ExecutionEnvironmentSynced(id=effect.id, result=str(error))
@@ -115,10 +120,10 @@ class Fulfilment:
         if began:
             self._tell(f"The kernel's process had ended; a new one was started. {lost_names(self.known)}")
 
-    def _tell(self, sentence: str) -> None:
-        """What became of a kernel: to the user now, to the model with its next request."""
+    def _tell(self, sentence: str, *, shown: str = "") -> None:
+        """What became of a kernel: to the user now (or `shown`), to the model with its next request."""
         self._notices.append(sentence)
-        event = StatusRuntimeEvent(key="kernel", label=sentence)
+        event = StatusRuntimeEvent(key="kernel", label=shown or sentence)
         self.ports.on_activity(PluginEvent(plugin_id="kernel", event=event))
 
     async def _call_model(self, effect: LlmCall, protocol_iteration: int) -> LlmComplete:

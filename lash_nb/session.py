@@ -33,7 +33,7 @@ from .protocols.grammar import Grammar
 from .request import Request, RequestRun, Surroundings
 from .session_model import SessionModel
 from .stores.blobs import BlobStore
-from .toolkits import ToolFunction
+from .toolkits import ToolFunction, checked_tools
 from .trust import Redactor, whole_text
 from .turns import Turn
 from .typed import OutputType
@@ -87,7 +87,7 @@ class Session:
 
     Raises:
         UnknownNameError: no such protocol or grammar.
-        InputError: the model's name cannot be opened (from the first `run`).
+        InputError: `tools` cannot be called by name; the model's name cannot be opened (from the first `run`).
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Session:
         self._kernels = SessionKernels(kernel, kernels or {}, make=make)
         self.protocol = protocol
         self.grammar: Grammar = grammar
-        self._tools = dict(tools or {})
+        self._tools = checked_tools(tools)
         self._instructions = instructions
         self._on_log = on_log or (lambda event: None)
         self._conversation = Conversation(self.id, engine=f"lash_nb {__version__}", on_block=on_block)

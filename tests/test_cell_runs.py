@@ -21,7 +21,7 @@ from lash_nb.machine.events import (
     ToolCallStart,
 )
 from lash_nb.machine.execution import CellOutcome, CellResult, ExecResponse, FinishValue
-from lash_nb.machine.tool_calls import ToolFailed, ToolFailureClass, ToolSucceeded
+from lash_nb.machine.tool_calls import ToolCallOutput, ToolFailed, ToolFailureClass, ToolSucceeded
 from lash_nb.toolkits import ToolFunction
 
 from .conversations import stdout
@@ -184,7 +184,7 @@ class _Asked(ScriptedKernel):
         if tools is not None and self.at_once:
             calls = (call("meet", f"c{n}", n=n) for n in range(1, self.at_once + 1))
             outputs = await asyncio.gather(*(tools.on_call(one) for one in calls))
-            value: Any = [one.outcome.payload for one in outputs]
+            value: Any = [one.outcome.payload for one in outputs if isinstance(one, ToolCallOutput)]
             return CellResult(outcome=CellOutcome.OK, finish=FinishValue(value=value))
         return await super().run(key, code, tools=tools, **options)
 

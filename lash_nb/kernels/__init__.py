@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 from ..errors import UnknownNameError
 from ..machine.execution import CellOutput, CellResult, NamespaceSummary
 from ..machine.tool_calls import PendingToolCall, ToolCallOutput
+from ..machine.wire import Json
 
 __all__ = [
     "KERNELS",
@@ -30,10 +31,13 @@ __all__ = [
 OutputSink = Callable[[tuple[CellOutput, ...]], None]
 """Called on the caller's event loop with the whole ordered outputs so far: some ten times a second, once at the end."""
 
-OnToolCall = Callable[[PendingToolCall], Awaitable[ToolCallOutput]]
-"""Answers one tool call that a running cell makes; awaited on the caller's event loop, many at once. Cancelled when the
-code that waits for it is. What it raises is a failed call to the cell (`ToolFailureClass.EXECUTION`), and nothing more.
-`call_id` is `c1`, `c2`, … in the order in which the cell made its calls."""
+OnToolCall = Callable[[PendingToolCall], Awaitable["ToolCallOutput | Json"]]
+"""Answers one tool call that a running cell makes; awaited on the caller's event loop, many at once.
+
+A plain JSON value is a success. It is cancelled when the code that waits for it is. What it raises is a failed call to
+the cell (`ToolFailureClass.EXECUTION`), and nothing more. `call_id` is `c1`, `c2`, … in the order in which the cell
+made its calls.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import time
 from collections.abc import Mapping, Sequence
 from typing import cast
 
@@ -16,7 +18,10 @@ from ..machine.wire import Json
 from . import OutputSink
 from .flags import Flag, post
 from .inner_calls import InnerCalls
+from .numbering import Numbering
 from .outputs import OutputFold
+
+_log = logging.getLogger(__name__)
 
 __all__ = ["EXECUTE", "FINISH", "KEY_USED", "Cell"]
 
@@ -35,6 +40,10 @@ _SECOND_HALF_S = 2.0
 _AFTER_INTERRUPT_S = 0.3
 _EMIT_EVERY_S = 0.1
 _NO_LONGER_KEPT = "The cell ran to its end earlier; its outputs are no longer kept by the kernel."
+_LOST_MESSAGES = (
+    "{:,} messages of the kernel were lost on their way, outputs of this cell among them: it sends faster than its "
+    "socket takes."
+)
 
 Content = Mapping[str, object]
 
@@ -73,6 +82,8 @@ class Cell:
         self.abandoned = False
         """Its caller gave up waiting; it still runs."""
         self.death = ""
+        self.numbering: Numbering | None = None
+        """Counts messages that were lost, for kernels without our code inside."""
         self.digest = ""
         """SHA-256 of the code of a cell that is only followed."""
         self._on_output: OutputSink | None = None
@@ -167,13 +178,22 @@ class Cell:
 
     def _emit(self, outputs: tuple[CellOutput, ...]) -> None:
         self._in_flight = False
-        if self._on_output is not None and not self.ended.is_set():
-            self._on_output(outputs)
+        if not self.ended.is_set():
+            self._tell(outputs)
 
     def emit_final(self, outputs: tuple[CellOutput, ...]) -> None:
-        sink, self._on_output = self._on_output, None
-        if sink is not None:
-            sink(outputs)
+        self._tell(outputs)
+        self._on_output = None
+
+    def _tell(self, outputs: tuple[CellOutput, ...]) -> None:
+        if self._on_output is None:
+            return
+        try:
+            self._on_output(outputs)
+        except Exception:
+            # What only looks on must not cost the result.
+            _log.exception("who watches the outputs of a cell failed and is not told any more")
+            self._on_output = None
 
     def payloads(self) -> list[Content]:
         """What the kernel's side of lash_nb attached to the reply."""
@@ -198,8 +218,11 @@ class Cell:
         calls = noted.get("calls")
         self.calls.recover(calls if isinstance(calls, list) else ())
         outcome, detail = self._outcome(reply, errors, timed_out_s=timed_out_s, running=running)
+        if self.numbering is not None and self.numbering.missing > 0:
+            detail = f"{detail} {_LOST_MESSAGES.format(self.numbering.missing)}".strip()
         if noted.get("outputs") is False:
             detail = f"{detail} {_NO_LONGER_KEPT}".strip()
+        until = self._ended_at if self.ended.is_set() else time.monotonic()
         took = noted.get("seconds") if noted.get("recovered") is True else None
         finish = self._finish() if outcome is CellOutcome.OK else None
         count = reply.get("execution_count")
@@ -209,7 +232,7 @@ class Cell:
             error=errors[-1] if errors and outcome is not CellOutcome.OK else None,
             finish=finish,
             execution_count=count if isinstance(count, int) else None,
-            duration_s=took if isinstance(took, float) else max(0.0, self._ended_at - self._sent_at),
+            duration_s=took if isinstance(took, float) else max(0.0, until - self._sent_at),
             detail=detail,
             tool_calls=self.calls.records(),
             recovered=noted.get("recovered") is True,
@@ -220,6 +243,9 @@ class Cell:
     ) -> tuple[CellOutcome, str]:
         if self.death:
             return CellOutcome.DEAD, self.death
+        status, name = reply.get("status"), reply.get("ename")
+        if timed_out_s is not None and not running and (status == "ok" or name == FINISH):
+            return CellOutcome.OK, f"The cell ran longer than {timed_out_s:g} s, and ended by itself."
         if timed_out_s is not None:
             left = (
                 " It did not react to the interrupt and still runs; the next cell needs a new kernel."
@@ -227,7 +253,6 @@ class Cell:
                 else ""
             )
             return CellOutcome.TIMEOUT, f"The cell ran longer than {timed_out_s:g} s and was interrupted.{left}"
-        status, name = reply.get("status"), reply.get("ename")
         if status is None and self.interrupted:
             return CellOutcome.INTERRUPTED, "The cell was interrupted."
         if status is None:

@@ -160,13 +160,13 @@ def _forget(hub: _Hub) -> bool:
 def open_wire(process: RunningProcess, *, on_input: OnInput | None = None) -> Wire:
     """Connect to a kernel; the thread is started when there is none (in this process: it does not survive a fork)."""
     global _hub
+    if process.owner_pid != os.getpid():
+        raise KernelDiedError("this kernel belongs to the process that was forked")
     with _guard:
         if _hub is None or _hub.pid != os.getpid() or not _hub.thread.is_alive():
             _hub = _Hub()
         hub = _hub
         hub.count += 1
         wire = Wire(process, hub, on_input=on_input)
-    if process.owner_pid != os.getpid():
-        raise KernelDiedError("this kernel belongs to the process that was forked")
     hub.add(wire)
     return wire

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -70,7 +71,7 @@ class _Call:
 
     @classmethod
     def read(cls, content: Mapping[str, Any]) -> _Call:
-        return cls(id=str(content.get("id")), name=str(content.get("name")), args=content.get("args"))
+        return cls(id=str(content.get("id")), name=str(content.get("name")), args=json.loads(str(content.get("args"))))
 
 
 class InnerCalls:
@@ -96,6 +97,7 @@ class InnerCalls:
         self._waiting: list[_Call] | None = [] if held else None
         self._loop = None if held else asyncio.get_running_loop()
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._running: dict[str, _Call] = {}
         self._unanswered: set[str] = set()
         self._records: dict[str, ToolCallRecord] = {}
         self._beat_at = 0.0
@@ -155,7 +157,7 @@ class InnerCalls:
 
     def tick(self, now: float) -> float | None:
         """Say now and then that the host lives, while somebody waits; when that is due next."""
-        if not self._unanswered:
+        if not self._unanswered or (self._loop is not None and self._loop.is_closed()):
             return None
         if now >= self._beat_at:
             self._beat_at = now + _BEAT_S
@@ -165,7 +167,10 @@ class InnerCalls:
     # -- on the caller's loop ----------------------------------------------------------------------------------------
 
     def _start(self, call: _Call) -> None:
-        if not self._closed:
+        if self._closed:  # its caller gave up on the cell, which runs on
+            self._refuse(call, "nobody waits for this cell any more", ToolFailureClass.UNAVAILABLE, "cell_ended")
+        else:
+            self._running[call.id] = call
             self._tasks[call.id] = asyncio.ensure_future(self._make(call))
 
     def _cancel(self, call_id: str) -> None:
@@ -181,12 +186,14 @@ class InnerCalls:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=_CLOSE_S)
+        for call in list(self._running.values()):  # it ignores that it was cancelled
+            self._record(call, _cancelled("the cell ended; the tool does not"), 0)
 
     def recover(self, records: Iterable[Any]) -> None:
         """The calls as the kernel has recorded them, where the cell had been run before."""
         for encoded in records:
-            with contextlib.suppress(DecodeError):  # ours are whole; what agent code made of them is not our matter
-                record = TOOL_CALL_RECORD.decode(encoded)
+            with contextlib.suppress(ValueError):  # ours are whole; what agent code made of them is not our matter
+                record = TOOL_CALL_RECORD.decode(json.loads(str(encoded)))
                 self._records.setdefault(str(record.call_id), record)
 
     def records(self) -> tuple[ToolCallRecord, ...]:
@@ -207,22 +214,23 @@ class InnerCalls:
             self._record(call, output, round((time.monotonic() - began) * 1000))
             self._send(call, output)
         except asyncio.CancelledError:
-            cancelled = ToolCancellation(
-                message="the code that made the call stopped waiting for it", source=ToolFailureSource.CANCELLATION
-            )
-            output = ToolCallOutput(outcome=ToolCancelled(payload=cancelled))
+            output = _cancelled("the code that made the call stopped waiting for it")
             self._record(call, output, round((time.monotonic() - began) * 1000))
             self._send(call, output)
             raise
         finally:
             self._tasks.pop(call.id, None)
+            self._running.pop(call.id, None)
             self._unanswered.discard(call.id)
 
     async def _output(self, tools: CellTools, pending: PendingToolCall) -> ToolCallOutput:
         try:
-            output = await tools.on_call(pending)
+            answer = await tools.on_call(pending)
+            if not isinstance(answer, ToolCallOutput):
+                answer = ToolCallOutput(outcome=ToolSucceeded(payload=answer))
+            output = answer
             if isinstance(output.outcome, ToolSucceeded):
-                TOOL_VALUE.encode(output.outcome.payload)
+                json.dumps(TOOL_VALUE.encode(output.outcome.payload))
             return output
         except DecodeError as error:
             return _failed(f"the tool's value is not JSON: {error}", ToolFailureClass.INTERNAL, "not_json")
@@ -241,11 +249,11 @@ class InnerCalls:
         )
 
     def _send(self, call: _Call, output: ToolCallOutput) -> None:
-        record = TOOL_CALL_RECORD.encode(self._records[call.id])
+        record = json.dumps(TOOL_CALL_RECORD.encode(self._records[call.id]))
         content: dict[str, Any] = {"msg_id": self.msg_id, "id": call.id, "record": record}
         match output.outcome:
             case ToolSucceeded(payload=value):
-                content["value"] = TOOL_VALUE.encode(value)
+                content["value"] = json.dumps(TOOL_VALUE.encode(value))
             case ToolFailed(payload=failure):
                 content["error"] = {"message": failure.message, "kind": failure.class_.value, "code": failure.code}
             case ToolCancelled(payload=cancellation):
@@ -257,14 +265,14 @@ class InnerCalls:
     async def _read(self, call: _Call) -> None:
         content: dict[str, Any] = {"msg_id": self.msg_id, "id": call.id}
         try:
-            content["value"] = await asyncio.to_thread(self._part, call.args)
+            content["value"] = json.dumps(await asyncio.to_thread(self._part, call.args))
         except (LashError, KeyError, TypeError, ValueError) as error:
             content["error"] = {"message": f"read_output: {error}", "kind": "invalid_request", "code": "no_such_output"}
         self._wire.tell("lash_call_answer", content)
 
     def _part(self, args: Any) -> dict[str, str]:
         if self._store is None:
-            raise ValueError("nothing that is cut out of outputs is kept here")
+            raise ValueError("nothing that is cut out of outputs is kept here: the kernel was given no store")
         handle, start, size = str(args["handle"]), max(0, int(args["start"])), min(int(args["size"]), _MOST_READ_BYTES)
         found = [ref for ref_id, ref in self._kept.items() if ref_id.startswith(handle)]
         if len(found) > 1:
@@ -276,6 +284,11 @@ class InnerCalls:
 
 def _number(call_id: str) -> int:
     return int(call_id[1:]) if call_id[1:].isdecimal() else 0
+
+
+def _cancelled(message: str) -> ToolCallOutput:
+    cancellation = ToolCancellation(message=message, source=ToolFailureSource.CANCELLATION)
+    return ToolCallOutput(outcome=ToolCancelled(payload=cancellation))
 
 
 def _failed(message: str, kind: ToolFailureClass, code: str) -> ToolCallOutput:

@@ -22,7 +22,7 @@ from typing import Any
 from ..errors import KernelAttachError, KernelBusyError, KernelDiedError, KernelError, KernelStartError, LashError
 from ..machine.attachments import AdoptingStore, AttachmentRef
 from ..machine.execution import CellOutput, CellResult, NamespaceSummary
-from . import CellTools, OnInput, OutputSink
+from . import CellTools, Kernel, OnInput, OutputSink
 from .attached import AttachedProcess
 from .cells import EXECUTE, Cell
 from .flags import Turnstile
@@ -39,7 +39,7 @@ from .summaries import namespace_summary
 __all__ = ["ManagedKernel"]
 
 
-class ManagedKernel:
+class ManagedKernel(Kernel):
     """A kernel in a process of its own (see `Kernel` for the contract).
 
     Args:
@@ -49,8 +49,7 @@ class ManagedKernel:
         env: its environment, taken as it is; None means the host's without what looks like a secret.
         pass_env: names of variables that are passed on though they look like one.
         store: keeps what is too long or too big to keep inline; without one it is only counted.
-        limits: how much of a cell's outputs is kept inline.
-        spill_bytes: how much may lie outside of it, on the disk, before it is in the store.
+        limits: how much of a cell's outputs is kept inline; spill_bytes: how much on the disk, beside the store.
         on_input: answers `input()` of a cell; without it that is refused, with an error that says so.
         orphan_ttl_s: how long it waits for another host, idle, when this one crashed; 0: it ends at once.
 
@@ -170,16 +169,8 @@ class ManagedKernel:
         self._followed = self._memory = None
 
     async def _launch(self) -> None:
-        life = self._open(
-            kernel_process(
-                self._spec,
-                python=self._python,
-                cwd=self._cwd,
-                env=self._env,
-                pass_env=self._pass_env,
-                orphan_ttl_s=self._orphan_ttl_s,
-            )
-        )
+        where: dict[str, Any] = {"python": self._python, "cwd": self._cwd, "env": self._env, "pass_env": self._pass_env}
+        life = self._open(kernel_process(self._spec, **where, orphan_ttl_s=self._orphan_ttl_s))
         try:
             async with asyncio.timeout(self._start_timeout_s):
                 await life.greet()
@@ -220,6 +211,13 @@ class ManagedKernel:
         last = log.splitlines()[-1] if log else ""
         what = self._python if self._spec is None else f"kernel {self._spec.name!r}"
         raise KernelStartError(f"{problem}{': ' + last if last else ''} ({what})") from cause
+
+    async def __aenter__(self) -> ManagedKernel:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.shutdown()
 
     # -- taking over ---------------------------------------------------------------------------------------------------
 

@@ -34,8 +34,9 @@ from ..machine.tool_calls import (
     ToolFailure,
     ToolFailureClass,
     ToolFailureSource,
+    ToolSucceeded,
 )
-from . import CellTools, OutputSink
+from . import CellTools, Kernel, OutputSink
 from .flags import Flag, Turnstile
 
 __all__ = ["Script", "ScriptedCell", "ScriptedKernel"]
@@ -89,7 +90,7 @@ class _Entry:
         """None while it is queued or runs, and when it never ran."""
 
 
-class ScriptedKernel:
+class ScriptedKernel(Kernel):
     """Plays `script`; without one, every cell ends well with no output.
 
     A mapping that lacks the code, or a sequence that is used up, answers with an error output that says so. Without
@@ -349,9 +350,10 @@ async def _called(call: PendingToolCall, tools: CellTools | None) -> ToolCallOut
     if tools is None or call.tool_name not in {offer.name for offer in tools.offers}:
         return _failed(ToolFailureClass.INVALID_REQUEST, "unknown_tool", f"no tool is called {call.tool_name!r}")
     try:
-        return await tools.on_call(call)
+        answer = await tools.on_call(call)
     except Exception as error:
         return _failed(ToolFailureClass.EXECUTION, type(error).__name__, f"{type(error).__name__}: {error}")
+    return answer if isinstance(answer, ToolCallOutput) else ToolCallOutput(outcome=ToolSucceeded(payload=answer))
 
 
 def _failed(kind: ToolFailureClass, code: str, message: str) -> ToolCallOutput:

@@ -26,10 +26,12 @@ from . import InputRequest, OnInput
 from .bundles import BundleLimits
 from .cells import Cell
 from .flags import Flag
+from .numbering import Numbering
 from .outputs import OutputFold, OutputLimits
 from .process import RunningProcess
+from .requests import Request
 
-__all__ = ["IoThread", "Request", "Wire"]
+__all__ = ["IoThread", "Wire"]
 
 _log = logging.getLogger(__name__)
 
@@ -64,17 +66,6 @@ class IoThread(Protocol):
     def remove(self, wire: Wire, then: Callable[[], None] | None) -> Flag: ...
 
 
-class Request:
-    """A request with one reply; `done` is set when it came, or when it never will."""
-
-    def __init__(self, msg_id: str, then: Callable[[Content], None] | None = None) -> None:
-        self.msg_id = msg_id
-        self.then = then
-        """Called with the reply, on the I/O thread."""
-        self.reply: Content | None = None
-        self.done = Flag()
-
-
 class Wire:
     """One kernel's channels. Public methods may be called from any thread; the rest runs on the I/O thread."""
 
@@ -102,6 +93,7 @@ class Wire:
         self._requests: dict[str, Request] = {}
         self._sockets: dict[str, zmq.Socket[bytes]] = {}
         self._trim_at = 0.0
+        self._numbering = Numbering() if not process.has_inside else None
         self._dead_at: float | None = None
 
     # -- from any thread -------------------------------------------------------------------------------------------
@@ -292,6 +284,8 @@ class Wire:
             return
         unpack = self._session.unpack
         head = unpack(header)
+        if self._numbering is not None:
+            self._numbering.take(str(head.get("msg_id")))
         parent_id = unpack(parent).get("msg_id", "")
         if name == "stdin":
             self._refuse_or_ask(head, unpack(content))
@@ -325,6 +319,8 @@ class Wire:
         def answer() -> None:
             try:
                 value = self._on_input(request) if self._on_input is not None else _END_OF_FILE
+                if not isinstance(value, str):
+                    raise TypeError(f"on_input must return a str, not {type(value).__name__}")
             except EOFError:
                 value = _END_OF_FILE
             except Exception:  # the cell must not wait for ever
@@ -369,6 +365,9 @@ class Wire:
 
     def _send_next(self, now: float) -> None:
         self._current = self._queue.popleft()
+        self._current.numbering = self._numbering
+        if self._numbering is not None:
+            self._numbering.missing = 0
         self._send("shell", self._current.frames)
         self._current.mark_sent(now)
 

@@ -10,12 +10,14 @@ import asyncio
 import contextvars
 import functools
 import inspect
+import keyword
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, TypeAlias
 
+from ..errors import InputError
 from ..machine.events import ToolCallStart, TurnActivity
 from ..machine.tool_calls import (
     TOOL_VALUE,
@@ -34,11 +36,27 @@ from ..machine.tool_calls import (
 )
 from ..machine.wire import DecodeError, dumps
 
-__all__ = ["ToolCaller", "ToolFunction", "call_tools"]
+__all__ = ["ToolCaller", "ToolFunction", "call_tools", "checked_tools"]
 
 ToolFunction: TypeAlias = Callable[..., Any]
 
 MOST_AT_ONCE = 8
+
+
+def checked_tools(tools: Mapping[str, ToolFunction] | None) -> dict[str, ToolFunction]:
+    """The tools as given, if code can call them as `tools.NAME(...)`.
+
+    Raises:
+        InputError: they are no mapping, a name is no Python name, or what it names cannot be called.
+    """
+    if not isinstance(tools or {}, Mapping):
+        raise InputError("tools are given by name: tools={'add': add}")
+    for name, function in (tools or {}).items():
+        if not str(name).isidentifier() or keyword.iskeyword(name):
+            raise InputError(f"a tool cannot be called {name!r}: code has to be able to write tools.{name}(...)")
+        if not callable(function):
+            raise InputError(f"the tool {name!r} is of type {type(function).__name__}, which cannot be called")
+    return dict(tools or {})
 
 
 class ToolCaller:

@@ -175,7 +175,7 @@ def main() -> None:
         return
     moments, tally = random.Random(options.seed), Tally()
     for _ in range(options.points):
-        point(moments.uniform(0.0, 2.6), tally)
+        point(moments.uniform(0.0, 1.8), tally)
     for problem in tally.problems:
         print(problem, file=sys.stderr)
     figures = {

@@ -26,6 +26,7 @@ FEATURES = (
     "calls",
     "finish",
     "stdin",
+    "pager",
     "tracebacks",
     "namespace",
     "interrupts",

@@ -34,6 +34,10 @@ class Inside:
         self.calls: Any = None
         self.flush: Callable[[], None] = lambda: None
         """Everything written so far is recorded when it returns."""
+        self.begin_streams: Callable[[dict[str, Any]], None] = lambda parent: None
+        """A cell begins, for the request `parent`."""
+        self.send_written: Callable[[], None] = lambda: None
+        """The same for what is buffered, with the guard held."""
         self.at_first_cell: list[Callable[[], None]] = []
         self.host_lives: Callable[[], bool] = lambda: True
 

@@ -63,7 +63,7 @@ class Calls:
         self.count = 0
         self.pending: dict[str, Call] = {}
         self.heard = 0.0
-        self.records: list[dict[str, Any]] = []
+        self.records: list[str] = []
         """Of the calls of this cell that are over, as the host tells them."""
 
     # -- a cell --------------------------------------------------------------------------------------------------------
@@ -75,7 +75,7 @@ class Calls:
             self.records = []
             self.offers = {offer["name"]: offer for offer in offers or ()}
 
-    def end(self) -> list[dict[str, Any]]:
+    def end(self) -> list[str]:
         """The calls of the cell; what its threads and tasks left waiting is told that it has ended."""
         with self.lock:
             self.header = None
@@ -88,16 +88,17 @@ class Calls:
                 records.append(self.unanswered(call, message))
         return records
 
-    def unanswered(self, call: Call, message: str) -> dict[str, Any]:
+    def unanswered(self, call: Call, message: str) -> str:
         outcome = {"status": "cancelled", "payload": {"message": message, "source": "cancellation"}}
-        return {
-            "call_id": call.id, "tool": call.name, "args": call.args, "output": {"outcome": outcome}, "duration_ms": 0
-        }  # fmt: skip
+        return json.dumps(
+            {"call_id": call.id, "tool": call.name, "args": call.args, "output": {"outcome": outcome}, "duration_ms": 0}
+        )
 
     def outstanding(self) -> list[dict[str, Any]]:
         """For a host that takes over."""
         with self.lock:
-            return [{"id": c.id, "name": c.name, "args": c.args, "taken": c.taken} for c in self.pending.values()]
+            pending = self.pending.values()
+            return [{"id": c.id, "name": c.name, "args": json.dumps(c.args), "taken": c.taken} for c in pending]
 
     def fail(self, call: Call, message: str, kind: str, code: str) -> None:
         if not call.future.done():
@@ -122,7 +123,7 @@ class Calls:
             self.pending[call.id] = call
             self.heard = time.monotonic()
             # Under the lock: calls leave in the order of their ids.
-            self.inside.publish("lash_call", {"id": call.id, "name": name, "args": args}, header)
+            self.inside.publish("lash_call", {"id": call.id, "name": name, "args": json.dumps(args)}, header)
         return call
 
     def cancel(self, call: Call) -> None:
@@ -181,7 +182,7 @@ class Calls:
     # -- from the host, on the control thread --------------------------------------------------------------------------
 
     def answered(self, content: dict[str, Any], respond: Callable[[dict[str, Any]], None]) -> None:
-        """A call is over; the host waits for nothing."""
+        """A call is over; the host waits for nothing. Values are JSON in a string, so that no packer changes them."""
         self.heard = time.monotonic()
         if content.get("msg_id") != (self.header or {}).get("msg_id"):
             return
@@ -193,7 +194,7 @@ class Calls:
             return
         error = content.get("error")
         if error is None:
-            call.future.set_result(content.get("value"))
+            call.future.set_result(json.loads(content["value"]))
         else:
             self.fail(call, error["message"], error["kind"], error["code"])
 
@@ -240,12 +241,17 @@ class Tool:
         """The arguments as one JSON object."""
         name, parameters = self.__name__, self._parameters
         if args and (parameters is None or len(args) > len(parameters)):
-            takes = "keyword arguments only" if parameters is None else f"{len(parameters)} arguments at most"
-            raise TypeError(f"{name}() takes {takes}; {len(args)} positional ones were given")
+            takes = "keyword arguments only" if parameters is None else f"at most {len(parameters)} arguments"
+            raise TypeError(f"{name}() takes {takes}; {len(args)} given by position")
         named = dict(zip(parameters or (), args, strict=False))
         twice = sorted(named.keys() & kwargs.keys())
         if twice:
             raise TypeError(f"{name}() got {twice[0]!r} twice")
+        unknown = sorted(kwargs.keys() - set(parameters)) if parameters is not None else []
+        if unknown:
+            raise TypeError(
+                f"{name}() has no parameter {unknown[0]!r}; it has: {', '.join(parameters or ()) or 'none'}"
+            )
         found: dict[str, Any] = {key: to_json(value, f"{name}(): {key}") for key, value in {**named, **kwargs}.items()}
         size = len(json.dumps(found))
         if size > MAX_CHARS:
@@ -308,7 +314,7 @@ def install(shell: Any, inside: Any) -> None:
                 return whole
         return whole.decode("utf-8", "replace") if kind.startswith(("text/", "application/x-ndjson")) else whole
 
-    read_output.__module__ = "builtins"
+    read_output.__module__, read_output.__qualname__ = "builtins", "read_output"
     inside.handlers["lash_call_answer"] = calls.answered
     inside.handlers["lash_call_beat"] = calls.beat
     inside.handlers["lash_call_take_request"] = calls.take

@@ -52,7 +52,7 @@ def nbformat_output(entry: Mapping[str, Any]) -> dict[str, Any]:
 def as_bytes(mime: str, value: Any) -> bytes:
     """The representation as a file of its type would hold it."""
     if not isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace")
+        return json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "backslashreplace")
     binary = mime.split("/")[0] in {"image", "audio", "video"} and not mime.endswith("+xml")
     if binary or mime == "application/pdf":
         try:

@@ -45,5 +45,5 @@ def install(shell: Any, inside: Any) -> None:
 
     shell.payload_manager.write_payload  # noqa: B018 (a feature test)
     shell.set_custom_exc((LashFinish,), silent)
-    finish.__module__ = "builtins"
+    finish.__module__, finish.__qualname__ = "builtins", "finish"
     builtins.finish = finish  # type: ignore[attr-defined]

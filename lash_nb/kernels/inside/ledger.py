@@ -20,6 +20,7 @@ RECORDED = 200
 RECORDED_BYTES = 64 * 1024 * 1024
 MAX_EVALUE = 64 * 1024
 MAX_PAYLOAD = 64 * 1024
+CUT_SHORT = {"status": "error", "ename": "KeyboardInterrupt", "evalue": "", "traceback": []}
 SHORT = ("status", "ename", "execution_count")
 """What stays of the reply of a cell whose outputs are no longer kept."""
 
@@ -38,7 +39,7 @@ class Entry:
         self.entries: list[dict[str, Any]] | None = None
         """Its outputs; None once they are no longer kept."""
         self.weight = 0
-        self.calls: list[dict[str, Any]] = []
+        self.calls: list[str] = []
         self.interrupted = False
         """SIGINT came while it ran."""
         self.waiting: list[Callable[[dict[str, Any]], None]] = []
@@ -75,12 +76,15 @@ class Ledger:
         self.most = int(inside.options.get("recorded") or RECORDED)
         self.recorded_bytes = 0
         self.running: Entry | None = None
+        self.in_code = False
+        """Code of a cell runs, and not the kernel's own before and after it."""
         self.idle_since = time.monotonic()
 
-    def interrupted(self) -> None:
-        """SIGINT came."""
-        if self.running is not None:
+    def interrupted(self) -> bool:
+        """SIGINT came; whether there is code of a cell to interrupt."""
+        if self.running is not None and self.in_code:
             self.running.interrupted = True
+        return self.in_code
 
     def begin(self, key: str, header: dict[str, Any], code: str) -> Entry:
         while self.inside.at_first_cell:
@@ -163,9 +167,8 @@ class Requests:
         if digest != entry.digest:
             reply: dict[str, Any] = {"status": "error", "ename": "LashKeyUsed", "evalue": entry.key, "traceback": []}
         else:
-            assert entry.reply is not None
             self.inside.publish("lash_outputs", {"entries": entry.entries or []}, parent["header"])
-            reply = {**entry.reply, "lash_nb": entry.note(recovered=True)}
+            reply = {**(entry.reply or CUT_SHORT), "lash_nb": entry.note(recovered=True)}
         self.send(stream, "execute_reply", reply, parent, ident=ident)
 
     async def execute_request(self, stream: Any, ident: Any, parent: Any) -> None:
@@ -179,23 +182,29 @@ class Requests:
             self.answer_again(stream, ident, parent, known)
             return
         entry = self.ledger.begin(key, parent["header"], parent["content"]["code"])
-        self.inside.outlet.begin(entry.header)
         try:
+            self.inside.outlet.begin(entry.header)
+            self.inside.begin_streams(parent)
             if self.inside.calls is not None:
                 self.inside.calls.begin(entry.header, ours.get("tools"))
             await self.original_request(stream, ident, parent)
         finally:
             if entry.reply is None:  # an interrupt between its parts; what it did is done
-                self.settle(entry, {"status": "error", "ename": "KeyboardInterrupt", "evalue": "", "traceback": []})
+                self.settle(entry, CUT_SHORT)
 
     async def do_execute(self, code: str, silent: bool, *args: Any, **kwargs: Any) -> dict[str, Any]:
         entry = self.ledger.running
-        if entry is None:
-            untouched: dict[str, Any] = await self.original_do(code, silent, *args, **kwargs)
-            return untouched
         try:
-            reply: dict[str, Any] = await self.original_do(code, silent, *args, **kwargs)
+            self.ledger.in_code = True
+            try:
+                reply: dict[str, Any] = await self.original_do(code, silent, *args, **kwargs)
+            finally:
+                self.ledger.in_code = False
+            if entry is None:
+                return reply
         except KeyboardInterrupt:
+            if entry is None:
+                raise
             reply = {"status": "error", "ename": "KeyboardInterrupt", "evalue": "", "payload": []}
             reply["execution_count"] = self.shell.execution_count
         kept = {name: bounded(name, value) for name, value in reply.items() if name != "engine_info"}

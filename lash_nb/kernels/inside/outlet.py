@@ -131,9 +131,9 @@ class Outlet:
             return
         cell.dirty = True
         if not cell.timed:
-            cell.timed = True
             delay = max(0.01, cell.due - time.monotonic())
             self.thread.schedule(lambda: self.thread.io_loop.call_later(delay, self.late, cell))
+            cell.timed = True  # after it: an interrupt in between costs a timer too many, and not all of them
 
     def late(self, cell: CellOutputs) -> None:
         with self.inside.guard:
@@ -192,11 +192,14 @@ class Queue:
         self.events.append(callback)
         if self.woken or self.quiet == threading.get_ident():
             return
-        self.woken = True
         try:
+            self.woken = True
             self.thread._event_pipe.send(b"", zmq.NOBLOCK)
         except zmq.Again:
             pass
+        except BaseException:  # an interrupt: nobody was woken
+            self.woken = False
+            raise
 
     def handle(self, message: Any) -> None:
         self.woken = False
@@ -245,6 +248,8 @@ def install(shell: Any, inside: Any) -> None:
             return original(stream, msg_or_type, content, parent, where, buffers, *args, **kwargs)
         kind = msg_or_type if isinstance(msg_or_type, str) else msg_or_type["header"]["msg_type"]
         with guard:
+            if kind in OUTPUTS and kind != "stream":
+                inside.send_written()
             if kind in OUTPUTS and not outlet.take(kind, msg_or_type, content, parent, buffers):
                 return msg_or_type
             queue.quiet = own_ident() if waits(kind, content) else 0

@@ -277,7 +277,7 @@ class Record:
     def _keep(self, entry: Entry, mime: str, value: Any, used: int) -> int:
         """One representation, inline or moved out; the bytes kept inline."""
         limits = self._limits
-        size = len(value) if isinstance(value, str) else len(json.dumps(value))
+        size = len(value) if isinstance(value, str) else len(json.dumps(value, default=str))
         kept = 0
         if mime == "text/plain" and isinstance(value, str):
             head, tail, chars, lines = clip(value, limits["text_head_chars"], limits["text_tail_chars"])
@@ -349,7 +349,7 @@ class Record:
         if self._omitted_file is None:
             self._omitted_file = self._spill.open("application/x-ndjson", "outputs left out")
         if self._omitted_file is not None:
-            line = json.dumps(nbformat_output(slot.entry), ensure_ascii=False) + "\n"
+            line = json.dumps(nbformat_output(slot.entry), ensure_ascii=False, default=str) + "\n"
             self._omitted_file.write(line.encode("utf-8", "backslashreplace"))
 
     def _clear_if_pending(self) -> None:

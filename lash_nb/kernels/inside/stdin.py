@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 REFUSAL = (
-    "nobody can answer {}() here: write the value into the code, read it from a variable or a file, or ask for it in "
-    "your answer"
+    "nobody can answer {}() here: write the value into the code, or read it from a variable or a file "
+    "(an agent can ask for it in its answer)"
 )
-
 NO_ANSWER = (
-    "{}() got no answer: nobody can be asked here, or the question was withdrawn; write the value into the code, read "
-    "it from a variable or a file, or ask for it in your answer"
+    "{}() got no answer: nobody could be asked, or the question was withdrawn; write the value into the code, "
+    "or read it from a variable or a file (an agent can ask for it in its answer)"
 )
 
 

@@ -76,9 +76,9 @@ class Buffer:
         if self.chars >= CHUNK_CHARS:
             self.send()
         elif not self.timed:
-            self.timed = True
             thread = self.stream.pub_thread
             thread.schedule(lambda: thread.io_loop.call_later(INTERVAL_S, self.late))
+            self.timed = True  # after it: an interrupt in between costs a timer too many, and not all of them
 
     def drain(self) -> None:
         """Take what children have written by now, as output of the newest cell: nothing says whose they are."""
@@ -118,18 +118,54 @@ class Streams:
         first, second = self.buffers = tuple(self.by_id.values())
         first.other, second.other = second, first
         self.poller = select.poll()
+        self.fds: dict[int, int] = {}
+        self.writing = False
+        self.nested: list[tuple[Buffer, str, dict[str, Any]]] = []
+        """What a signal handler or a finaliser writes in the middle of a write of the same thread."""
+
+    def write(self, buffer: Buffer, text: str, parent: dict[str, Any]) -> None:
+        """With the guard held."""
+        if self.writing:
+            self.nested.append((buffer, text, parent))
+            return
+        self.writing = True
+        try:
+            self.drain_now()
+            buffer.write(text, parent)
+            while self.nested:
+                later, more, whose = self.nested.pop(0)
+                later.write(more, whose)
+        finally:
+            self.writing = False
 
     def drain(self) -> None:
         """Take what children and C code have written by now; half a microsecond when there is nothing."""
+        if not self.writing:
+            self.writing = True
+            try:
+                self.drain_now()
+            finally:
+                self.writing = False
+
+    def drain_now(self) -> None:
         if self.poller.poll(0):
             for buffer in self.buffers:
                 buffer.drain()
 
+    def begin(self, parent: dict[str, Any]) -> None:
+        """A cell begins: also for streams that are no longer `sys.stdout` and `sys.stderr`."""
+        for stream in self.streams:
+            stream.set_parent(parent)
+
     def flush(self) -> None:
+        """Everything that was written is recorded."""
         with self.guard:
             self.drain()
-            for buffer in self.buffers:
-                buffer.send()
+            self.send()
+
+    def send(self) -> None:
+        for buffer in self.buffers:
+            buffer.send()
 
     def take_pipes(self) -> None:
         """Read the file descriptors ourselves, where ipykernel did."""
@@ -137,6 +173,7 @@ class Streams:
             if stream._should_watch:
                 fd = stream._original_stdstream_fd
                 buffer.pipe = ChildPipe(fd)
+                self.fds[id(stream)] = fd
                 stream._should_watch = False  # its own reader waits for ever on a pipe that nobody writes to
                 stream.fileno = lambda fd=fd: fd  # what a child is to write to
                 self.poller.register(buffer.pipe.reader, select.POLLIN)
@@ -158,29 +195,44 @@ class Streams:
             stream.__dict__.pop("write", None)
 
 
-def replace_methods(streams: Streams, kind: Any) -> None:
+def write_as_child(fd: int | None, text: str) -> None:
+    """What a forked child writes goes where its C code writes to: into the pipe that its parent reads."""
+    data = text.encode("utf-8", "backslashreplace")
+    while data and fd is not None:
+        data = data[os.write(fd, data) :]
+
+
+def replace_methods(streams: Streams, kind: Any, outlet: Any) -> None:
     """`write` and `flush` of `OutStream`."""
     original_write, original_flush = kind.write, kind.flush
     by_id, guard, pid, getpid = streams.by_id, streams.guard, os.getpid(), os.getpid
 
-    def write(self: Any, string: str) -> int:
+    def write(self: Any, string: Any) -> int:
         buffer = by_id.get(id(self))
-        if buffer is None or type(string) is not str or self.pub_thread is None or getpid() != pid:
+        if buffer is None or not isinstance(string, str) or self.pub_thread is None:
             written: int = original_write(self, string)
             return written
-        with guard:
-            streams.drain()
-            buffer.write(string, self.parent_header)
+        if type(string) is not str:
+            string = str.__str__(string)
+        if getpid() != pid:
+            write_as_child(streams.fds.get(id(self)), string)
+        else:
+            with guard:
+                streams.write(buffer, string, self.parent_header)
         return len(string)
 
     def flush(self: Any) -> None:
         buffer = by_id.get(id(self))
-        if buffer is None or self.pub_thread is None or getpid() != pid:
+        if buffer is None or self.pub_thread is None:
             original_flush(self)
             return
+        if getpid() != pid:
+            return  # a forked child: what it writes has left it already
         with guard:
             streams.drain()
-            buffer.send()
+            cell = outlet.cell
+            if cell is None or not cell.snapshots or buffer.parent.get("msg_id") != cell.msg_id:
+                buffer.send()  # else the next snapshot tells it; whatever is recorded before takes it along
 
     kind.write, kind.flush = write, flush
 
@@ -195,9 +247,9 @@ def install(shell: Any, inside: Any) -> None:
         if not isinstance(stream, OutStream) or not all(hasattr(stream, part) for part in parts):
             raise RuntimeError("this ipykernel has other streams")
     both = Streams(streams, shell.kernel.session, inside.guard)
-    replace_methods(both, OutStream)
+    replace_methods(both, OutStream, inside.outlet)
     both.take_pipes()
-    inside.flush = both.flush
+    inside.flush, inside.send_written, inside.begin_streams = both.flush, both.send, both.begin
     inside.at_first_cell.append(both.uncover)
 
     @contextlib.contextmanager
