@@ -36,6 +36,7 @@ EXECUTE = {
     "stop_on_error": False,  # the queue is ours: an error aborts nothing
 }
 """What every execute request of ours says."""
+_INTERRUPTS = ("KeyboardInterrupt", "CancelledError")
 _SECOND_HALF_S = 2.0
 _AFTER_INTERRUPT_S = 0.3
 _EMIT_EVERY_S = 0.1
@@ -244,8 +245,9 @@ class Cell:
         if self.death:
             return CellOutcome.DEAD, self.death
         status, name = reply.get("status"), reply.get("ename")
-        if timed_out_s is not None and not running and (status == "ok" or name == FINISH):
-            return CellOutcome.OK, f"The cell ran longer than {timed_out_s:g} s, and ended by itself."
+        if timed_out_s is not None and not running and status is not None and name not in _INTERRUPTS:
+            ended = CellOutcome.OK if status == "ok" or name == FINISH else CellOutcome.ERROR
+            return ended, f"The cell ran longer than {timed_out_s:g} s, and ended by itself."
         if timed_out_s is not None:
             left = (
                 " It did not react to the interrupt and still runs; the next cell needs a new kernel."
@@ -270,7 +272,7 @@ class Cell:
             if self.begun and self.interrupted:  # as some kernels say it
                 return CellOutcome.INTERRUPTED, "The cell was interrupted."
             return CellOutcome.ABORTED, "The kernel refused the cell because an earlier one failed."
-        if name in ("KeyboardInterrupt", "CancelledError") and (self.interrupted or not errors):
+        if name in _INTERRUPTS and (self.interrupted or not errors):
             return CellOutcome.INTERRUPTED, "The cell was interrupted."
         return CellOutcome.ERROR, ""
 
