@@ -251,7 +251,7 @@ display({'application/json': {'a': datetime.datetime(2026, 1, 2), 'b': 1}, 'text
     assert "2026-01-02" in str(shown.data["application/json"])
 
 
-@pytest.mark.parametrize("value", ["caf\udce9", "\ud800", 2**63, -(2**63), 1.5, {"a": [None, True]}])
+@pytest.mark.parametrize("value", ["x\udce9", "\ud800", 2**63, -(2**63), 1.5, {"a": [None, True]}])
 async def test_values_pass_unchanged_through_tools(kernel: ManagedKernel, value: Json) -> None:
     tools = answering("echo")
     key, code = fresh(), f"print(tools.echo(x={value!r}) == {value!r})"
@@ -268,3 +268,14 @@ async def test_who_watches_costs_nobody_the_result(kernel: ManagedKernel) -> Non
         raise ValueError("a bug of the watcher's")
 
     assert texts(await kernel.run(fresh(), "print(1)", on_output=sink)) == ["1\n"]
+
+
+async def test_of_long_gone_cells_it_is_known_that_they_ran(kernel: ManagedKernel) -> None:
+    key, code = fresh(), "print('once'); finish('x' * 1000)"
+    first = await kernel.run(key, code)
+    assert first.finish == FinishValue(value="x" * 1000)
+    for _ in range(201):
+        await ok(kernel, "1")
+    again = await kernel.run(key, code)
+    assert (again.outcome, again.recovered, again.outputs, again.finish) == (CellOutcome.OK, True, (), None)
+    assert "no longer kept" in again.detail

@@ -120,7 +120,7 @@ class Ledger:
             for token in (*tokens, *output.get("buffers", ())):
                 if isinstance(token, dict):
                     self.inside.outlet.spill.forget(token)
-        entry.entries, entry.calls = None, []
+        entry.entries, entry.calls, entry.header = None, [], {}
         if entry.reply is not None:
             entry.reply = {name: entry.reply[name] for name in SHORT if name in entry.reply}
 
@@ -220,7 +220,9 @@ class Requests:
             self.inside.flush()
             if self.inside.calls is not None:
                 entry.calls = self.inside.calls.end()
-            self.ledger.end(entry, reply, *self.inside.outlet.end())
+            entries, weight = self.inside.outlet.end()
+            said = sum(len(str(one.get("value", ""))) for one in reply.get("payload") or ())
+            self.ledger.end(entry, reply, entries, weight + said + sum(map(len, entry.calls)))
         finally:
             if in_main:
                 signal.signal(signal.SIGINT, before)
