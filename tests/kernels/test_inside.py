@@ -6,6 +6,9 @@ import dataclasses
 import datetime
 import enum
 import pathlib
+import sys
+import traceback
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +18,7 @@ import pytest
 from lash_nb.kernels.inside import FEATURES, REQUIRED, bootstrap
 from lash_nb.kernels.inside.json_values import to_json
 from lash_nb.kernels.inside.namespace import Describer
+from lash_nb.kernels.inside.tracebacks import without_ours
 
 
 @dataclasses.dataclass
@@ -174,3 +178,27 @@ def cycle() -> list[Any]:
 def test_finish_refuses_what_does_and_says_where(value: Any, error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
         to_json(value, "value")
+
+
+def test_frames_of_ours_are_taken_out_of_a_traceback() -> None:
+    def theirs() -> None:
+        ours: dict[str, Any] = {}
+        exec(compile("def ours(f):\n    f()", "<lash_nb test>", "exec"), ours)
+        ours["ours"](lambda: 1 / 0)
+
+    try:
+        theirs()
+    except ZeroDivisionError as error:
+        names = [frame.name for frame in traceback.extract_tb(without_ours(error.__traceback__))]
+        assert names == ["test_frames_of_ours_are_taken_out_of_a_traceback", "theirs", "<lambda>"]
+
+
+def test_a_frame_at_no_line_is_no_error() -> None:
+    frame = sys._getframe()
+    nowhere: Any = SimpleNamespace(tb_frame=frame, tb_lasti=0, tb_lineno=None, tb_next=None)
+    with pytest.raises(ZeroDivisionError) as caught:
+        exec(compile("1 / 0", "<lash_nb test>", "exec"))
+    nowhere.tb_next = caught.tb
+    cleaned = without_ours(nowhere)
+    assert cleaned is not None
+    assert cleaned.tb_lineno == frame.f_code.co_firstlineno

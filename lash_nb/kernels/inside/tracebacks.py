@@ -21,7 +21,10 @@ def without_ours(tb: types.TracebackType | None) -> types.TracebackType | None:
         return tb
     following: types.TracebackType | None = None
     for one in reversed(theirs):
-        following = types.TracebackType(following, one.tb_frame, one.tb_lasti, one.tb_lineno)
+        line: int | None = one.tb_lineno  # None where an instruction belongs to no line: an interrupt can land there
+        following = types.TracebackType(
+            following, one.tb_frame, one.tb_lasti, line if line is not None else one.tb_frame.f_code.co_firstlineno
+        )
     return following
 
 
