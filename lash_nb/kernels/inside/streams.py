@@ -195,17 +195,32 @@ class Streams:
             stream.__dict__.pop("write", None)
 
 
-def write_as_child(fd: int | None, text: str) -> None:
-    """What a forked child writes goes where its C code writes to: into the pipe that its parent reads."""
-    data = text.encode("utf-8", "backslashreplace")
-    while data and fd is not None:
-        data = data[os.write(fd, data) :]
+class ChildWriter:
+    """What a forked child writes goes where its C code writes to, by lines: into the pipe that its parent reads."""
+
+    def __init__(self, fds: dict[int, int]) -> None:
+        self.fds = fds
+        self.held: dict[int, str] = {}
+
+    def write(self, stream: int, text: str) -> None:
+        lines, newline, rest = (self.held.pop(stream, "") + text).rpartition("\n")
+        self.held[stream] = rest
+        self.send(stream, lines + newline)
+
+    def flush(self, stream: int) -> None:
+        self.send(stream, self.held.pop(stream, ""))
+
+    def send(self, stream: int, text: str) -> None:
+        data, fd = text.encode("utf-8", "backslashreplace"), self.fds.get(stream)
+        while data and fd is not None:
+            data = data[os.write(fd, data) :]
 
 
 def replace_methods(streams: Streams, kind: Any, outlet: Any) -> None:
     """`write` and `flush` of `OutStream`."""
     original_write, original_flush = kind.write, kind.flush
     by_id, guard, pid, getpid = streams.by_id, streams.guard, os.getpid(), os.getpid
+    child = ChildWriter(streams.fds)
 
     def write(self: Any, string: Any) -> int:
         buffer = by_id.get(id(self))
@@ -215,7 +230,7 @@ def replace_methods(streams: Streams, kind: Any, outlet: Any) -> None:
         if type(string) is not str:
             string = str.__str__(string)
         if getpid() != pid:
-            write_as_child(streams.fds.get(id(self)), string)
+            child.write(id(self), string)
         else:
             with guard:
                 streams.write(buffer, string, self.parent_header)
@@ -227,7 +242,8 @@ def replace_methods(streams: Streams, kind: Any, outlet: Any) -> None:
             original_flush(self)
             return
         if getpid() != pid:
-            return  # a forked child: what it writes has left it already
+            child.flush(id(self))
+            return
         with guard:
             streams.drain()
             cell = outlet.cell
