@@ -212,7 +212,7 @@ async def test_only_one_host_at_a_time_and_only_that_life(tmp_path: Path) -> Non
 
 async def test_a_kernel_that_does_not_answer_is_left_as_it_is(tmp_path: Path) -> None:
     with crashed(tmp_path, HOLDS) as lost:
-        await asyncio.sleep(1.5)  # what it wrote has left it, and now it holds its interpreter
+        await asyncio.sleep(2.5)  # what it wrote has left it, and now it holds its interpreter
         with pytest.raises(KernelAttachError, match="did not answer"):
             await ManagedKernel.attach(lost.connection_file, epoch=lost.epoch, start_timeout_s=0.5)
         os.kill(lost.pid, 0)
