@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import inspect
 import os
 import selectors
 import signal
@@ -100,6 +101,7 @@ def install(shell: Any, inside: Any) -> None:
         except KeyboardInterrupt:  # in a hook of the user's, say, which runs outside of IPython's own hands
             raise asyncio.CancelledError("interrupted") from None
 
+    run_cell_async.__signature__ = inspect.signature(original_run)  # type: ignore[attr-defined]  # asked for by each cell
     shell.run_cell_async = run_cell_async
     kernel._cancel_on_sigint = cancel_on_sigint
     kernel.pre_handler_hook = pre_handler_hook
