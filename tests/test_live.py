@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +17,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from lash_nb.kernels.guardian import lives
 from lash_nb.machine.state import WaitingExec
 from lash_nb.runner import RunStatus, run_notebook
 from lash_nb.stores.notebook import checkpoint_text, open_checkpoint, read_block, verify_chain
@@ -229,6 +234,21 @@ def test_a_run_that_is_killed_leaves_the_turn_in_progress(directory: Path) -> No
     assert block.head is not None
     assert "Wait." in checkpoint_text(block.head)
     assert "time.sleep(600)" in checkpoint_text(block.head)
+    end_the_orphan(directory)
+
+
+def end_the_orphan(directory: Path) -> None:
+    """The agent's kernel has outlived the crash, as it is meant to: it is found by its files, and ended."""
+    roots = {Path(root) for root in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp") if root}
+    while True:
+        for record in (found for root in roots for found in root.glob("lash-nb-kernel-*/kernel.json")):
+            kernel, host = json.loads(record.read_text()), json.loads((record.parent / "host.json").read_text())
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                ours = Path(f"/proc/{kernel['pid']}/cwd").readlink() == directory
+                if ours and not lives(host["pid"], host["started"]):
+                    os.killpg(kernel["pid"], signal.SIGKILL)
+                    return
+        time.sleep(0.05)
 
 
 def written(*codes: str) -> nbformat.NotebookNode:
