@@ -19,6 +19,9 @@ LashError
 │   ├── KernelDiedError         its process ended
 │   └── KernelBusyError         it does not answer within the bound
 ├── BlobError                   stored bytes are missing or damaged, or cannot be written
+├── JournalError                a session's journal cannot be written or read
+│   ├── JournalInUseError       another process writes it; says which
+│   └── CorruptJournalError     it is damaged, and not merely cut off at its end
 ├── ModelCallError              a model call failed; `.error` is the typed record
 ├── TurnFailed                  a turn ended without an answer; `.turn` is what there is of it
 └── SessionClosedError          the session was closed
@@ -29,15 +32,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .machine.llm import LlmCallError
 
 __all__ = [
     "BlobError",
     "CassetteError",
     "CorruptCheckpointError",
+    "CorruptJournalError",
     "DecodeError",
     "DriverContractError",
     "InputError",
+    "JournalError",
+    "JournalInUseError",
     "KernelAttachError",
     "KernelBusyError",
     "KernelDiedError",
@@ -152,6 +160,25 @@ class KernelBusyError(KernelError):
 
 class BlobError(LashError):
     """Stored bytes are missing or damaged, or cannot be written; names the blob or the directory."""
+
+
+class JournalError(LashError):
+    """A session's journal cannot be written or read; names the file. What was recorded before stays as it was."""
+
+
+class JournalInUseError(JournalError):
+    """Another process writes this session's journal.
+
+    `owner` is what that process said of itself (`pid`, `host`, `since`, …).
+    """
+
+    def __init__(self, message: str, *, owner: Mapping[str, object] | None = None) -> None:
+        self.owner: Mapping[str, object] = owner or {}
+        super().__init__(message)
+
+
+class CorruptJournalError(JournalError):
+    """A journal is damaged in its midst: records after the damage are whole. Nothing was changed."""
 
 
 class ModelCallError(LashError):
