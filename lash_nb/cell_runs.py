@@ -1,9 +1,10 @@
 """How a turn's cells are run: which kernel, under which key, with which tools, and what is said when a kernel is gone.
 
 Decided here: the language of an `ExecCode` picks the kernel; that of another language is started when it is first
-needed. A kernel that died is replaced at once, and the model is told what it held. The tools of the session can be
-called from a cell; all calls of one cell share one bound. Nothing here swallows a cancellation: a kernel that is
-cancelled interrupts its cell and waits for it by itself.
+needed. A kernel that died is replaced at once, and the model is told what it held. A cell that an earlier host had
+begun is not run again: the kernel's own record answers, and when that kernel is gone, the cell is lost. The tools of
+the session can be called from a cell; all calls of one cell share one bound. Nothing here swallows a cancellation: a
+kernel that is cancelled interrupts its cell and waits for it by itself.
 """
 
 from __future__ import annotations
@@ -17,14 +18,23 @@ from dataclasses import replace
 
 from .errors import KernelBusyError, KernelDiedError, KernelError, LashError, UnknownNameError
 from .kernels import CellTools, Kernel, OutputSink, ToolOffer
-from .machine.effects import ExecCode, ExecResult
-from .machine.events import CellOutputs, CodeBlockCompleted, CodeBlockStarted, ToolCallStart, TurnActivity
+from .machine.effects import EffectId, ExecCode, ExecResult
+from .machine.events import (
+    CellOutputs,
+    CodeBlockCompleted,
+    CodeBlockStarted,
+    PluginEvent,
+    StatusRuntimeEvent,
+    ToolCallStart,
+    TurnActivity,
+)
 from .machine.execution import CellOutcome, CellOutput, CellResult, NamespaceSummary
 from .machine.tool_calls import PendingToolCall, ToolCallOutput
-from .ports import TurnPorts
+from .ports import Resumed, TurnPorts
 from .protocols.namespace import lost_names
 from .protocols.observations import exec_response
-from .toolkits import ToolCaller, ToolFunction
+from .tool_runs import ToolRuns
+from .toolkits import ToolFunction
 
 __all__ = ["CellRuns", "tools_told"]
 
@@ -32,14 +42,16 @@ _CALLS_AT_ONCE = 32
 """Of one cell; code that gathers hundreds of calls is served in turn."""
 _CALLS_SHOWN = 128
 """As many as are told when the cell has ended (`protocols.tool_events`), so that what is shown to begin ends, too."""
-_RECOVERED = "The cell had been run before; this is the kernel's record of it, and nothing was run again."
+_RECOVERED = "The cell had been begun before this process took over; it was not run again."
+_UNKNOWN = "Whether this cell ran is not known: the host ended while it was outstanding, and its kernel is gone."
 
 
 class CellRuns:
     """Runs the cells of one turn. `tell` takes what the user and the model must know of a kernel."""
 
-    def __init__(self, ports: TurnPorts, *, tell: Callable[[str], None]) -> None:
+    def __init__(self, ports: TurnPorts, *, tools: ToolRuns, tell: Callable[[str], None]) -> None:
         self._ports = ports
+        self._tool_runs = tools
         self._tell = tell
         self._offers = tuple(_offer(name, function) for name, function in ports.tools.items())
         self.others: list[Kernel] = []
@@ -66,8 +78,9 @@ class CellRuns:
         except UnknownNameError as error:
             result = _not_run(f"The cell was not run: {error}")
         result = ports.redactor.result(result)
-        if result.recovered:
-            result = replace(result, detail=f"{result.detail} {_RECOVERED}".strip())
+        if result.recovered:  # the reader's business alone: for the model it is as if nothing had happened
+            event = StatusRuntimeEvent(key="kernel", label=_RECOVERED)
+            ports.on_activity(PluginEvent(plugin_id="kernel", event=event))
         self._completed(effect, result, started)
         response = exec_response(
             result,
@@ -95,6 +108,9 @@ class CellRuns:
         try:
             if kernel is not self._ports.kernel:  # that one was looked after by the sync
                 await self._ensure(kernel, effect.language, lost)
+            if self._is_lost(kernel, effect):
+                return CellResult(outcome=CellOutcome.LOST, detail=f"{_UNKNOWN} It was not run again.")
+            await self._ports.log.uses(kernel)
             result = await self._run_alive(kernel, effect, on_output)
         except KernelBusyError as error:
             # Whoever stopped that cell wanted its end, and nothing else ends it.
@@ -107,6 +123,17 @@ class CellRuns:
             result = replace(result, detail=f"{result.detail} {await _replaced(kernel, lost)}".strip())
         return result
 
+    def _outstanding(self, effect: ExecCode) -> bool:
+        """Whether an earlier host may have given this cell to a kernel."""
+        resumed = self._ports.resumed
+        return resumed is not None and resumed.effect_id == effect.id
+
+    def _is_lost(self, kernel: Kernel, effect: ExecCode) -> bool:
+        """Whether that kernel was another life than this one. Without any, the cell cannot have run."""
+        resumed = self._ports.resumed
+        epoch = resumed.epochs.get(kernel.language) if resumed is not None else None
+        return self._outstanding(effect) and epoch is not None and epoch != kernel.epoch
+
     async def _ensure(self, kernel: Kernel, language: str, lost: str) -> None:
         if kernel.alive:
             return
@@ -118,8 +145,15 @@ class CellRuns:
     async def _run_alive(self, kernel: Kernel, effect: ExecCode, on_output: OutputSink) -> CellResult:
         ports = self._ports
         key = f"{kernel.epoch}:{ports.session_id}:{ports.context.turn}:{effect.id}"
-        with self._tools() as tools:
-            return await kernel.run(key, effect.code, on_output=on_output, tools=tools, timeout_s=ports.cell_limit_s)
+        with self._tools(effect.id) as tools:
+            return await kernel.run(
+                key,
+                effect.code,
+                on_output=on_output,
+                tools=tools,
+                timeout_s=ports.cell_limit_s,
+                started=self._outstanding(effect) and kernel.language in (ports.resumed or Resumed()).epochs,
+            )
 
     def _completed(self, effect: ExecCode, result: CellResult, started: float) -> None:
         self._ports.on_activity(
@@ -135,7 +169,7 @@ class CellRuns:
     # -- tools ---------------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _tools(self) -> Iterator[CellTools | None]:
+    def _tools(self, effect_id: EffectId) -> Iterator[CellTools | None]:
         """What one cell can call; None when the session has no tools."""
         ports, shown = self._ports, 0
         if not self._offers:
@@ -148,7 +182,7 @@ class CellRuns:
             if isinstance(activity, ToolCallStart) and shown <= _CALLS_SHOWN:
                 ports.on_activity(replace(activity, args=ports.redactor.value(activity.args)))
 
-        with ToolCaller(ports.tools, on_activity=on_activity, most_at_once=_CALLS_AT_ONCE) as caller:
+        with self._tool_runs.caller(effect_id, on_activity=on_activity, most_at_once=_CALLS_AT_ONCE) as caller:
 
             async def on_call(call: PendingToolCall) -> ToolCallOutput:
                 return (await caller.call(call)).output

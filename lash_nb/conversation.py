@@ -1,25 +1,31 @@
 """What a session remembers from turn to turn: history, the kernel's last known variables, and the chain of envelopes.
 
 The chain: each finished turn's envelope names the one before as its parent; heads (the turn in progress) replace each
-other and are nobody's parent. `seq` counts every envelope that was made.
+other and are nobody's parent. `seq` counts every envelope that was made. Those of turns that an earlier process
+finished are made anew when somebody wants to read them.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from .errors import NotebookError
 from .host import TurnResult
+from .machine.attachments import AttachmentStore
 from .machine.config import TurnProtocol
-from .machine.events import SessionEventRecord
+from .machine.effects import Done, Emit
+from .machine.events import SessionEventRecord, TurnOutcomeEvent
 from .machine.execution import CellOutcome, NamespaceSummary
 from .machine.messages import AppendOnly, Message, MessageRole, Part, PartKind
-from .machine.outcomes import Finished
+from .machine.outcomes import FinalValue, Finished, Stopped, TurnOutcome, TurnStopReason
 from .machine.picture import TurnPicture
 from .machine.state import TurnCheckpoint
+from .machine.wire import Json
+from .recorded import RecordedSession, RecordedTurn, protocol_of
 from .stores.notebook import make_block, make_envelope
 from .turns import Turn
 
@@ -30,6 +36,15 @@ _log = logging.getLogger("lash_nb")
 
 OnBlock = Callable[[dict[str, Any], bool], None]
 """Told the value of `metadata.lash_nb`, and whether no turn is in progress."""
+
+
+@dataclass(slots=True)
+class _Link:
+    """A turn in the chain: its envelope, or what that is made of."""
+
+    sha256: str
+    envelope: dict[str, Any] | None
+    recorded: RecordedTurn | None = None
 
 
 class Conversation:
@@ -43,10 +58,12 @@ class Conversation:
         self.run_offset = 0
         """Iterations of all turns so far; the next turn's machine counts from here."""
         self.known_variables = NamespaceSummary()
+        self.known_epoch = ""
+        """The life of the main kernel in which those were seen."""
         self._engine = engine
         self._on_block = on_block
         self._seq = 0
-        self._envelopes: list[dict[str, Any]] = []
+        self._chain: list[_Link] = []
 
     def asked(self, number: int, text: str) -> AppendOnly[Message]:
         """The history with a new request at its end; the conversation itself changes only with `adopt`."""
@@ -59,10 +76,11 @@ class Conversation:
         protocol: TurnProtocol[Any, Any, Any],
         *,
         dollars: float | None = None,
+        resume: Mapping[str, Json] | None = None,
     ) -> dict[str, Any] | None:
         """The next envelope of the chain; None (and a warning in the log) for a turn too large for any notebook.
 
-        `dollars` is what the turn has cost so far, where that is known.
+        `dollars` is what the turn has cost so far, where that is known; `resume` what going on with it needs.
         """
         self._seq += 1
         try:
@@ -71,10 +89,11 @@ class Conversation:
                 session=self.session_id,
                 turn=number,
                 seq=self._seq,
-                parent=self._envelopes[-1]["sha256"] if self._envelopes else None,
+                parent=self._chain[-1].sha256 if self._chain else None,
                 saved_at=datetime.now(UTC).isoformat(timespec="seconds"),
                 engine=self._engine,
                 dollars=dollars,
+                resume=resume,
             )
         except NotebookError as error:
             _log.warning("turn %d: %s", number, error)
@@ -82,16 +101,63 @@ class Conversation:
 
     def adopt(self, turn: Turn, result: TurnResult) -> None:
         """Take a finished turn in: its messages and records become history, its envelope a link of the chain."""
-        self.messages, self.events = result.done.messages, result.checkpoint.events
-        self.run_offset = result.done.protocol_iteration + 1
-        self.known_variables = result.known_variables
-        if not isinstance(result.outcome, Finished):
+        self._take(turn, result.done, result.checkpoint)
+        self.known_variables, self.known_epoch = result.known_variables, result.known_epoch
+        if turn.envelope is not None:
+            self._chain.append(_Link(turn.envelope["sha256"], turn.envelope))
+        self.publish(None)
+
+    def restore(self, session: RecordedSession, *, store: AttachmentStore) -> None:
+        """Take in the turns that earlier processes finished. Raises DecodeError."""
+        for recorded in session.turns:
+            assert recorded.checkpoint is not None
+            assert recorded.done is not None
+            self._take(_restored(recorded, session.id, store), recorded.done, recorded.checkpoint)
+            if recorded.chain is not None:
+                self._chain.append(_Link(str(recorded.chain["sha256"]), None, recorded))
+        self.known_variables = session.known
+        self._seq = session.seq
+
+    def _take(self, turn: Turn, done: Done, checkpoint: TurnCheckpoint) -> None:
+        self.messages, self.events = done.messages, checkpoint.events
+        self.run_offset = done.protocol_iteration + 1
+        if not turn.ok:
             note = _message(f"m_note_{turn.number}", MessageRole.SYSTEM, _without_answer(turn.picture))
             self.messages = self.messages.appended((note,))
-        if turn.envelope is not None:
-            self._envelopes.append(turn.envelope)
         self.turns.append(turn)
-        self.publish(None)
+
+    def _envelopes(self) -> list[dict[str, Any]]:
+        """Those of all turns; one that cannot be made as it was would break the chain, and everything before goes."""
+        envelopes: list[dict[str, Any]] = []
+        for link in self._chain:
+            if link.envelope is None and link.recorded is not None:
+                link.envelope = self._made_again(link.recorded)
+            if link.envelope is None:
+                _log.warning(
+                    "an earlier turn's envelope could not be made again; the notebook's chain begins behind it"
+                )
+                envelopes.clear()
+            else:
+                envelopes.append(link.envelope)
+        return envelopes
+
+    def _made_again(self, recorded: RecordedTurn) -> dict[str, Any] | None:
+        """The envelope of an earlier turn: the same hash, or none."""
+        if recorded.chain is None or recorded.checkpoint is None:
+            return None
+        try:
+            envelope = make_envelope(
+                recorded.checkpoint.to_json(protocol_of(recorded.asked.protocol)),
+                session=self.session_id,
+                turn=recorded.number,
+                dollars=recorded.dollars,
+                resume={"asked": recorded.asked.to_json()},
+                **{name: recorded.chain[name] for name in ("seq", "parent", "saved_at", "engine")},
+            )
+        except (NotebookError, KeyError) as error:
+            _log.warning("turn %d: %s", recorded.number, error)
+            return None
+        return envelope if envelope["sha256"] == recorded.chain["sha256"] else None
 
     @property
     def has_readers(self) -> bool:
@@ -103,9 +169,28 @@ class Conversation:
         if self._on_block is None:
             return
         try:
-            self._on_block(make_block(session=self.session_id, head=head, turns=self._envelopes), head is None)
+            self._on_block(make_block(session=self.session_id, head=head, turns=self._envelopes()), head is None)
         except Exception:
             _log.exception("a copy of the turn could not be handed on")
+
+
+def _restored(recorded: RecordedTurn, session: str, store: AttachmentStore) -> Turn:
+    """A turn of an earlier process. A value that had a Python type is its JSON here."""
+    checkpoint = recorded.checkpoint
+    assert checkpoint is not None
+    told = [effect.event for effect in checkpoint.pending_effects if isinstance(effect, Emit)]
+    outcomes = [event.outcome for event in told if isinstance(event, TurnOutcomeEvent)]
+    outcome: TurnOutcome = outcomes[-1] if outcomes else Stopped(stop=TurnStopReason.RUNTIME_ERROR)
+    finish = outcome.finish if isinstance(outcome, Finished) else None
+    return Turn(
+        session=session,
+        number=recorded.number,
+        picture=recorded.picture(),
+        outcome=outcome,
+        usage=checkpoint.cumulative_usage,
+        value=finish.value if isinstance(finish, FinalValue) else None,
+        store=store,
+    )
 
 
 def _without_answer(picture: TurnPicture) -> str:

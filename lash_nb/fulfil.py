@@ -38,7 +38,7 @@ from .models import Sampling
 from .ports import TurnPorts
 from .protocols.namespace import lost_names
 from .protocols.observations import observe
-from .toolkits import call_tools
+from .tool_runs import ToolRuns
 
 __all__ = ["Fulfilment"]
 
@@ -54,10 +54,14 @@ class Fulfilment:
         self.ports = ports
         self.known = ports.known_variables
         """The kernel's variables as last seen."""
-        self._step = 0
-        self._said = 0
+        self.known_epoch = ports.known_epoch
+        """In which life of it; empty: in none."""
+        self._step = ports.resumed.steps if ports.resumed is not None else 0
+        self._said = ports.resumed.said if ports.resumed is not None else 0
         self._notices: list[str] = []
-        self._cells = CellRuns(ports, tell=self._tell)
+        self._delivered: tuple[int, ...] = ()
+        self._tools = ToolRuns(ports)
+        self._cells = CellRuns(ports, tools=self._tools, tell=self._tell)
 
     async def perform(self, effect: WaitingEffect, *, protocol_iteration: int) -> Response:
         """The response to one effect."""
@@ -67,14 +71,29 @@ class Fulfilment:
             case LlmCall():
                 return await self._call_model(effect, protocol_iteration)
             case ToolCalls():
-                results = await call_tools(effect.calls, self.ports.tools, on_activity=self.ports.on_activity)
-                return ToolResults(id=effect.id, results=results)
+                return ToolResults(id=effect.id, results=await self._tools.batch(effect))
             case ExecCode():
-                return await self._cells.run(effect, known=self.known)
+                return await self._run(effect)
             case Checkpoint():
                 return self._deliver(effect)
             case _:
                 assert_never(effect)
+
+    async def rehydrate(self) -> None:
+        """For a turn that goes on without a sync: a kernel is there, and what is not in it any more is told."""
+        await self._ensure_kernel()
+
+    def settle(self) -> None:
+        """The last answer is recorded: what it delivered is not delivered again."""
+        self.ports.inbox.delivered(self._delivered)
+        self._delivered = ()
+
+    async def _run(self, effect: ExecCode) -> Response:
+        before = self.ports.kernel.epoch
+        response = await self._cells.run(effect, known=self.known)
+        if self.ports.kernel.epoch != before == self.known_epoch:
+            self.known_epoch = self.ports.kernel.epoch  # replaced, and what it held was told with the cell's end
+        return response
 
     async def _sync(self, effect: SyncExecutionEnvironment) -> ExecutionEnvironmentSynced:
         """Kernel alive, its variables described: the volatile blocks of the next request."""
@@ -90,6 +109,7 @@ class Fulfilment:
         except LashError as error:
             return ExecutionEnvironmentSynced(id=effect.id, result=str(error))
         notices, self._notices = self._notices, []
+        self.ports.log.looked(self.known)
         redactor = self.ports.redactor
         self.ports.protocol.set_volatile(
             [redactor.text(text) for text in notices],
@@ -106,19 +126,20 @@ class Fulfilment:
             except KernelDiedError:
                 await self._ensure_kernel()
                 self.known = await kernel.namespace()
+            self.known_epoch = kernel.epoch
             return self.known
         except KernelBusyError as error:
             self._notices.append(f"The kernel's variables could not be read just now: {error}")
             return None
 
     async def _ensure_kernel(self) -> None:
+        """A kernel is there; when it is not the one that was last looked at, what that held is told to be lost."""
         kernel = self.ports.kernel
-        if kernel.alive:
-            return
-        began = bool(kernel.epoch or self.known.variables)  # no epoch, but variables: its restart was stopped half-way
-        await (kernel.restart() if kernel.epoch else kernel.start())
-        if began:
+        if not kernel.alive:
+            await (kernel.restart() if kernel.epoch else kernel.start())
+        if self.known_epoch not in ("", kernel.epoch):
             self._tell(f"The kernel's process had ended; a new one was started. {lost_names(self.known)}")
+            self.known, self.known_epoch = NamespaceSummary(), kernel.epoch
 
     def _tell(self, sentence: str, *, shown: str = "") -> None:
         """What became of a kernel: to the user now (or `shown`), to the model with its next request."""
@@ -148,7 +169,10 @@ class Fulfilment:
 
     def _deliver(self, effect: Checkpoint) -> CheckpointResponse:
         """What the user said meanwhile, as messages of the user's own."""
-        texts = self.ports.inbox.drain()
+        waiting = self.ports.inbox.waiting
+        self._delivered = tuple(waiting)
+        self.ports.log.delivers(self._delivered)
+        texts = [self.ports.redactor.text(text) for text in waiting.values()]
         messages = []
         for text in texts:
             self._said += 1

@@ -3,8 +3,12 @@
 The loop: drain the machine's queue, perform the one effect that carries an id, answer it, again. The rules that keep
 the machine's hazards out of reach (`reference/turn-machine.md` 1.14): the queue is drained before an answer is given;
 only the outstanding id is answered; once the machine is done no id-bearing effect is performed; a driver that only
-emits is polled again a bounded number of times; a delivery is filtered before it is made. A checkpoint of the machine
-is recorded before every id-bearing effect, and once more when the turn is over, before Done is polled.
+emits is polled again a bounded number of times; a delivery is filtered before it is made.
+
+What is recorded, durably: the machine before every id-bearing effect, the answer before the machine gets it, and the
+machine once more when the turn is over, before Done is polled. When that is not possible, what would follow does not
+happen: the turn fails. A turn that an earlier host began goes on at its outstanding effect, whose recorded answer is
+taken where there is one.
 
 When the turn is cancelled (CancelledError, at any await): the model's stream is closed, the kernel's cell is
 interrupted and waited for by the kernel itself, the turn ends Stopped(cancelled), is recorded, and the cancellation
@@ -16,9 +20,19 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from .errors import DriverContractError, InputError, LashError
+from .errors import DriverContractError, InputError, JournalError, LashError
 from .fulfil import Fulfilment
-from .machine.effects import CancelLlm, Done, Effect, Emit, Log, Progress, Response, WaitingEffect
+from .machine.effects import (
+    CancelLlm,
+    Done,
+    Effect,
+    Emit,
+    ExecutionEnvironmentSynced,
+    Log,
+    Progress,
+    Response,
+    WaitingEffect,
+)
 from .machine.events import ErrorEnvelope, ErrorEvent, TurnOutcomeEvent
 from .machine.execution import NamespaceSummary
 from .machine.outcomes import Stopped, TurnOutcome, TurnStopReason
@@ -40,6 +54,7 @@ class TurnResult:
     done: Done
     checkpoint: TurnCheckpoint
     known_variables: NamespaceSummary
+    known_epoch: str
 
 
 class TurnHost:
@@ -52,13 +67,15 @@ class TurnHost:
         self._outcome: TurnOutcome | None = None
         self._done: Done | None = None
         self._final: TurnCheckpoint | None = None
+        self._unrecorded: JournalError | None = None
 
     async def run(self) -> TurnResult:
         """Drive the turn to its outcome.
 
         Raises:
             InputError: what only the user can put right (a cassette for another question, a missing key).
-            CancelledError: the turn was stopped. In both cases it has ended and is recorded.
+            JournalError: the turn could not be recorded any more; nothing that is not recorded was begun.
+            CancelledError: the turn was stopped. In all cases it has ended, and is recorded where that was possible.
         """
         try:
             async with asyncio.timeout(self.ports.time_limit_s) as limit:
@@ -74,6 +91,9 @@ class TurnHost:
         except InputError as error:
             self._fail("input", str(error))
             raise
+        except JournalError as error:
+            self._fail("journal", str(error))
+            raise
         except DriverContractError as error:
             self._fail("driver_contract", str(error))
         except LashError as error:
@@ -82,6 +102,13 @@ class TurnHost:
             # A bug of ours or of a tool's: the turn is kept and ends in order before the exception goes on.
             self._fail("host", f"{type(error).__name__}: {error}")
             raise
+        if self._unrecorded is not None:
+            raise self._unrecorded
+        return self.result()
+
+    def leave(self) -> TurnResult:
+        """End the turn as stopped, without performing anything."""
+        self._end(Stopped(stop=TurnStopReason.CANCELLED))
         return self.result()
 
     def result(self) -> TurnResult:
@@ -90,20 +117,38 @@ class TurnHost:
         assert self._done is not None
         assert self._final is not None
         return TurnResult(
-            outcome=self._outcome, done=self._done, checkpoint=self._final, known_variables=self._fulfil.known
+            outcome=self._outcome,
+            done=self._done,
+            checkpoint=self._final,
+            known_variables=self._fulfil.known,
+            known_epoch=self._fulfil.known_epoch,
         )
 
     # -- the loop ------------------------------------------------------------------------------------------------------
 
     async def _drive(self) -> None:
+        if self.ports.resumed is not None:
+            await self._fulfil.rehydrate()
         while self._done is None:
             effect = self._drain()
             if effect is not None and not self.machine.is_done():
-                self._record()
-                iteration = self.machine.protocol_iteration
-                self._answer(await self._fulfil.perform(effect, protocol_iteration=iteration))
+                self._answer(await self._response(effect))
             elif self._done is None:
                 raise self._broken("started nothing and left the turn without an end")
+
+    async def _response(self, effect: WaitingEffect) -> Response:
+        """The recorded answer, else one that is recorded now."""
+        recorded = self.ports.resumed.answer if self.ports.resumed is not None else None
+        # What a kernel held then says nothing of now: that one is looked at again.
+        if recorded is not None and recorded.id == effect.id and not isinstance(recorded, ExecutionEnvironmentSynced):
+            return recorded
+        checkpoint = self.machine.checkpoint()
+        await self.ports.log.asked(effect, checkpoint)
+        self.ports.on_record(checkpoint, False)
+        response = await self._fulfil.perform(effect, protocol_iteration=self.machine.protocol_iteration)
+        await self.ports.log.answered(response)
+        self._fulfil.settle()
+        return response
 
     def _drain(self) -> WaitingEffect | None:
         """Take everything that is queued: told effects are passed on, the one that waits is returned."""
@@ -127,6 +172,7 @@ class TurnHost:
         match effect:
             case Emit(event=event):
                 if isinstance(event, TurnOutcomeEvent):
+                    event = self._as_recorded(event)
                     self._outcome = event.outcome
                 self.ports.on_activity(event)
             case Done():
@@ -150,12 +196,20 @@ class TurnHost:
             return  # the turn moved on without it (Q1)
         self.machine.handle_response(response)
 
-    def _record(self) -> None:
-        self.ports.on_record(self.machine.checkpoint(), False)
-
     def _record_final(self) -> None:
         self._final = self.machine.checkpoint()
-        self.ports.on_record(self._final, True)
+        try:
+            self.ports.on_record(self._final, True)
+        except JournalError as error:
+            self._unrecorded = error
+
+    def _as_recorded(self, event: TurnOutcomeEvent) -> TurnOutcomeEvent:
+        """Nothing is shown as done that is not on the disk."""
+        if self._unrecorded is None:
+            return event
+        message = str(self._unrecorded)
+        self.ports.on_activity(ErrorEvent(message=message, envelope=_envelope("host", "journal", message)))
+        return TurnOutcomeEvent(outcome=Stopped(stop=TurnStopReason.RUNTIME_ERROR))
 
     # -- the end by other ways -----------------------------------------------------------------------------------------
 

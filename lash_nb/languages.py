@@ -1,26 +1,31 @@
 """A session's kernels: the main one, and one for each other language that its cells are written in.
 
-Decided here: a kernel is made when it is first needed and kept for the session. What was given stays the giver's, what
-was made here ends with the session: in order (`shutdown`), or at once from any thread (`end_now`).
+Decided here: a kernel is made when it is first needed and kept for the session; one of an earlier process is taken over
+where it lives. What was given stays the giver's, what was made here ends with the session: in order (`shutdown`), or at
+once from any thread (`end_now`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from .kernels import InputRequest, Kernel
+from .errors import KernelAttachError, KernelError
+from .kernels import Kernel, OnInput
+from .kernels.rundir import find_kernel
 from .machine.attachments import AdoptingStore
+from .recorded import RecordedKernel
 
-__all__ = ["EndsNow", "SessionKernels", "managed_kernel"]
+__all__ = ["EndsNow", "SessionKernels", "attached_kernel", "managed_kernel"]
+
+_log = logging.getLogger("lash_nb")
 
 
-def managed_kernel(
-    language: str | None, *, cwd: Path, store: AdoptingStore, on_input: Callable[[InputRequest], str] | None
-) -> Kernel:
+def managed_kernel(language: str | None, *, cwd: Path, store: AdoptingStore, on_input: OnInput | None) -> Kernel:
     """A managed kernel for a language; of this interpreter for None, and for Python.
 
     Raises:
@@ -32,6 +37,24 @@ def managed_kernel(
         **({"kernelspec": spec} if spec else {}), cwd=cwd, store=store, on_input=on_input
     )
     return kernel
+
+
+async def attached_kernel(
+    kernel: RecordedKernel, *, cwd: Path, store: AdoptingStore, on_input: OnInput | None
+) -> Kernel:
+    """The living kernel of an earlier process, taken over.
+
+    Raises:
+        KernelAttachError: it is gone, or cannot be taken over; nothing was changed.
+    """
+    managed = import_module("lash_nb.kernels.managed")
+    file = kernel.file or find_kernel(kernel.epoch)
+    if file is None:
+        raise KernelAttachError("its process is gone")
+    attached: Kernel = await managed.ManagedKernel.attach(
+        file, epoch=kernel.epoch, cwd=cwd, store=store, on_input=on_input
+    )
+    return attached
 
 
 @runtime_checkable
@@ -77,6 +100,19 @@ class SessionKernels:
         if kernel is None:
             kernel = self._made[language] = self._make(language)
         return kernel
+
+    async def recover(
+        self, kernels: Iterable[RecordedKernel], attach: Callable[[RecordedKernel], Awaitable[Kernel]]
+    ) -> None:
+        """Take over those of an earlier process that still live; not in the place of one that was given."""
+        for recorded in kernels:
+            language = None if recorded.language == "python" else recorded.language.casefold()
+            if language in self._given or language in self._made:
+                continue
+            try:
+                self._made[language] = await attach(recorded)
+            except KernelError as error:
+                _log.info("the %s kernel of before: %s", recorded.language, error)
 
     async def shutdown(self) -> None:
         """End what was made here."""

@@ -1,24 +1,26 @@
-"""Everything outside of the machine that one turn needs, and what the user says while it runs. Data only."""
+"""Everything outside of the machine that one turn needs: ports, what the user says meanwhile, where it is recorded."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from .calls import RetryPolicy
 from .errors import UnknownNameError
 from .kernels import Kernel
 from .machine.attachments import AttachmentStore
-from .machine.effects import LogEvent
+from .machine.effects import EffectId, LogEvent, Response, WaitingEffect
 from .machine.events import TurnActivity
 from .machine.execution import NamespaceSummary
 from .machine.state import TurnCheckpoint
+from .machine.tool_calls import PendingToolCall, ToolCallOutput
 from .models import CallContext, Model
 from .protocols import ModelProtocol
 from .toolkits import ToolFunction
 from .trust import Redactor
 
-__all__ = ["Inbox", "TurnPorts"]
+__all__ = ["Inbox", "Resumed", "TurnLog", "TurnPorts", "Unrecorded"]
 
 
 def _no_other(language: str) -> Kernel:
@@ -26,20 +28,99 @@ def _no_other(language: str) -> Kernel:
 
 
 class Inbox:
-    """What the user said while a turn runs; delivered at its next checkpoint."""
+    """What the user said while a turn runs; delivered at its next checkpoint.
+
+    Each text has a number, by which records know it; what waits here stays until it is `delivered`.
+    """
 
     def __init__(self) -> None:
-        self._texts: list[str] = []
+        self._texts: dict[int, str] = {}
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, *, number: int | None = None) -> None:
         """Queue a text; blank ones are dropped, so that an empty delivery stays empty (Q4)."""
         if text.strip():
-            self._texts.append(text)
+            self._texts[max(self._texts, default=0) + 1 if number is None else number] = text
 
-    def drain(self) -> list[str]:
-        """All that is queued, once."""
-        texts, self._texts = self._texts, []
-        return texts
+    @property
+    def waiting(self) -> dict[int, str]:
+        """All that is queued, by number, in the order in which it was said."""
+        return dict(self._texts)
+
+    def delivered(self, numbers: Iterable[int]) -> None:
+        """Drop what has reached its turn."""
+        for number in numbers:
+            self._texts.pop(number, None)
+
+
+class TurnLog(Protocol):
+    """Where a turn is recorded as it goes; what a method was given is durable when it returns.
+
+    Raises JournalError when it cannot be recorded: then what was to follow must not happen.
+    """
+
+    async def asked(self, effect: WaitingEffect, checkpoint: TurnCheckpoint) -> None:
+        """Before an effect is performed; `checkpoint` is the machine that waits for it."""
+        ...
+
+    async def answered(self, response: Response) -> None:
+        """Before an answer is given to the machine."""
+        ...
+
+    def looked(self, known: NamespaceSummary) -> None:
+        """The kernel's variables as the next answer goes by them."""
+        ...
+
+    def delivers(self, numbers: Iterable[int]) -> None:
+        """Which queued texts the next answer delivers."""
+        ...
+
+    async def uses(self, kernel: Kernel) -> None:
+        """Before a cell is given to a kernel: which life of it that is."""
+        ...
+
+    async def calling(self, effect_id: EffectId, call: PendingToolCall) -> None:
+        """Before a tool is called."""
+        ...
+
+    async def called(self, effect_id: EffectId, call_id: str, output: ToolCallOutput) -> None:
+        """Before the result of a tool call goes to whoever made it."""
+        ...
+
+
+class Unrecorded(TurnLog):
+    """The log of a turn that nobody will resume."""
+
+    async def asked(self, effect: WaitingEffect, checkpoint: TurnCheckpoint) -> None: ...
+
+    async def answered(self, response: Response) -> None: ...
+
+    def looked(self, known: NamespaceSummary) -> None: ...
+
+    def delivers(self, numbers: Iterable[int]) -> None: ...
+
+    async def uses(self, kernel: Kernel) -> None: ...
+
+    async def calling(self, effect_id: EffectId, call: PendingToolCall) -> None: ...
+
+    async def called(self, effect_id: EffectId, call_id: str, output: ToolCallOutput) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed:
+    """What the records say of a turn that an earlier host began."""
+
+    effect_id: EffectId | None = None
+    """The effect that was outstanding."""
+    answer: Response | None = None
+    """Its answer, where one was recorded: it is not performed again."""
+    epochs: Mapping[str, str] = field(default_factory=dict)
+    """The last kernel of each language that cells were given to; one that is not named never had a cell."""
+    calls: Mapping[str, ToolCallOutput | None] = field(default_factory=dict)
+    """The tool calls of that effect that were begun, by id, and what they gave; None: it is not known."""
+    steps: int = 0
+    """Model calls that were answered."""
+    said: int = 0
+    """Texts that were delivered to the turn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,10 +142,15 @@ class TurnPorts:
     redactor: Redactor = field(default_factory=lambda: Redactor({}))
     known_variables: NamespaceSummary = field(default_factory=NamespaceSummary)
     """What the kernel held when it was last looked at; names what is lost when it dies."""
+    known_epoch: str = ""
+    """In which life of it that was."""
     on_activity: Callable[[TurnActivity], None] = lambda activity: None
     on_record: Callable[[TurnCheckpoint, bool], None] = lambda checkpoint, final: None
     """Called with each checkpoint to be kept; True for the last one of the turn."""
     on_log: Callable[[LogEvent], None] = lambda event: None
+    log: TurnLog = field(default_factory=Unrecorded)
+    resumed: Resumed | None = None
+    """None: the turn begins here."""
     time_limit_s: float | None = None
     cell_limit_s: float | None = None
     retries: RetryPolicy = field(default_factory=RetryPolicy)

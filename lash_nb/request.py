@@ -1,10 +1,14 @@
-"""One request: a turn of a session from its text to its `Turn`. Puts machine, protocol and host together."""
+"""One request: a turn of a session from its text to its `Turn`. Puts machine, protocol, host and recorder together.
+
+A turn that an earlier process began is put together from its record, and goes on at its outstanding effect. A model
+call that was outstanding is prepared anew when the kernel of before is gone, so that the model learns of it first.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any
 
@@ -14,29 +18,43 @@ from .conversation import Conversation
 from .errors import UnknownNameError
 from .host import TurnHost, TurnResult
 from .kernels import Kernel
+from .machine.activities import TURN_ACTIVITY
 from .machine.attachments import AttachmentStore
 from .machine.config import TurnMachineConfig
 from .machine.driver import CheckedDriver
-from .machine.effects import LogEvent
+from .machine.effects import EffectId, LogEvent
 from .machine.events import TokenUsageEvent, TurnActivity, TurnStarted
 from .machine.outcomes import FinalValue, Finished
 from .machine.picture import TurnPicture
-from .machine.state import TurnCheckpoint
+from .machine.state import PrepareIteration, TurnCheckpoint, WaitingLlm
 from .machine.turn import TurnMachine
 from .models import CallContext, Model, ModelTraits
 from .models.prices import call_price
-from .ports import Inbox, TurnPorts
+from .ports import Inbox, Resumed, TurnPorts
 from .protocols import PROTOCOLS, ModelProtocol, ValidateValue
 from .protocols.grammar import Grammar
 from .protocols.termination import CodeTermination, FinishRequired, Natural
+from .recorded import Asked, RecordedKernel, RecordedTurn
+from .recording import SessionRecorder, TurnRecorder
 from .toolkits import ToolFunction
 from .trust import Redactor
 from .turns import Turn
 from .typed import OutputType, schema_validator
 
-__all__ = ["Request", "RequestRun", "Surroundings"]
+__all__ = ["Interrupted", "Limits", "Request", "RequestRun", "Surroundings"]
 
 _log = logging.getLogger("lash_nb")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The bounds of a turn; a bound that is hit is stated as the reason of its end."""
+
+    max_steps: int | None = 30
+    """Model calls (the reference's `max_turns`); one more is granted to say what was done."""
+    max_minutes: float | None = 30.0
+    cell_seconds: float | None = None
+    """User code has no time limit of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +82,7 @@ class Surroundings:
     store: AttachmentStore
     inbox: Inbox
     redactor: Redactor
+    recorder: SessionRecorder
     protocol: str | None = None
     """None: the one that suits the model."""
     grammar: Grammar = "tags"
@@ -73,17 +92,30 @@ class Surroundings:
     retries: RetryPolicy = field(default_factory=RetryPolicy)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interrupted:
+    """A turn that an earlier process began, and what has become of its kernels."""
+
+    turn: RecordedTurn
+    kernels: Mapping[str, RecordedKernel]
+    """Those that had its cells, by language."""
+    kernel_lost: bool = False
+    """Whether the main one is gone."""
+
+
 class RequestRun:
     """A request on its way."""
 
-    def __init__(self, request: Request, conversation: Conversation) -> None:
+    def __init__(self, request: Request, conversation: Conversation, *, before: Interrupted | None = None) -> None:
         self.request = request
         self.conversation = conversation
-        self.number = len(conversation.turns) + 1
+        self.number = before.turn.number if before is not None else len(conversation.turns) + 1
         self.picture = TurnPicture()
         self.turn: Turn | None = None
         """The turn, once it has ended; also when `run` raised."""
+        self._before = before
         self._watcher = request.on_activity
+        self._recorder: TurnRecorder | None = None
         self._priced_as = ""
         self._envelope: dict[str, Any] | None = None
 
@@ -93,8 +125,7 @@ class RequestRun:
         self._priced_as = traits.priced_as
         protocol = self._protocol(around, traits)
         machine = self._machine(around, protocol)
-        name = around.model.name
-        self._saw(TurnStarted(turn=self.number, request=self.request.text, model=name, protocol=protocol.name))
+        self._record(around, protocol)
         host = TurnHost(machine, self._ports(around, protocol))
         try:
             await host.run()
@@ -102,6 +133,47 @@ class RequestRun:
             # Also when it was stopped or failed: the turn has ended in order and is kept.
             self.turn = self._ended(host.result(), around)
         return self.turn
+
+    async def leave(self, around: Surroundings) -> Turn:
+        """End a turn that an earlier process began, without doing anything more for it."""
+        traits = around.model.traits(session=around.label, turn=self.number)
+        protocol = self._protocol(around, traits)
+        machine = self._machine(around, protocol)
+        self._record(around, protocol)
+        host = TurnHost(machine, self._ports(around, protocol))
+        self.turn = self._ended(host.leave(), around)
+        return self.turn
+
+    def _record(self, around: Surroundings, protocol: ModelProtocol) -> None:
+        """Begin the turn's record, or go on with it; what was to be seen of it so far is shown again."""
+        asked = self._asked(around, protocol)
+        if self._before is None:
+            self._recorder = around.recorder.begin(self.number, asked)
+        else:
+            turn = self._before.turn
+            self._recorder = around.recorder.resume(self.number, asked, steps=turn.steps, said=turn.said)
+            for told in turn.told:
+                self._show(TURN_ACTIVITY.decode(told))
+        if not self.picture.turn:
+            started = TurnStarted(
+                turn=self.number, request=self.request.text, model=around.model.name, protocol=protocol.name
+            )
+            self._saw(started)
+
+    def _asked(self, around: Surroundings, protocol: ModelProtocol) -> Asked:
+        request = self.request
+        return Asked(
+            text=request.text,
+            model=around.model.name,
+            protocol=protocol.name,
+            grammar=around.grammar,
+            schema=request.wanted.schema if request.wanted is not None else request.schema,
+            typed=request.wanted is not None or request.schema is not None,
+            max_steps=request.max_steps,
+            time_limit_s=request.time_limit_s,
+            cell_limit_s=request.cell_limit_s,
+            instructions=around.instructions,
+        )
 
     def _protocol(self, around: Surroundings, traits: ModelTraits) -> ModelProtocol:
         name = around.protocol or traits.protocol
@@ -141,6 +213,9 @@ class RequestRun:
             termination=protocol.termination,
             turn_limit_final_message=protocol.turn_limit_message,
         )
+        checkpoint = self._checkpoint()
+        if checkpoint is not None:
+            return TurnMachine.restore(config, checkpoint)
         return TurnMachine(
             config,
             self.conversation.asked(self.number, self.request.text),
@@ -148,8 +223,33 @@ class RequestRun:
             protocol_run_offset=self.conversation.run_offset,
         )
 
+    def _checkpoint(self) -> TurnCheckpoint | None:
+        """Where a turn that was begun before goes on."""
+        before = self._before
+        if before is None or before.turn.checkpoint is None:
+            return None
+        checkpoint = before.turn.checkpoint
+        if before.kernel_lost and before.turn.answer is None and isinstance(checkpoint.state, WaitingLlm):
+            # That request says what the kernel held. Nothing has come of it yet, so it is made anew behind a sync.
+            return replace(checkpoint, state=PrepareIteration(), synced_protocol_iteration=None)
+        return checkpoint
+
+    def _resumed(self) -> Resumed | None:
+        if self._before is None:
+            return None
+        turn = self._before.turn
+        return Resumed(
+            effect_id=None if turn.effect is None else EffectId(turn.effect),
+            answer=turn.answer,
+            epochs={language: kernel.epoch for language, kernel in self._before.kernels.items()},
+            calls=turn.calls,
+            steps=turn.steps,
+            said=turn.said,
+        )
+
     def _ports(self, around: Surroundings, protocol: ModelProtocol) -> TurnPorts:
         request = self.request
+        assert self._recorder is not None
         return TurnPorts(
             protocol=protocol,
             model=around.model,
@@ -164,9 +264,12 @@ class RequestRun:
             inbox=around.inbox,
             redactor=around.redactor,
             known_variables=self.conversation.known_variables,
+            known_epoch=self.conversation.known_epoch,
             on_activity=self._saw,
             on_record=lambda checkpoint, final: self._recorded(checkpoint, protocol, final),
             on_log=around.on_log,
+            log=self._recorder,
+            resumed=self._resumed(),
             time_limit_s=request.time_limit_s,
             cell_limit_s=request.cell_limit_s,
             retries=around.retries,
@@ -180,6 +283,11 @@ class RequestRun:
                 self._tell(price)
 
     def _tell(self, activity: TurnActivity) -> None:
+        if self._recorder is not None:
+            self._recorder.told(activity)
+        self._show(activity)
+
+    def _show(self, activity: TurnActivity) -> None:
         self.picture = self.picture.apply(activity)
         if self._watcher is None:
             return
@@ -193,10 +301,19 @@ class RequestRun:
     def _recorded(self, checkpoint: TurnCheckpoint, protocol: ModelProtocol, final: bool) -> None:
         if not final and not self.conversation.has_readers:
             return
-        made = self.conversation.envelope(self.number, checkpoint, protocol.turn_protocol, dollars=self.picture.dollars)
+        assert self._recorder is not None
+        made = self.conversation.envelope(
+            self.number,
+            checkpoint,
+            protocol.turn_protocol,
+            dollars=self.picture.dollars,
+            resume=self._recorder.resume_facts(),
+        )
         self._envelope = made or self._envelope
         if not final and self._envelope is not None:
             self.conversation.publish(self._envelope)
+        if final:
+            self._recorder.ended(checkpoint, envelope=made, dollars=self.picture.dollars)
 
     def _ended(self, result: TurnResult, around: Surroundings) -> Turn:
         turn = Turn(

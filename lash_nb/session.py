@@ -1,69 +1,36 @@
 """A conversation: many turns over one managed kernel, and the one bridge from synchronous code.
 
-A Session owns its kernel, its history and its chain of envelopes. Everything it does runs on the process's one event
-loop (`bridge.py`); `await session.run(...)` hops there from any loop, `session.run_sync(...)` from plain code. Turns
-run one at a time.
+A Session owns its kernel, its history, its journal and its chain of envelopes. Everything it does runs on the process's
+one event loop (`bridge.py`); `await session.run(...)` hops there from any loop, `session.run_sync(...)` from plain
+code. Turns run one at a time. What an earlier process left is gone on with by `Session.resume`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from .bridge import LoopThread, OnTick, shared_loop
-from .calls import RetryPolicy
-from .conversation import Conversation, OnBlock
-from .errors import InputError, LashError, SessionClosedError, TurnFailed, UnknownNameError
-from .kernels import InputRequest, Kernel
-from .languages import SessionKernels, managed_kernel
-from .machine.effects import LogEvent
+from .bridge import OnTick
+from .errors import InputError, LashError, SessionClosedError
 from .machine.events import TurnActivity
-from .machine.llm import LlmUsage
 from .models import Model
-from .models.choice import ModelChoice
-from .ports import Inbox
-from .protocols import PROTOCOLS
-from .protocols.grammar import Grammar
-from .request import Request, RequestRun, Surroundings
-from .session_model import SessionModel
-from .stores.blobs import BlobStore
-from .toolkits import ToolFunction, checked_tools
-from .trust import Redactor, whole_text
+from .recorded import RecordedTurn
+from .request import Limits, Request, RequestRun, Surroundings
+from .resuming import Outstanding, find_session
+from .session_parts import SessionParts
+from .turn_slot import undisturbed
 from .turns import Turn
 from .typed import OutputType
-from .version import __version__
 
-__all__ = ["Limits", "Session", "default_state_dir"]
-
-
-def default_state_dir() -> Path:
-    """`LASH_NB_STATE_DIR`, else the user's own state directory: nothing is committed or shared by accident."""
-    named = os.environ.get("LASH_NB_STATE_DIR")
-    if named:
-        return Path(named).expanduser()
-    import platformdirs
-
-    return Path(platformdirs.user_state_dir("lash_nb"))
+__all__ = ["Limits", "Session"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """The bounds of a turn; a bound that is hit is stated as the reason of its end."""
-
-    max_steps: int | None = 30
-    """Model calls (the reference's `max_turns`); one more is granted to say what was done."""
-    max_minutes: float | None = 30.0
-    cell_seconds: float | None = None
-    """User code has no time limit of its own."""
-
-
-class Session:
+class Session(SessionParts):
     """A conversation with an agent that runs code.
 
     Args:
@@ -80,7 +47,8 @@ class Session:
         instructions: added to the system prompt; the same for all turns.
         label: which session of a notebook this is ("1", "2", …); part of what a cassette is matched by.
         base_dir: what relative paths in model names are relative to, and the kernel's working directory.
-        state_dir: where blobs are kept; None means `LASH_NB_STATE_DIR`, else the user's state directory.
+        notebook: the notebook that this session belongs to, for those who look for it later; never read or written.
+        state_dir: where journal and blobs are kept; None means `LASH_NB_STATE_DIR`, else the user's state directory.
         on_block: told `metadata.lash_nb` whenever it changes (on the session's loop).
         on_input: answers `input()` of code in kernels that the session makes (on a thread of its own, may block;
             EOFError is passed on to the code); None refuses it.
@@ -90,119 +58,40 @@ class Session:
         InputError: `tools` cannot be called by name; the model's name cannot be opened (from the first `run`).
     """
 
-    def __init__(
-        self,
-        model: Model | str | None = None,
+    @classmethod
+    def resume(
+        cls,
+        which: str | os.PathLike[str],
         *,
-        kernel: Kernel | None = None,
-        kernels: Mapping[str, Kernel] | None = None,
-        protocol: str | None = None,
-        grammar: Grammar = "tags",
-        tools: Mapping[str, ToolFunction] | None = None,
-        limits: Limits | None = None,
-        retries: RetryPolicy | None = None,
-        instructions: str = "",
-        label: str = "1",
-        session_id: str | None = None,
-        base_dir: str | os.PathLike[str] | None = None,
+        model: Model | str | None = None,
         state_dir: str | os.PathLike[str] | None = None,
-        on_block: OnBlock | None = None,
-        on_log: Callable[[LogEvent], None] | None = None,
-        on_input: Callable[[InputRequest], str] | None = None,
-    ) -> None:
-        for kind, name, known in (("protocol", protocol, PROTOCOLS), ("grammar", grammar, get_args(Grammar))):
-            if name is not None and name not in known:
-                raise UnknownNameError(f"no {kind} is called {name!r}; there are: {', '.join(sorted(known))}")
-        self.id = session_id or uuid.uuid4().hex
-        self.label = label
-        self.base_dir = Path(base_dir) if base_dir is not None else Path.cwd()
-        self.limits = limits or Limits()
-        self.retries = retries or RetryPolicy()
-        self.state_dir = Path(state_dir) if state_dir is not None else default_state_dir()
-        self.store = BlobStore(self.state_dir / "blobs")
-        self._model = SessionModel(model, base_dir=self.base_dir)
-        make = partial(managed_kernel, cwd=self.base_dir, store=self.store, on_input=on_input)
-        self._kernels = SessionKernels(kernel, kernels or {}, make=make)
-        self.protocol = protocol
-        self.grammar: Grammar = grammar
-        self._tools = checked_tools(tools)
-        self._instructions = instructions
-        self._on_log = on_log or (lambda event: None)
-        self._conversation = Conversation(self.id, engine=f"lash_nb {__version__}", on_block=on_block)
-        self._redactor = Redactor(os.environ)
-        self._inbox = Inbox()
-        self._running: asyncio.Task[Turn] | None = None
-        self._starting: asyncio.Task[None] | None = None
-        self._closed = self._shut = False
-        self._loop: LoopThread = shared_loop()
+        **options: Any,
+    ) -> Session:
+        """Go on with a session that an earlier process began; `options` are the constructor's.
 
-    # -- life ----------------------------------------------------------------------------------------------------------
+        Nothing is run by this: `outstanding` says what a turn that was interrupted does next, `resume_turn` goes on
+        with it. A managed kernel that still lives is taken over; of one that is gone, model and user are told what it
+        held.
 
-    async def __aenter__(self) -> Session:
-        self.warm_up()
-        return self
+        Args:
+            which: its id (or how that begins), the directory that holds it, or a notebook file that carries it.
+            model: None means the one of its last turn, unless only a notebook says so.
+            state_dir: where it is looked for; of a notebook, `FILE.lash` beside it is tried first.
 
-    async def __aexit__(self, *exc: object) -> None:
-        await self.aclose()
-
-    def __enter__(self) -> Session:
-        self.warm_up()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def warm_up(self) -> None:
-        """Start the kernel in the background, so that it is there when the model's first cell comes."""
-        self._loop.loop.call_soon_threadsafe(self._warm)
-
-    def _warm(self) -> None:
-        if self._closed or (self._starting is not None and not self._starting.done()):
-            return
-        kernel = self._kernels.the_main()
-        if not kernel.epoch:
-            self._starting = asyncio.ensure_future(kernel.start())
-            # Whoever needs the kernel awaits it and gets the error; nobody may ever need it.
-            self._starting.add_done_callback(lambda task: task.cancelled() or task.exception())
-
-    async def aclose(self) -> None:
-        """Stop a running turn, end the kernel if it is the session's own, let go of the model; idempotent.
-
-        In a forked child nothing happens: all of it is the parent's.
+        Raises:
+            UnknownNameError: there is no such session. NotebookError: the notebook carries none that can be read.
+            JournalInUseError: another process goes on with it. JournalError: its journal cannot be read.
         """
-        if self._loop.is_ours:
-            await self._loop.wait(self._close())
-
-    def close(self) -> None:
-        """`aclose` from synchronous code."""
-        if self._loop.is_ours:
-            self._loop.run(self._close())
-
-    async def _close(self) -> None:
-        if self._shut:
-            return
-        self._closed = self._shut = True
-        await self._stop()
-        if self._starting is not None:
-            self._starting.cancel()
-            await asyncio.wait({self._starting})
-        await self._kernels.shutdown()
-        await self._model.aclose()
-
-    def end_now(self) -> None:
-        """Stop a running turn and kill the kernels that are the session's own: at once, from any thread, idempotent.
-
-        For when the process is about to end and nobody can wait for an event loop; the session is closed afterwards.
-        """
-        if self._loop.is_ours:
-            self._closed = True
-            self._loop.loop.call_soon_threadsafe(self._abandon)  # first, so that no turn replaces the killed kernel
-            self._kernels.end_now()
-
-    def _abandon(self) -> None:
-        for task in (self._starting, self._running):
-            if task is not None:
-                task.cancel()
+        found = find_session(os.fspath(which), state_dir=Path(state_dir) if state_dir is not None else None)
+        session = cls(model, session_id=found.session, state_dir=found.state_dir, **options)
+        last = session._past.take_up(
+            found, session._recorder, inbox=session._inbox, store=session.store, limits=session.limits
+        )
+        session.notebook = session.notebook or found.notebook
+        if last is not None:
+            session._instructions = session._instructions or last.asked.instructions
+            session._model.fall_back_on(last.asked.model, trusted=found.has_journal)
+        return session
 
     # -- turns ---------------------------------------------------------------------------------------------------------
 
@@ -235,94 +124,88 @@ class Session:
             SessionClosedError: the session was closed.
             CancelledError: the caller was cancelled; the turn was stopped, and is the last of `turns`.
         """
-        work = self._run(text, output_type, schema, max_steps, model, on_activity, raise_on_failure)
+        work = self._asked(
+            text,
+            output_type=output_type,
+            schema=schema,
+            max_steps=max_steps,
+            model=model,
+            on_activity=on_activity,
+            raise_on_failure=raise_on_failure,
+        )
         return await self._loop.wait(work, on_tick=on_tick)
 
-    def run_sync(self, text: str, **options: Any) -> Turn:
+    def run_sync(self, text: str, *, on_tick: OnTick | None = None, **options: Any) -> Turn:
         """`run` from synchronous code; KeyboardInterrupt stops the turn and goes on when it has ended."""
-        on_tick: OnTick | None = options.pop("on_tick", None)
-        work = self._run(
-            text,
-            options.pop("output_type", None),
-            options.pop("schema", None),
-            options.pop("max_steps", None),
-            options.pop("model", None),
-            options.pop("on_activity", None),
-            options.pop("raise_on_failure", True),
-        )
-        if options:
-            work.close()
-            raise TypeError(f"unknown options: {', '.join(options)}")
-        return self._loop.run(work, on_tick=on_tick)
+        return self._loop.run(self._asked(text, **options), on_tick=on_tick)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a turn of an earlier process has not ended: `resume_turn` goes on with it, `run` leaves it."""
+        return self._past.interrupted is not None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What has to be told of a session that was resumed: what was repaired in its journal."""
+        return self._past.notes
+
+    async def outstanding(self) -> Outstanding | None:
+        """What the interrupted turn does next, once living kernels are taken over; None: no turn was interrupted."""
+        return await self._loop.wait(self._past.outstanding())
+
+    def outstanding_sync(self) -> Outstanding | None:
+        """`outstanding` from synchronous code."""
+        return self._loop.run(self._past.outstanding())
+
+    async def resume_turn(self, *, on_tick: OnTick | None = None, **options: Any) -> Turn:
+        """Go on with the interrupted turn to its outcome; whoever calls this has agreed to what is outstanding.
+
+        `options` are `output_type`, `model`, `on_activity` and `raise_on_failure`, as for `run`. What was to be seen of
+        the turn so far is told again first.
+
+        Raises:
+            LashError: no turn was interrupted, or another runs. Else as `run` does.
+        """
+        return await self._loop.wait(self._gone_on(**options), on_tick=on_tick)
+
+    def resume_turn_sync(self, *, on_tick: OnTick | None = None, **options: Any) -> Turn:
+        """`resume_turn` from synchronous code."""
+        return self._loop.run(self._gone_on(**options), on_tick=on_tick)
 
     def say(self, text: str) -> None:
-        """Say something to the running turn; delivered at its next pause, or to the next turn."""
-        self._loop.loop.call_soon_threadsafe(self._inbox.say, text)
+        """Say something to the running turn; delivered at its next pause, or to the next turn.
+
+        It is recorded when this returns, and outlives a crash.
+
+        Raises:
+            JournalError: it cannot be recorded, and was not said.
+        """
+        if text.strip():
+            text = self._redactor.text(text)
+            number = self._recorder.said(text)
+            self._loop.loop.call_soon_threadsafe(partial(self._inbox.say, text, number=number))
 
     def request_stop(self) -> None:
         """Stop the running turn, from any thread, without waiting; nothing happens when none runs."""
-        if self._loop.is_current:
-            self._stop_soon(0)  # asked by who watches the turn: it has begun, and is to go no further
-        else:
-            self._loop.loop.call_soon_threadsafe(self._stop_soon, 2)
+        self._slot.request_stop()
 
-    def _stop_soon(self, rounds: int) -> None:
-        """Two rounds of the loop later, so that a turn that was asked for just before has begun and can be kept."""
-        if rounds:
-            self._loop.loop.call_soon(self._stop_soon, rounds - 1)
-        elif self._running is not None:
-            self._running.cancel()
-
-    @property
-    def kernel(self) -> Kernel | None:
-        """The main kernel; None before it was needed."""
-        return self._kernels.main
-
-    @property
-    def turns(self) -> list[Turn]:
-        """The turns so far, oldest first."""
-        return self._conversation.turns
-
-    @property
-    def usage(self) -> LlmUsage:
-        """Tokens of all turns."""
-        return sum((turn.usage for turn in self.turns), LlmUsage())
-
-    @property
-    def dollars(self) -> float | None:
-        """What all turns cost in US dollars; None when that of any is not known."""
-        known = [turn.dollars for turn in self.turns if turn.dollars is not None]
-        return sum(known) if known and len(known) == sum(bool(turn.usage.total) for turn in self.turns) else None
-
-    @property
-    def running(self) -> bool:
-        """Whether a turn runs."""
-        return self._running is not None and not self._running.done()
-
-    async def _stop(self) -> None:
-        if self._running is not None and not self._running.done():
-            self._running.cancel()
-            await asyncio.wait({self._running})
-
-    async def _run(
+    async def _asked(
         self,
         text: str,
-        output_type: Any,
-        schema: Any,
-        max_steps: int | None,
-        model: Model | str | None,
-        on_activity: Callable[[TurnActivity], None] | None,
-        raise_on_failure: bool,
+        *,
+        output_type: Any = None,
+        schema: Any = None,
+        max_steps: int | None = None,
+        model: Model | str | None = None,
+        on_activity: Callable[[TurnActivity], None] | None = None,
+        raise_on_failure: bool = True,
     ) -> Turn:
-        if self._closed:
-            raise SessionClosedError("this session is closed; make a new one (`%lash new`)")
-        if self.running:
-            raise LashError("a turn is running in this session: wait for it, stop it, or `say` something to it")
+        self._check_free()
         if not text.strip():
             raise InputError("the request is empty: write what you want under `%%lash`, or after `%lash ask`")
         minutes = self.limits.max_minutes
         request = Request(
-            text=whole_text(text),
+            text=self._redactor.text(text),
             wanted=OutputType(output_type) if output_type is not None else None,
             schema=schema,
             max_steps=max_steps if max_steps is not None else self.limits.max_steps,
@@ -330,34 +213,64 @@ class Session:
             cell_limit_s=self.limits.cell_seconds,
             on_activity=on_activity,
         )
-        run = RequestRun(request, self._conversation)
-        self._running = asyncio.ensure_future(self._turn(run, model))
-        try:
-            turn = await self._running
-        except asyncio.CancelledError:
-            if not self._running.done():  # our own caller was cancelled: the turn is stopped and waited for
-                await self._stop()
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            if run.turn is None:
-                raise TurnFailed("stopped by you, before the turn began") from None
-            turn = run.turn  # stopped by `request_stop`: for the caller a turn without an answer
-        if raise_on_failure and not turn.ok:
-            raise TurnFailed(turn.text, turn=turn)
-        return turn
+        work = self._turn(request, model, resumed=False)
+        return await self._slot.run(work, turns=self.turns, raise_on_failure=raise_on_failure)
 
-    async def _turn(self, run: RequestRun, named: Model | str | None) -> Turn:
+    async def _gone_on(
+        self,
+        *,
+        output_type: Any = None,
+        model: Model | str | None = None,
+        on_activity: Callable[[TurnActivity], None] | None = None,
+        raise_on_failure: bool = True,
+    ) -> Turn:
+        self._check_free()
+        if self._past.interrupted is None:
+            raise LashError("no turn of this session was interrupted: `run` asks for the next one")
+        asked = self._past.interrupted.asked
+        request = Request(
+            text=asked.text,
+            wanted=OutputType(output_type) if output_type is not None else None,
+            schema=asked.schema if asked.typed else None,
+            max_steps=asked.max_steps,
+            time_limit_s=asked.time_limit_s,
+            cell_limit_s=asked.cell_limit_s,
+            on_activity=on_activity,
+        )
+        work = self._turn(request, model, resumed=True)
+        return await self._slot.run(work, turns=self.turns, raise_on_failure=raise_on_failure)
+
+    def _check_free(self) -> None:
+        if self._closed:
+            raise SessionClosedError("this session is closed; make a new one (`%lash new`)")
+        if self.running:
+            raise LashError("a turn is running in this session: wait for it, stop it, or `say` something to it")
+
+    async def _turn(self, request: Request, named: Model | str | None, *, resumed: bool) -> Turn:
         model = self._model.open(named) if isinstance(named, str) else named or self._model.the()
         try:
-            return await self._turn_with(run, model)
+            await undisturbed(self._ready())  # a turn that is stopped meanwhile is kept, too
+            before = self._past.left()
+            if before is not None and not resumed:
+                left = RequestRun(replace(request, text=before.turn.asked.text), self._conversation, before=before)
+                await left.leave(self._surroundings(model, before.turn))
+                before = None
+            run = RequestRun(request, self._conversation, before=before)
+            self._past.interrupted = None
+            return await run.run(self._surroundings(model, before.turn if before is not None else None))
         finally:
             if isinstance(named, str):
                 await model.aclose()
             await self._model.close_retired()
+            await self._recorder.settle()
 
-    async def _turn_with(self, run: RequestRun, model: Model) -> Turn:
-        around = Surroundings(
+    async def _ready(self) -> None:
+        await asyncio.to_thread(self._recorder.open)
+        await self._past.recover()
+
+    def _surroundings(self, model: Model, before: RecordedTurn | None) -> Surroundings:
+        """What a turn has around it; one that was begun before is conducted as it was."""
+        return Surroundings(
             label=self.label,
             model=model,
             kernel=self._kernels.the_main(),
@@ -365,33 +278,11 @@ class Session:
             store=self.store,
             inbox=self._inbox,
             redactor=self._redactor,
-            protocol=self.protocol,
-            grammar=self.grammar,
+            recorder=self._recorder,
+            protocol=self.protocol if before is None else before.asked.protocol,
+            grammar=self.grammar if before is None else before.asked.grammar,
             instructions=self._instructions,
             tools=self._tools,
             on_log=self._on_log,
             retries=self.retries,
         )
-        return await run.run(around)
-
-    # -- what a turn uses ----------------------------------------------------------------------------------------------
-
-    @property
-    def choice(self) -> ModelChoice | None:
-        """Which model was chosen and why, when none was given; None before it was needed."""
-        return self._model.choice
-
-    @property
-    def model_name(self) -> str:
-        """The name of the model that answers, once it is known."""
-        return self._model.name
-
-    async def set_model(self, model: Model | str) -> None:
-        """Another model from the next turn on. Raises InputError when the name cannot be opened; nothing changes."""
-        opened = self._model.open(model) if isinstance(model, str) else model
-        await self._loop.wait(self._replace_model(opened))
-
-    async def _replace_model(self, model: Model) -> None:
-        self._model.replace(model)
-        if not self.running:
-            await self._model.close_retired()

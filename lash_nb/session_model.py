@@ -47,6 +47,12 @@ class SessionModel:
             self._model = self.open(given) if isinstance(given, str) else given
         return self._model
 
+    def fall_back_on(self, name: str, *, trusted: bool) -> None:
+        """The model of an earlier turn answers when no other was given; one that only a notebook names, if it is a
+        cassette."""
+        if self._given is None and self._model is None and (trusted or name.startswith("replay:")):
+            self._given = name or None
+
     def replace(self, model: Model) -> None:
         """Another one answers from now on; the one before stays open until `close_retired`."""
         before, self._model, self._given = self._model, model, model

@@ -22,7 +22,17 @@ from .machine.execution import (
     StreamOutput,
 )
 from .machine.llm import LlmCallError, LlmOutputPart, LlmResponse, ReasoningOutput, TextOutput, ToolCallOutputPart
-from .machine.tool_calls import ToolCallRecord, ToolCancelled, ToolFailed, ToolOutcome, ToolSucceeded
+from .machine.tool_calls import (
+    CompletedToolCall,
+    PendingToolCall,
+    TextReturn,
+    ToolCallOutput,
+    ToolCallRecord,
+    ToolCancelled,
+    ToolFailed,
+    ToolOutcome,
+    ToolSucceeded,
+)
 
 __all__ = ["Redactor", "looks_secret", "sha256_text", "whole_text"]
 
@@ -170,10 +180,31 @@ class Redactor:
         )
 
     def _call(self, call: ToolCallRecord) -> ToolCallRecord:
-        return replace(call, args=self.value(call.args), output=replace(call.output, outcome=self._outcome(call)))
+        return replace(call, args=self.value(call.args), output=self.output(call.output))
 
-    def _outcome(self, call: ToolCallRecord) -> ToolOutcome:
-        match call.output.outcome:
+    def call(self, call: PendingToolCall) -> PendingToolCall:
+        """A tool call without secrets."""
+        return replace(call, args=self.value(call.args))
+
+    def completed(self, call: CompletedToolCall) -> CompletedToolCall:
+        """A tool call that ended, as the model is told of it, without secrets."""
+        told = tuple(
+            replace(part, text=self.text(part.text)) if isinstance(part, TextReturn) else part
+            for part in call.model_return.parts
+        )
+        return replace(
+            call,
+            args=self.value(call.args),
+            output=self.output(call.output),
+            model_return=replace(call.model_return, parts=told),
+        )
+
+    def output(self, output: ToolCallOutput) -> ToolCallOutput:
+        """What a tool call gave, without secrets."""
+        return replace(output, outcome=self._outcome(output.outcome))
+
+    def _outcome(self, outcome: ToolOutcome) -> ToolOutcome:
+        match outcome:
             case ToolSucceeded(payload=value):
                 return ToolSucceeded(payload=self.value(value))
             case ToolFailed(payload=failure):

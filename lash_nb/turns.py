@@ -6,6 +6,7 @@ has drawn the turn already (then displaying it again would double it).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from .kernels.outputs import to_nbformat
@@ -15,9 +16,15 @@ from .machine.outcomes import AssistantMessage, Finished, Stopped, TurnOutcome, 
 from .machine.picture import PictureState, TurnPicture
 from .views.text import static_bundle
 
-__all__ = ["Turn"]
+__all__ = ["Turn", "dollars_of"]
 
 _BOUNDS = (TurnStopReason.MAX_TURNS, TurnStopReason.INCOMPLETE)
+
+
+def dollars_of(turns: Sequence[Turn]) -> float | None:
+    """What turns cost together in US dollars; None when that of any is not known."""
+    known = [turn.dollars for turn in turns if turn.dollars is not None]
+    return sum(known) if known and len(known) == sum(bool(turn.usage.total) for turn in turns) else None
 
 
 class Turn:

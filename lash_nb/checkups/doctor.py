@@ -190,7 +190,7 @@ def _copies() -> list[Finding]:
 
 
 def _state(env: Mapping[str, str]) -> list[Finding]:
-    from ..session import default_state_dir
+    from ..stores.state_dir import default_state_dir
 
     directory = default_state_dir()
     what = "state directory"

@@ -27,7 +27,7 @@ from .guardian import LOG_TAIL_BYTES, start_time, trim
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["PORTS", "Endpoints", "RuntimeDirectory", "claim", "flocked", "write_record"]
+__all__ = ["PORTS", "Endpoints", "RuntimeDirectory", "claim", "find_kernel", "flocked", "write_record"]
 
 _PREFIX = "lash-nb-kernel-"
 _LONGEST_DIRECTORY = 80
@@ -75,6 +75,16 @@ def write_record(path: Path, values: Mapping[str, object]) -> None:
 def claim(directory: Path) -> None:
     """Say that this process is the host of the kernel there; whoever calls it holds the lock."""
     write_record(directory / "host.json", {"pid": os.getpid(), "started": start_time(os.getpid())})
+
+
+def find_kernel(epoch: str) -> Path | None:
+    """The connection file of this user's kernel with that id, as long as its directory is there."""
+    for root in _roots():
+        for path in root.glob(_PREFIX + "*/kernel.json"):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                if path.stat().st_uid == os.getuid() and json.loads(path.read_text()).get("epoch") == epoch:
+                    return path.with_name("connection.json")
+    return None
 
 
 class RuntimeDirectory:

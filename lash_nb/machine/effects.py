@@ -294,11 +294,20 @@ _LOG_EVENT: Codec[LogEvent] = externally_tagged(
 )
 
 
-def effect_codec(record: Codec[SessionEventRecord]) -> Codec[Effect]:
-    """The codec of effects for a protocol whose history records are written by `record`."""
+def effect_codec(
+    record: Codec[SessionEventRecord],
+    *,
+    request: Codec[LlmRequest] = LLM_REQUEST,
+    messages: Codec[Any] = MESSAGES,
+    event_delta: Codec[Any] | None = None,
+) -> Codec[Effect]:
+    """The codec of effects for a protocol whose history records are written by `record`.
+
+    The others stand for what grows with the history, in a form other than the reference's (`deltas.py`).
+    """
     history: dict[str, Codec[Any] | Field] = {
-        "messages": MESSAGES,
-        "event_delta": array(record),
+        "messages": messages,
+        "event_delta": array(record) if event_delta is None else event_delta,
         "protocol_iteration": U64,
     }
     return externally_tagged(
@@ -308,7 +317,7 @@ def effect_codec(record: Codec[SessionEventRecord]) -> Codec[Effect]:
                 SyncExecutionEnvironment,
                 struct(SyncExecutionEnvironment, id=U64, update_machine_config=BOOLEAN),
             ),
-            "LlmCall": (LlmCall, struct(LlmCall, id=U64, request=LLM_REQUEST)),
+            "LlmCall": (LlmCall, struct(LlmCall, id=U64, request=request)),
             "CancelLlm": (CancelLlm, struct(CancelLlm, id=U64)),
             "ToolCalls": (ToolCalls, struct(ToolCalls, id=U64, calls=array(PENDING_TOOL_CALL))),
             "ExecCode": (ExecCode, struct(ExecCode, id=U64, language=STRING, code=STRING)),

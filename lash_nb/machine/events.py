@@ -15,6 +15,7 @@ from .checkpoints import CHECKPOINT_KIND, CheckpointKind
 from .llm import LLM_USAGE, LlmTerminalReason, ProviderFailureKind, TokenUsage
 from .messages import MESSAGE, PLUGIN_MESSAGE, Message, PluginMessage
 from .outcomes import TURN_OUTCOME, TurnOutcome
+from .sums import Variants
 from .tool_calls import TOOL_CALL_OUTPUT, ToolCallOutput
 from .wire import (
     BOOLEAN,
@@ -35,6 +36,7 @@ from .wire import (
 
 __all__ = [
     "STREAM_EVENT",
+    "STREAM_EVENTS",
     "CallPrice",
     "CellOutputs",
     "ChildTokenUsageEvent",
@@ -335,53 +337,51 @@ _USAGE: dict[str, Codec[Any] | Field] = {
     "cumulative": LLM_USAGE,
 }
 _CALL: dict[str, Codec[Any] | Field] = {"call_id": omit_none(STRING), "name": STRING, "args": JSON}
-STREAM_EVENT: Codec[SessionStreamEvent] = internally_tagged(
-    "stream event",
-    "type",
-    {
-        "text_delta": (TextDelta, struct(TextDelta, content=STRING)),
-        "reasoning_delta": (ReasoningDelta, struct(ReasoningDelta, content=STRING)),
-        "tool_call": (
-            ToolCallEvent,
-            struct(ToolCallEvent, **_CALL, output=TOOL_CALL_OUTPUT, duration_ms=U64),
-        ),
-        "tool_call_start": (ToolCallStart, struct(ToolCallStart, **_CALL)),
-        "message": (MessageEvent, struct(MessageEvent, text=STRING, kind=STRING)),
-        "llm_request": (
-            LlmRequestEvent,
-            struct(LlmRequestEvent, protocol_iteration=U64, message_count=U64, tool_list=STRING),
-        ),
-        "llm_response": (
-            LlmResponseEvent,
-            struct(LlmResponseEvent, protocol_iteration=U64, content=STRING, duration_ms=U64),
-        ),
-        "token_usage": (TokenUsageEvent, struct(TokenUsageEvent, **_USAGE)),
-        "child_token_usage": (
-            ChildTokenUsageEvent,
-            struct(ChildTokenUsageEvent, session_id=STRING, source=STRING, model=STRING, **_USAGE),
-        ),
-        "retry_status": (
+STREAM_EVENTS: Variants = {
+    "text_delta": (TextDelta, struct(TextDelta, content=STRING)),
+    "reasoning_delta": (ReasoningDelta, struct(ReasoningDelta, content=STRING)),
+    "tool_call": (
+        ToolCallEvent,
+        struct(ToolCallEvent, **_CALL, output=TOOL_CALL_OUTPUT, duration_ms=U64),
+    ),
+    "tool_call_start": (ToolCallStart, struct(ToolCallStart, **_CALL)),
+    "message": (MessageEvent, struct(MessageEvent, text=STRING, kind=STRING)),
+    "llm_request": (
+        LlmRequestEvent,
+        struct(LlmRequestEvent, protocol_iteration=U64, message_count=U64, tool_list=STRING),
+    ),
+    "llm_response": (
+        LlmResponseEvent,
+        struct(LlmResponseEvent, protocol_iteration=U64, content=STRING, duration_ms=U64),
+    ),
+    "token_usage": (TokenUsageEvent, struct(TokenUsageEvent, **_USAGE)),
+    "child_token_usage": (
+        ChildTokenUsageEvent,
+        struct(ChildTokenUsageEvent, session_id=STRING, source=STRING, model=STRING, **_USAGE),
+    ),
+    "retry_status": (
+        RetryStatus,
+        struct(
             RetryStatus,
-            struct(
-                RetryStatus,
-                wait_seconds=U64,
-                attempt=U64,
-                max_attempts=U64,
-                reason=STRING,
-                envelope=omit_none(_ENVELOPE),
-            ),
+            wait_seconds=U64,
+            attempt=U64,
+            max_attempts=U64,
+            reason=STRING,
+            envelope=omit_none(_ENVELOPE),
         ),
-        "injected_turn_input_accepted": (
-            InjectedTurnInputAccepted,
-            struct(InjectedTurnInputAccepted, inputs=array(_INPUT), checkpoint=CHECKPOINT_KIND),
-        ),
-        "injected_messages_committed": (
-            InjectedMessagesCommitted,
-            struct(InjectedMessagesCommitted, messages=array(PLUGIN_MESSAGE), checkpoint=CHECKPOINT_KIND),
-        ),
-        "plugin_event": (PluginEvent, struct(PluginEvent, plugin_id=STRING, event=_RUNTIME_EVENT)),
-        "turn_outcome": (TurnOutcomeEvent, struct(TurnOutcomeEvent, outcome=TURN_OUTCOME)),
-        "done": (DoneEvent, None),
-        "error": (ErrorEvent, struct(ErrorEvent, message=STRING, envelope=omit_none(_ENVELOPE))),
-    },
-)
+    ),
+    "injected_turn_input_accepted": (
+        InjectedTurnInputAccepted,
+        struct(InjectedTurnInputAccepted, inputs=array(_INPUT), checkpoint=CHECKPOINT_KIND),
+    ),
+    "injected_messages_committed": (
+        InjectedMessagesCommitted,
+        struct(InjectedMessagesCommitted, messages=array(PLUGIN_MESSAGE), checkpoint=CHECKPOINT_KIND),
+    ),
+    "plugin_event": (PluginEvent, struct(PluginEvent, plugin_id=STRING, event=_RUNTIME_EVENT)),
+    "turn_outcome": (TurnOutcomeEvent, struct(TurnOutcomeEvent, outcome=TURN_OUTCOME)),
+    "done": (DoneEvent, None),
+    "error": (ErrorEvent, struct(ErrorEvent, message=STRING, envelope=omit_none(_ENVELOPE))),
+}
+"""By their tags; `STREAM_EVENT` writes them, `activities.py` writes them beside the host's."""
+STREAM_EVENT: Codec[SessionStreamEvent] = internally_tagged("stream event", "type", STREAM_EVENTS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 from .attachments import ATTACHMENT_REF, INLINE_BYTES, MEDIA_TYPE, AttachmentRef
 from .tool_calls import TOOL_CALL_RECORD, ToolCallRecord
@@ -16,16 +16,24 @@ from .wire import (
     U32,
     U64,
     Codec,
+    DecodeError,
+    Field,
     Json,
     array,
+    defaulted,
+    internally_tagged,
+    mapping,
     nullable,
     omit_empty,
     omit_none,
+    refined,
     struct,
 )
 
 __all__ = [
+    "CELL_OUTPUT",
     "EXEC_RESPONSE",
+    "NAMESPACE",
     "CellOutcome",
     "CellOutput",
     "CellResult",
@@ -193,6 +201,9 @@ class ExecResponse:
     terminal_finish: Json = None
 
 
+# -- tables ------------------------------------------------------------------------------------------------------------
+
+
 EXEC_RESPONSE: Codec[ExecResponse] = struct(
     ExecResponse,
     observations=array(STRING),
@@ -225,4 +236,63 @@ EXEC_RESPONSE: Codec[ExecResponse] = struct(
     error=nullable(STRING),
     duration_ms=U64,
     terminal_finish=nullable(JSON),
+)
+
+
+def _stream_name(name: str) -> str:
+    if name not in ("stdout", "stderr"):
+        raise DecodeError(f"unknown stream {name!r}, expected one of stdout, stderr")
+    return name
+
+
+def _pair(texts: tuple[str, ...]) -> tuple[str, ...]:
+    if len(texts) != 2:
+        raise DecodeError(f"expected two strings, found {len(texts)}")
+    return texts
+
+
+_BUNDLE: dict[str, Codec[Any] | Field] = {"data": mapping(JSON), "metadata": defaulted(mapping(JSON), {})}
+CELL_OUTPUT: Codec[CellOutput] = internally_tagged(
+    "cell output",
+    "type",
+    {
+        "stream": (
+            StreamOutput,
+            struct(
+                StreamOutput,
+                name=refined(STRING, _stream_name),
+                head=STRING,
+                tail=omit_empty(STRING, ""),
+                omitted_chars=omit_empty(U64, 0),
+                omitted_lines=omit_empty(U64, 0),
+                spilled=omit_none(ATTACHMENT_REF),
+            ),
+        ),
+        "display_data": (DisplayOutput, struct(DisplayOutput, **_BUNDLE, display_id=omit_none(STRING))),
+        "execute_result": (
+            ResultOutput,
+            struct(ResultOutput, **_BUNDLE, execution_count=omit_none(U64), display_id=omit_none(STRING)),
+        ),
+        "error": (
+            ErrorOutput,
+            struct(ErrorOutput, ename=STRING, evalue=STRING, traceback=omit_empty(array(STRING))),
+        ),
+    },
+)
+"""Ours, with the notebook format's names; bundles with sorted keys."""
+NAMESPACE: Codec[NamespaceSummary] = struct(
+    NamespaceSummary,
+    variables=array(
+        struct(
+            VariableSummary,
+            name=STRING,
+            type=STRING,
+            detail=omit_empty(STRING, ""),
+            preview=omit_empty(STRING, ""),
+            changed=omit_empty(BOOLEAN, False),
+            columns=omit_empty(array(refined(array(STRING), _pair))),
+        )
+    ),
+    omitted=omit_empty(U64, 0),
+    removed=omit_empty(array(STRING)),
 )

@@ -35,13 +35,30 @@ class AppendOnly(Sequence[T], Generic[T]):
         grown._entries, grown._length = shared, len(shared)
         return grown
 
+    def first(self, count: int) -> AppendOnly[T]:
+        """A view of the first `count` entries of the same list: O(1)."""
+        view: AppendOnly[T] = AppendOnly.__new__(AppendOnly)
+        view._entries, view._length = self._entries, min(count, self._length)
+        return view
+
+    def shared_with(self, other: AppendOnly[T]) -> int:
+        """How many first entries the two views take from one list: known without looking at them, so O(1).
+
+        0 for views of different lists, also where their entries are equal. One view goes on where `other` ended when
+        the answer is `len(other)`.
+        """
+        return min(self._length, other._length) if self._entries is other._entries else 0
+
     @overload
     def __getitem__(self, index: int) -> T: ...
     @overload
     def __getitem__(self, index: slice) -> tuple[T, ...]: ...
     def __getitem__(self, index: int | slice) -> T | tuple[T, ...]:
         if isinstance(index, slice):
-            return tuple(self._entries[i] for i in range(*index.indices(self._length)))
+            start, stop, step = index.indices(self._length)
+            if step > 0:
+                return tuple(self._entries[start:stop:step])
+            return tuple(self._entries[i] for i in range(start, stop, step))
         if not -self._length <= index < self._length:
             raise IndexError(index)
         return self._entries[index if index >= 0 else self._length + index]

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Finished",
+    "GrowingForms",
     "MachineState",
     "PrepareIteration",
     "PreparingProtocol",
@@ -58,6 +59,7 @@ __all__ = [
     "WaitingExecutionEnvironment",
     "WaitingLlm",
     "WaitingTools",
+    "checkpoint_codec_with",
     "outstanding_effect",
     "turn_checkpoint_codec",
 ]
@@ -232,7 +234,7 @@ class TurnCheckpoint:
         }
 
 
-def _state_codec(protocol: TurnProtocol[Any, Any, Any]) -> Codec[MachineState]:
+def _state_codec(protocol: TurnProtocol[Any, Any, Any], request: Codec[LlmRequest]) -> Codec[MachineState]:
     return externally_tagged(
         "machine state",
         {
@@ -247,7 +249,7 @@ def _state_codec(protocol: TurnProtocol[Any, Any, Any]) -> Codec[MachineState]:
                 struct(
                     WaitingLlm,
                     effect_id=U64,
-                    request=LLM_REQUEST,
+                    request=request,
                     driver_state=nullable(protocol.driver_state),
                 ),
             ),
@@ -274,19 +276,45 @@ def _state_codec(protocol: TurnProtocol[Any, Any, Any]) -> Codec[MachineState]:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrowingForms:
+    """How the parts of a checkpoint that grow with the history are written; the rest has one form only."""
+
+    request: Codec[LlmRequest]
+    messages: Codec[Any]
+    """Also those of Progress and Done."""
+    events: Codec[Any]
+    event_delta: Codec[Any]
+    turn_causes: Codec[Any]
+
+
 @lru_cache(maxsize=32)
 def turn_checkpoint_codec(protocol: TurnProtocol[Any, Any, Any]) -> Codec[TurnCheckpoint]:
     """The codec of turn checkpoints under a protocol."""
     record = event_record_codec(protocol.event)
-    return struct(
-        TurnCheckpoint,
-        state=_state_codec(protocol),
-        pending_effects=array(effect_codec(record)),
-        next_effect_id=U64,
-        next_synthetic_message_id=defaulted(U64, 0),
+    whole = GrowingForms(
+        request=LLM_REQUEST,
         messages=MESSAGES,
         events=array(record, AppendOnly),
-        turn_causes=defaulted(array(TURN_CAUSE, AppendOnly), AppendOnly()),
+        event_delta=array(record),
+        turn_causes=array(TURN_CAUSE, AppendOnly),
+    )
+    return checkpoint_codec_with(protocol, whole)
+
+
+def checkpoint_codec_with(protocol: TurnProtocol[Any, Any, Any], forms: GrowingForms) -> Codec[TurnCheckpoint]:
+    """The codec of turn checkpoints under a protocol, with these forms of what grows."""
+    record = event_record_codec(protocol.event)
+    effect = effect_codec(record, request=forms.request, messages=forms.messages, event_delta=forms.event_delta)
+    return struct(
+        TurnCheckpoint,
+        state=_state_codec(protocol, forms.request),
+        pending_effects=array(effect),
+        next_effect_id=U64,
+        next_synthetic_message_id=defaulted(U64, 0),
+        messages=forms.messages,
+        events=forms.events,
+        turn_causes=defaulted(forms.turn_causes, AppendOnly()),
         progress_event_cursor=defaulted(U64, 0),
         protocol_iteration=U64,
         protocol_run_offset=U64,

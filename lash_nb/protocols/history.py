@@ -4,7 +4,8 @@ Decided here: how each message is written. A past step stands exactly as the mod
 between its lines), followed by a User message with what came of it; every output has a heading and a data fence that
 its content cannot close. Nothing of the history depends on the iteration, so each request repeats the last one's
 prefix; whatever does (steps left, events, the host's blocks) is in the one last User message, and the cache breakpoint
-is on the last text before it. Pure; the host's blocks are config, never in a TurnCheckpoint.
+is on the last text before it. A projector writes each message once: its next request holds the same objects, and costs
+what is new. Pure; the host's blocks are config, never in a TurnCheckpoint.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import replace
 
 from ..machine.attachments import AttachmentSource, ExternalUrl, InlineAttachment, ProviderFile, StoredAttachment
 from ..machine.llm import LlmMessage, LlmRequest, LlmRole, TextBlock
-from ..machine.messages import Message, MessageRole, Part, PartKind, PruneMark, TurnCause
+from ..machine.messages import AppendOnly, Message, MessageRole, MessageSequence, Part, PartKind, PruneMark
 from ..machine.projector import Projection, render_message, request_for
 from .grammar import Grammar, render_cell
 from .prompt import fenced, runtime_note, volatile_tail
@@ -27,13 +28,15 @@ _NO_OUTPUT = "(no printed output)"
 
 
 class CodeProjector:
-    """Makes one model request of a conversation that the code protocol leads."""
+    """Makes the model requests of a conversation that the code protocol leads."""
 
     def __init__(self, *, grammar: Grammar = "tags", vision: bool = True, run_offset: int = 0) -> None:
         self._grammar = grammar
         self._vision = vision
         self._run_offset = run_offset
         self._blocks: tuple[str, ...] = ()
+        self._written = _Written()
+        self._prompt: tuple[LlmMessage, ...] = ()
 
     def set_volatile(self, blocks: Sequence[str]) -> None:
         """Replace the host's blocks of the last message; they hold until they are replaced again."""
@@ -41,13 +44,19 @@ class CodeProjector:
 
     def project(self, projection: Projection) -> LlmRequest:
         """One request: system prompt, history, last message."""
-        attachments: list[AttachmentSource] = []
-        prompt = projection.config.system_prompt
-        out = [LlmMessage(role=LlmRole.SYSTEM, blocks=(TextBlock(text=prompt),))] if prompt.strip() else []
-        out.extend(self._history(projection.messages, projection.turn_causes, attachments))
+        written = self._history(projection.messages, frozenset(cause.id for cause in projection.turn_causes))
+        out = [*self._opening(projection.config.system_prompt), *written.messages]
         _mark_last_text(out)
         out.append(LlmMessage(role=LlmRole.USER, blocks=(TextBlock(text=self._tail(projection)),)))
-        return request_for(projection, tuple(out), tuple(attachments))
+        return request_for(projection, tuple(out), tuple(written.attachments))
+
+    def _opening(self, prompt: str) -> tuple[LlmMessage, ...]:
+        blocks = (TextBlock(text=prompt),)
+        if not prompt.strip():
+            self._prompt = ()
+        elif not self._prompt or self._prompt[0].blocks != blocks:
+            self._prompt = (LlmMessage(role=LlmRole.SYSTEM, blocks=blocks),)
+        return self._prompt
 
     def _tail(self, projection: Projection) -> str:
         options = projection.config.termination
@@ -64,20 +73,23 @@ class CodeProjector:
             blocks=self._blocks,
         )
 
-    def _history(
-        self, messages: Iterable[Message], causes: Sequence[TurnCause], attachments: list[AttachmentSource]
-    ) -> list[LlmMessage]:
-        active = {cause.id for cause in causes}
-        out: list[LlmMessage] = []
-        cells = 0
-        for message in messages:
+    def _history(self, messages: MessageSequence, active: frozenset[str]) -> _Written:
+        """As it was written before, and what came since; from the start when it is not a continuation."""
+        # Nothing half-written is kept: until the end there is none.
+        written, self._written = self._written, _Written()
+        if written.active != active or messages.shared_with(written.source) < len(written.source):
+            written = _Written(active=active)
+        for message in messages[len(written.source) :]:
             if message.role is MessageRole.EVENT and message.id in active:
                 continue
-            cells += message.role is MessageRole.ASSISTANT and any(part.kind is PartKind.CODE for part in message.parts)
-            rendered = render_message(self._in_emission_form(message, cells - 1), attachments)
+            code = message.role is MessageRole.ASSISTANT and any(part.kind is PartKind.CODE for part in message.parts)
+            written.cells += code
+            rendered = render_message(self._in_emission_form(message, written.cells - 1), written.attachments)
             if rendered is not None:
-                out.append(rendered)
-        return out
+                written.messages.append(rendered)
+        written.source = messages
+        self._written = written
+        return written
 
     def _in_emission_form(self, message: Message, cell: int) -> Message:
         """The message with its texts as the model is to see them; `cell` numbers the last cell of the conversation."""
@@ -104,6 +116,19 @@ class CodeProjector:
             return part
         kind = _media_type(part.attachment.source)
         return Part(id=part.id, kind=PartKind.TEXT, content=f"[{kind}: not shown, this model cannot see it]")
+
+
+class _Written:
+    """A history as the model sees it, as far as it was written."""
+
+    def __init__(self, *, active: frozenset[str] = frozenset()) -> None:
+        self.active = active
+        """Ids of the causes that the last message tells of."""
+        self.source: MessageSequence = AppendOnly()
+        """What it was written from."""
+        self.messages: list[LlmMessage] = []
+        self.attachments: list[AttachmentSource] = []
+        self.cells = 0
 
 
 def _headed(parts: Sequence[Part], cell: int) -> Iterable[Part]:

@@ -104,8 +104,11 @@ def make_envelope(
     saved_at: str,
     engine: str,
     dollars: float | None = None,
+    resume: Mapping[str, Json] | None = None,
 ) -> Envelope:
-    """The envelope of a TurnCheckpoint's wire JSON, given as text or as values; `dollars` is left out when None.
+    """The envelope of a TurnCheckpoint's wire JSON, given as text or as values.
+
+    `dollars` and `resume` (what going on with the turn needs beside the checkpoint) are left out when None.
 
     `parent` is the `sha256` of the envelope of the turn before (None for the first turn), also for a head: heads
     replace each other, so that one of them can be nobody's parent. `seq` counts every envelope of the session.
@@ -130,6 +133,8 @@ def make_envelope(
     }
     if dollars is not None:
         envelope["dollars"] = dollars
+    if resume is not None:
+        envelope["resume"] = dict(resume)
     if len(data) <= INLINE_BYTES:
         # At "\n" alone: str.splitlines would also break at characters that JSON leaves unescaped.
         *lines, last = text.split("\n")
@@ -238,6 +243,7 @@ def read_envelope(value: object, *, place: str = "envelope") -> Envelope:
     parent = envelope.get("parent", "missing")
     expect("parent", parent is None or _is_digest(parent), "a SHA-256 or null")
     expect("sha256", _is_digest(envelope.get("sha256")), "a SHA-256")
+    expect("resume", isinstance(envelope.get("resume", {}), Mapping), "an object")
     stored = envelope.get("checkpoint")
     if "encoding" in envelope:
         expect("encoding", envelope["encoding"] == ENCODING, repr(ENCODING))

@@ -5,6 +5,6 @@ The contract is the record types of `machine.tool_calls`.
 
 from __future__ import annotations
 
-from .functions import ToolCaller, ToolFunction, call_tools, checked_tools
+from .functions import MOST_AT_ONCE, ToolCaller, ToolFunction, checked_tools, completed_call
 
-__all__ = ["ToolCaller", "ToolFunction", "call_tools", "checked_tools"]
+__all__ = ["MOST_AT_ONCE", "ToolCaller", "ToolFunction", "checked_tools", "completed_call"]

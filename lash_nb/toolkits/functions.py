@@ -12,7 +12,7 @@ import functools
 import inspect
 import keyword
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, TypeAlias
@@ -36,9 +36,13 @@ from ..machine.tool_calls import (
 )
 from ..machine.wire import DecodeError, dumps
 
-__all__ = ["ToolCaller", "ToolFunction", "call_tools", "checked_tools"]
+__all__ = ["MOST_AT_ONCE", "Around", "MakeCall", "ToolCaller", "ToolFunction", "checked_tools", "completed_call"]
 
 ToolFunction: TypeAlias = Callable[..., Any]
+
+MakeCall: TypeAlias = Callable[[], Awaitable[CompletedToolCall]]
+Around: TypeAlias = Callable[[PendingToolCall, MakeCall], Awaitable[CompletedToolCall]]
+"""Makes the call by awaiting what it is given, and may do something before and after."""
 
 MOST_AT_ONCE = 8
 
@@ -86,13 +90,18 @@ class ToolCaller:
     ) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def call(self, call: PendingToolCall) -> CompletedToolCall:
-        """Make one call; one that fails is an outcome."""
+    async def call(self, call: PendingToolCall, *, around: Around | None = None) -> CompletedToolCall:
+        """Make one call; one that fails is an outcome. `around` is entered once it has its place."""
         async with self._gate:
-            self._on_activity(ToolCallStart(call_id=call.call_id, name=call.tool_name, args=call.args))
-            started = time.monotonic()
-            outcome = await self._outcome(call)
-            return _completed(call, outcome, round((time.monotonic() - started) * 1000))
+            if around is not None:
+                return await around(call, lambda: self._make(call))
+            return await self._make(call)
+
+    async def _make(self, call: PendingToolCall) -> CompletedToolCall:
+        self._on_activity(ToolCallStart(call_id=call.call_id, name=call.tool_name, args=call.args))
+        started = time.monotonic()
+        outcome = await self._outcome(call)
+        return completed_call(call, outcome, round((time.monotonic() - started) * 1000))
 
     async def _outcome(self, call: PendingToolCall) -> ToolOutcome:
         function = self._tools.get(call.tool_name)
@@ -114,24 +123,14 @@ class ToolCaller:
             return _failed(ToolFailureClass.EXECUTION, type(error).__name__, f"{type(error).__name__}: {error}")
 
 
-async def call_tools(
-    calls: tuple[PendingToolCall, ...],
-    tools: Mapping[str, ToolFunction],
-    *,
-    on_activity: Callable[[TurnActivity], None] = lambda activity: None,
-) -> tuple[CompletedToolCall, ...]:
-    """Make all calls of a batch; a call that fails does not end the others."""
-    with ToolCaller(tools, on_activity=on_activity) as caller:
-        return tuple(await asyncio.gather(*(caller.call(call) for call in calls)))
-
-
 def _failed(kind: ToolFailureClass, code: str, message: str) -> ToolFailed:
     return ToolFailed(
         payload=ToolFailure(class_=kind, code=code, message=message, source=ToolFailureSource.TOOL, retry=RetryNever())
     )
 
 
-def _completed(call: PendingToolCall, outcome: ToolOutcome, duration_ms: int) -> CompletedToolCall:
+def completed_call(call: PendingToolCall, outcome: ToolOutcome, duration_ms: int) -> CompletedToolCall:
+    """The call with what came of it, as the machine takes it and as the model is told."""
     if isinstance(outcome, ToolSucceeded):
         payload = outcome.payload
         text = payload if isinstance(payload, str) else dumps(payload)

@@ -11,11 +11,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from lash_nb.errors import DecodeError
+from lash_nb.machine.activities import TURN_ACTIVITY
 from lash_nb.machine.checkpoints import CHECKPOINT_DELIVERY, CheckpointDelivery
 from lash_nb.machine.config import JsonTurnProtocol, TurnMachineConfig
 from lash_nb.machine.effects import RESPONSE, Effect, Response, effect_codec
-from lash_nb.machine.events import STREAM_EVENT, SessionStreamEvent, event_record_codec
-from lash_nb.machine.execution import EXEC_RESPONSE, ExecResponse
+from lash_nb.machine.events import STREAM_EVENT, SessionStreamEvent, TurnActivity, event_record_codec
+from lash_nb.machine.execution import CELL_OUTPUT, EXEC_RESPONSE, NAMESPACE, CellOutput, ExecResponse, NamespaceSummary
 from lash_nb.machine.llm import LLM_CALL_ERROR, LLM_REQUEST, LLM_RESPONSE, LlmCallError, LlmRequest, LlmResponse
 from lash_nb.machine.messages import MESSAGE, PLUGIN_MESSAGE, TURN_CAUSE, Message, PluginMessage, TurnCause
 from lash_nb.machine.outcomes import TURN_OUTCOME, TurnOutcome
@@ -47,6 +48,9 @@ TABLES: dict[str, tuple[Codec[Any], Any]] = {
     "completed call": (COMPLETED_TOOL_CALL, CompletedToolCall),
     "call record": (TOOL_CALL_RECORD, ToolCallRecord),
     "stream event": (STREAM_EVENT, SessionStreamEvent),
+    "activity": (TURN_ACTIVITY, TurnActivity),
+    "cell output": (CELL_OUTPUT, CellOutput),
+    "namespace": (NAMESPACE, NamespaceSummary),
     "outcome": (TURN_OUTCOME, TurnOutcome),
     "delivery": (CHECKPOINT_DELIVERY, CheckpointDelivery),
     "response": (RESPONSE, Response),

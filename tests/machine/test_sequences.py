@@ -55,6 +55,35 @@ def test_appending_to_the_longest_view_shares_and_to_another_copies() -> None:
     assert [tuple(view) for view in (base, longer, branch)] == [(1,), (1, 2), (1, 3)]
 
 
+@given(start=LISTS, steps=st.lists(st.tuples(st.integers(0, 20), LISTS, st.integers(0, 5)), max_size=8))
+def test_first_and_shared_with_are_those_of_the_entries(
+    start: list[int], steps: list[tuple[int, list[int], int]]
+) -> None:
+    """A view of first entries holds them and may be appended to; what two views are said to share is the same."""
+    views, model = [AppendOnly(start)], [tuple(start)]
+    for which, added, count in steps:
+        index = which % len(views)
+        for view, held in (
+            (views[index].first(count), model[index][:count]),
+            (views[index].first(count).appended(added), (*model[index][:count], *added)),
+        ):
+            views.append(view)
+            model.append(held)
+    assert [tuple(view) for view in views] == model
+    for (left, mine), (right, theirs) in itertools.product(zip(views, model, strict=True), repeat=2):
+        shared = left.shared_with(right)
+        assert mine[:shared] == theirs[:shared]
+        assert 0 <= shared <= min(len(mine), len(theirs))
+
+
+def test_what_is_shared_is_known_by_the_list_alone() -> None:
+    base = AppendOnly([1, 2])
+    longer = base.appended([3])
+    assert (longer.shared_with(base), base.shared_with(longer), longer.shared_with(longer.first(1))) == (2, 2, 1)
+    assert longer.shared_with(AppendOnly([1, 2, 3])) == 0
+    assert base.appended([4]).shared_with(base) == 0  # a branch is a copy
+
+
 def test_an_iteration_ends_where_the_view_does() -> None:
     view = AppendOnly([1, 2])
     walk = iter(view)

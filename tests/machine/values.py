@@ -46,12 +46,21 @@ def of(hint: Any) -> st.SearchStrategy[Any]:
         return st.sampled_from(list(hint))
     if isinstance(hint, typing.NewType):
         return of(hint.__supertype__)
-    simple = {str: TEXT, int: NUMBERS, bool: st.booleans(), bytes: st.binary(max_size=3), type(None): st.none()}
+    simple = {
+        str: TEXT,
+        int: NUMBERS,
+        float: st.floats(allow_nan=False, allow_infinity=False),
+        bool: st.booleans(),
+        bytes: st.binary(max_size=3),
+        type(None): st.none(),
+    }
     if hint in simple:
         return simple[hint]
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, types.UnionType):
         return st.one_of([of(argument) for argument in arguments])
+    if origin is tuple and arguments[-1] is not ...:
+        return st.tuples(*map(of, arguments))
     if origin is tuple:
         return st.lists(of(arguments[0]), max_size=2).map(tuple)
     if origin is AppendOnly:

@@ -1,4 +1,4 @@
-"""Small worlds for the machine: drivers that say what they are told, one value of each kind, drains and restores."""
+"""Small worlds for the machine: drivers that say what they are told, one value of each kind, drains, journals."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lash_nb.machine.checkpoints import CheckpointDelivery, CheckpointKind, CheckpointResumeAction
-from lash_nb.machine.config import JsonTurnProtocol, TurnMachineConfig
+from lash_nb.machine.config import JsonTurnProtocol, TurnMachineConfig, TurnProtocol
+from lash_nb.machine.deltas import DeltaReader, DeltaWriter
 from lash_nb.machine.driver import DriverAction, DriverContext, WaitingExecView, WaitingLlmView
 from lash_nb.machine.effects import CheckpointResponse, Effect, EffectId, Emit, LlmComplete, effect_id_of
 from lash_nb.machine.execution import ExecResponse
 from lash_nb.machine.llm import (
+    LlmMessage,
     LlmRequest,
     LlmRequestScope,
     LlmResponse,
+    LlmRole,
     LlmTerminalReason,
     LlmToolSpec,
     LlmUsage,
+    TextBlock,
     TokenUsage,
     ToolSchema,
 )
@@ -27,6 +31,7 @@ from lash_nb.machine.projector import ChatProjector
 from lash_nb.machine.state import MachineState, TurnCheckpoint, TurnTerminationPolicyState, WaitingCheckpoint
 from lash_nb.machine.tool_calls import CompletedToolCall
 from lash_nb.machine.turn import TurnMachine
+from lash_nb.machine.wire import dumps, loads
 
 REQUEST = LlmRequest(model="m", messages=(), scope=LlmRequestScope(session_id="s", agent_frame_id="f", request_id="r"))
 OUTCOME: TurnOutcome = Finished(finish=AssistantMessage(text="done"))
@@ -124,3 +129,38 @@ def answered(effect_id: int, text: str = "ok", reason: LlmTerminalReason = LlmTe
 
 def delivered(effect_id: int, **lists: Any) -> CheckpointResponse:
     return CheckpointResponse(id=EffectId(effect_id), delivery=CheckpointDelivery(**lists))
+
+
+def said(text: str) -> LlmMessage:
+    return LlmMessage(role=LlmRole.USER, blocks=(TextBlock(text=text),))
+
+
+class Journal:
+    """A writer, and a reader that reads each difference as JSON text and compares."""
+
+    def __init__(self) -> None:
+        self.writer, self.reader = DeltaWriter(), DeltaReader()
+
+    def add(
+        self, checkpoint: TurnCheckpoint, protocol: TurnProtocol[Any, Any, Any] = JsonTurnProtocol
+    ) -> tuple[str, TurnCheckpoint]:
+        """The difference as text, and the checkpoint as it was read."""
+        delta = self.writer.write(checkpoint, protocol)
+        assert plain(delta)
+        text = dumps(delta)
+        read = self.reader.read(loads(text), protocol)
+        assert read.to_text(protocol) == checkpoint.to_text(protocol)
+        return text, read
+
+    def resumed(self) -> None:
+        """Go on as another process would."""
+        self.writer = self.reader.writer()
+
+
+def plain(value: Any) -> bool:
+    """Nothing but JSON's own kinds of value."""
+    if type(value) is dict:
+        return all(type(key) is str and plain(item) for key, item in value.items())
+    if type(value) is list:
+        return all(map(plain, value))
+    return value is None or type(value) in (str, int, float, bool)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lash_nb.machine.attachments import AttachmentRef, StoredAttachment
 from lash_nb.machine.config import TurnMachineConfig
@@ -36,6 +39,8 @@ PLOT = AttachmentRef(id="sha256:ab", media_type="image/png", byte_len=4)
 
 def project(
     *messages: Message,
+    view: AppendOnly[Message] | None = None,
+    prompt: str = "SYSTEM",
     protocol: CodeProtocol | None = None,
     causes: tuple[TurnCause, ...] = (),
     iteration: int = 0,
@@ -48,14 +53,14 @@ def project(
         protocol=made.turn_protocol,
         model="m",
         max_turns=max_turns,
-        system_prompt="SYSTEM",
+        system_prompt=prompt,
         session_id="s1",
         termination=made.termination,
     )
     return made.projector.project(
         Projection(
             config=config,
-            messages=AppendOnly(messages),
+            messages=AppendOnly(messages) if view is None else view,
             turn_causes=causes,
             protocol_iteration=iteration,
             use_tools=False,
@@ -260,3 +265,70 @@ def test_a_projector_keeps_the_host_s_blocks_until_they_are_replaced() -> None:
     assert "Free memory" in text_of(project(user_message("u", "Go."), protocol=protocol, iteration=1), -1)
     protocol.set_volatile([])
     assert "Free memory" not in text_of(project(user_message("u", "Go."), protocol=protocol), -1)
+
+
+# -- one projector, request after request ------------------------------------------------------------------------------
+
+
+def test_the_next_request_holds_the_same_messages_and_writes_only_the_new_ones() -> None:
+    protocol = CodeProtocol(turn_id="t1")
+    view = AppendOnly([user_message("u", "Go."), step(0), observation_message("o0", output=["a"], images=[PLOT])])
+    first = project(view=view, protocol=protocol)
+    longer = view.appended([step(1), observation_message("o1", output=["b"], images=[PLOT])])
+    second = project(view=longer, protocol=protocol, iteration=1)
+    # The last text of the first is marked, and its last message is of the moment.
+    assert [one is other for one, other in zip(first.messages, second.messages, strict=False)] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert text_of(second, 5).startswith("history[1].output[0]")
+    assert second.messages[5].blocks[1] == AttachmentBlock(attachment_idx=1)
+    assert second == project(view=longer, iteration=1)
+    assert first == project(view=view)
+
+
+KINDS = [
+    step(0, prose="I look."),
+    observation_message("o", output=["one"], images=[PLOT]),
+    observation_message("p", output=[], error="error: x\ny"),
+    note_message("n", "Do it so."),
+    user_message("u", "And now?"),
+    Message(id="c1", role=MessageRole.EVENT, parts=(Part(id="c1.p0", kind=PartKind.TEXT, content="a.csv"),)),
+    Message(id="e", role=MessageRole.ASSISTANT, parts=()),
+]
+CAUSE = TurnCause(id="c1", event_type="e", origin=PluginOrigin(plugin_id="watch"), text="a.csv")
+MOVES = st.tuples(
+    st.lists(st.sampled_from(KINDS), max_size=3),
+    st.sampled_from(["on", "on", "on", "back", "branch", "copy"]),
+    st.booleans(),
+    st.sampled_from(["SYSTEM", "SYSTEM", "OTHER", " "]),
+)
+
+
+@settings(deadline=None)
+@given(moves=st.lists(MOVES, max_size=8), vision=st.booleans())
+def test_it_writes_what_a_new_projector_would(
+    moves: Sequence[tuple[list[Message], str, bool, str]], vision: bool
+) -> None:
+    """Whether the conversation goes on, is taken back, branches, or is another one that is equal."""
+    kept = CodeProtocol(turn_id="t1", vision=vision)
+    views: list[AppendOnly[Message]] = [AppendOnly()]
+    for number, (added, move, caused, prompt) in enumerate(moves):
+        match move:
+            case "on":
+                views.append(views[-1].appended(added))
+            case "back":
+                views.append(views[-1].first(len(views[-1]) // 2))
+            case "branch":
+                views.append(views[len(views) // 2].appended(added))
+            case "copy":
+                views.append(AppendOnly(views[-1]).appended(added))
+        causes = (CAUSE,) if caused else ()
+        requests = [
+            project(view=views[-1], protocol=protocol, causes=causes, prompt=prompt, iteration=number)
+            for protocol in (kept, CodeProtocol(turn_id="t1", vision=vision))
+        ]
+        assert requests[0] == requests[1]

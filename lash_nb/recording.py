@@ -1,0 +1,368 @@
+"""How a session is written down: one journal, opened when there is something to record, its records in their order.
+
+Decided here: what goes into which record, which records have to be on the disk before anything goes on, and when the
+journal is compacted. A difference that could not be written is kept and written before the next record, so that the
+journal never has a hole: until then nothing that would have to be recorded can happen. The forms are `recorded.py`'s.
+
+Writing is done by the caller's thread (order is the order of the calls), waiting for the disk by another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from .errors import InputError, JournalError
+from .kernels import Kernel
+from .machine.activities import Told
+from .machine.config import TurnProtocol
+from .machine.deltas import DeltaWriter
+from .machine.effects import (
+    RESPONSE,
+    CheckpointResponse,
+    EffectId,
+    ExecutionEnvironmentSynced,
+    LlmComplete,
+    Response,
+    WaitingEffect,
+)
+from .machine.events import TurnActivity
+from .machine.execution import NAMESPACE, NamespaceSummary
+from .machine.state import TurnCheckpoint
+from .machine.tool_calls import TOOL_CALL_OUTPUT, PendingToolCall, ToolCallOutput
+from .machine.wire import Json
+from .recorded import Asked, RecordedSession, SessionFold, compacted, protocol_of
+from .stores.journal import Journal, read_records, session_directory
+from .version import __version__
+
+__all__ = ["SessionRecorder", "TurnRecorder"]
+
+_log = logging.getLogger("lash_nb")
+
+COMPACT_BYTES = 4 * 1024 * 1024
+"""A journal that has grown by this much, and by as much as its compacted past, is compacted at a turn's end."""
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class SessionRecorder:
+    """Writes one session's journal below `state_dir`.
+
+    `facts` says who writes (`notebook`, `directory`); it is asked when the journal is opened.
+    """
+
+    def __init__(
+        self, state_dir: Path, session: str, *, label: str, facts: Callable[[], Mapping[str, Json]] = dict
+    ) -> None:
+        self.directory = session_directory(state_dir, session)
+        self._session = session
+        self._label = label
+        self._facts = facts
+        self._journal: Journal | None = None
+        self._deltas = DeltaWriter()
+        self._unwritten: list[dict[str, Json]] = []
+        self._kernels: dict[str, str] = {}
+        self._said = 0
+        self._past_bytes = 0
+        self._lock = threading.RLock()
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Make the journal, if it is not open yet.
+
+        Raises:
+            InputError: there is a session of that id already.
+            JournalInUseError: another process writes it.
+            JournalError: it cannot be written.
+        """
+        with self._lock:
+            if self._journal is not None:
+                return
+            journal = Journal.open(self.directory, session=self._session, create=True, owner=self._owner())
+            if journal.records:
+                journal.close()
+                raise InputError(
+                    f"there is a session {self._session!r} already: Session.resume({self._session!r}) goes on with it, "
+                    f"`lash-nb sessions rm {self._session}` forgets it"
+                )
+            self._journal = journal
+            self._write(self._opening())
+
+    def take_up(self) -> tuple[RecordedSession, tuple[str, ...]]:
+        """Open the journal of an earlier process; what it says, and what has to be told of its state.
+
+        Raises:
+            InputError: there is no such session.
+            JournalInUseError: another process writes it.
+            CorruptJournalError: it is damaged in its midst.
+            JournalError: it cannot be read or written.
+        """
+        with self._lock:
+            journal = Journal.open(self.directory, session=self._session, create=False, owner=self._owner())
+            try:
+                fold = SessionFold(self._session)
+                for record in journal.records:
+                    fold.take(record)
+                self._journal = journal
+                self._go_on(fold)
+                self._label = fold.session.label
+                self._write({**fold.session.facts, **self._opening()})
+            except BaseException:
+                self._journal = None
+                journal.close()
+                raise
+            notes = list(journal.notes)
+            if journal.copied:
+                # Another host may go on with the original: its kernel must not be taken from it.
+                fold.session.kernels.clear()
+            return fold.session, tuple(notes)
+
+    def bring_in(self, session: RecordedSession) -> None:
+        """Make the journal of a session that came from somewhere else. Raises as `open` does."""
+        with self._lock:
+            self.open()
+            assert self._journal is not None
+            records = list(compacted(session))
+            self._journal.append_many(records)
+            fold = SessionFold(self._session)
+            for record in records:
+                fold.take(record)
+            self._go_on(fold)
+
+    def _go_on(self, fold: SessionFold) -> None:
+        self._deltas = fold.writer()
+        self._kernels = {name: kernel.epoch for name, kernel in fold.session.kernels.items()}
+        self._said = fold.session.last_said
+
+    def close(self) -> None:
+        """Let go of the journal; idempotent."""
+        with self._lock:
+            journal, self._journal = self._journal, None
+            if journal is None:
+                return
+            try:
+                journal.append({"k": "closed", "at": _now()}, durable=False)
+            except JournalError as error:
+                _log.warning("%s", error)
+            finally:
+                journal.close()
+
+    def _owner(self) -> dict[str, Json]:
+        notebook = self._facts().get("notebook")
+        return {} if notebook is None else {"notebook": notebook}
+
+    def _opening(self) -> dict[str, Json]:
+        facts = {**self._facts(), "engine": f"lash_nb {__version__}"}
+        return {"k": "session", "at": _now(), "label": self._label, **facts}
+
+    # -- records -------------------------------------------------------------------------------------------------------
+
+    def _write(self, record: dict[str, Json], *, durable: bool = True, keep: bool = False) -> None:
+        """Write a record behind those that could not be written before.
+
+        Raises:
+            JournalError: it could not be written; with `keep` it is when the next one is (what a delta says is taken
+                for granted by those that follow), else it is as if it had never been.
+        """
+        with self._lock:
+            if self._journal is None:
+                self.open()
+            assert self._journal is not None
+            try:
+                while self._unwritten:
+                    self._journal.append(self._unwritten[0], durable=False)
+                    del self._unwritten[0]
+                self._journal.append(record, durable=durable)
+            except JournalError:
+                if keep:
+                    self._unwritten.append(record)
+                raise
+
+    async def write(self, record: dict[str, Json], *, keep: bool = False) -> None:
+        """Write a record now (as `_write` does), and wait until it is on the disk."""
+        self._write(record, durable=False, keep=keep)
+        await self._synced()
+
+    def write_soon(self, record: dict[str, Json]) -> None:
+        """Write a record that need not be on the disk before the next one is."""
+        self._write(record, durable=False)
+
+    def write_now(self, record: dict[str, Json]) -> None:
+        """Write a record that has to be; it is on the disk when this returns. It is kept as `_write` says."""
+        self._write(record, keep=True)
+
+    async def _synced(self) -> None:
+        journal = self._journal
+        if journal is not None:
+            await asyncio.to_thread(journal.sync)
+
+    def said(self, text: str) -> int:
+        """Record what the user says; its number. From any thread. Raises JournalError: it was not said."""
+        with self._lock:
+            self.open()
+            number = self._said + 1
+            self._write({"k": "said", "at": _now(), "n": number, "text": text})
+            self._said = number
+            return number
+
+    async def uses(self, kernel: Kernel) -> None:
+        """Record which life of a kernel gets cells from now on."""
+        if self._kernels.get(kernel.language) == kernel.epoch:
+            return
+        file = getattr(kernel, "connection_file", None)
+        await self.write(
+            {
+                "k": "kernel",
+                "at": _now(),
+                "language": kernel.language,
+                "epoch": kernel.epoch,
+                "file": None if file is None else str(file),
+            }
+        )
+        self._kernels[kernel.language] = kernel.epoch
+
+    def begin(self, number: int, asked: Asked) -> TurnRecorder:
+        """A new turn. Raises JournalError: it must not begin."""
+        self._write({"k": "turn", "turn": number, "at": _now(), "asked": asked.to_json()})
+        return TurnRecorder(self, number, asked)
+
+    def resume(self, number: int, asked: Asked, *, steps: int, said: int) -> TurnRecorder:
+        """A turn that was begun before, and has had so many answers of its model and texts of its user."""
+        return TurnRecorder(self, number, asked, steps=steps, said=said)
+
+    @property
+    def label(self) -> str:
+        """Which session of its notebook it is."""
+        return self._label
+
+    @property
+    def kernels(self) -> dict[str, Json]:
+        """The ids of the kernels that have had cells, by language."""
+        return dict(self._kernels)
+
+    def delta(self, checkpoint: TurnCheckpoint, protocol: TurnProtocol[Any, Any, Any]) -> dict[str, Json]:
+        """A checkpoint as its difference to the one before; every call must be recorded."""
+        return self._deltas.write(checkpoint, protocol)
+
+    # -- compaction ----------------------------------------------------------------------------------------------------
+
+    async def settle(self) -> None:
+        """Compact the journal when it has grown enough; between two turns. What fails is tried again another time."""
+        journal = self._journal
+        if journal is None or journal.size - self._past_bytes < max(COMPACT_BYTES, self._past_bytes):
+            return
+        try:
+            await asyncio.to_thread(self.compact)
+        except JournalError as error:
+            _log.warning("the journal of session %s could not be compacted: %s", self._session, error)
+
+    def compact(self) -> None:
+        """Begin a new segment that says the same in fewer records. Raises JournalError: the old one goes on."""
+        with self._lock:
+            assert self._journal is not None
+            fold = SessionFold(self._session)
+            for record in read_records(self.directory):
+                fold.take(record)
+            records = list(compacted(fold.session))
+            self._journal.rotate(records)
+            self._past_bytes = self._journal.size
+            again = SessionFold(self._session)
+            for record in records:
+                again.take(record)
+            self._deltas = again.writer()
+
+
+class TurnRecorder:
+    """Records one turn (`ports.TurnLog`)."""
+
+    def __init__(self, session: SessionRecorder, number: int, asked: Asked, *, steps: int = 0, said: int = 0) -> None:
+        self._session = session
+        self._number = number
+        self._asked = asked
+        self._protocol = protocol_of(asked.protocol)
+        self._steps, self._said = steps, said
+        self._names: list[Json] = []
+        self._told = Told()
+        self._known: NamespaceSummary | None = None
+        self._delivers: tuple[int, ...] = ()
+
+    def told(self, activity: TurnActivity) -> None:
+        """Something that is shown; it is written with the next record."""
+        self._told.add(activity)
+
+    async def asked(self, effect: WaitingEffect, checkpoint: TurnCheckpoint) -> None:
+        record = self._record("effect", id=effect.id, kind=type(effect).__name__)
+        record["delta"] = self._session.delta(checkpoint, self._protocol)
+        await self._session.write(record, keep=True)
+
+    async def answered(self, response: Response) -> None:
+        record = self._record("answer", id=response.id, response=RESPONSE.encode(response))
+        known, self._known = self._known, None
+        self._steps += isinstance(response, LlmComplete)
+        delivers, self._delivers = self._delivers, ()
+        if known is not None:
+            record["known"] = NAMESPACE.encode(known)
+        if delivers:
+            record["said"] = list(delivers)
+            self._said += len(delivers)
+        if _can_be_had_again(response):
+            self._session.write_soon(record)
+        else:
+            await self._session.write(record)
+
+    def looked(self, known: NamespaceSummary) -> None:
+        self._known = known
+        self._names = [variable.name for variable in known.variables]
+
+    def delivers(self, numbers: Iterable[int]) -> None:
+        self._delivers = tuple(numbers)
+
+    async def uses(self, kernel: Kernel) -> None:
+        await self._session.uses(kernel)
+
+    async def calling(self, effect_id: EffectId, call: PendingToolCall) -> None:
+        record: dict[str, Json] = {"effect": effect_id, "call": call.call_id, "name": call.tool_name, "args": call.args}
+        await self._session.write({"k": "call", "turn": self._number, "at": _now(), **record})
+
+    async def called(self, effect_id: EffectId, call_id: str, output: ToolCallOutput) -> None:
+        record: dict[str, Json] = {"effect": effect_id, "call": call_id, "output": TOOL_CALL_OUTPUT.encode(output)}
+        await self._session.write({"k": "called", "turn": self._number, "at": _now(), **record})
+
+    def resume_facts(self) -> dict[str, Json]:
+        """What a copy of this turn needs beside its checkpoint to be gone on with where there is no journal."""
+        return {
+            "asked": self._asked.to_json(),
+            "label": self._session.label,
+            "kernels": self._session.kernels,
+            "known": self._names,
+            "steps": self._steps,
+            "said": self._said,
+        }
+
+    def ended(self, checkpoint: TurnCheckpoint, *, envelope: Mapping[str, Any] | None, dollars: float | None) -> None:
+        """The last record of the turn, on the disk when this returns. Raises JournalError."""
+        chain = None if envelope is None else {name: envelope[name] for name in _CHAIN}
+        record = self._record("end", chain=chain, dollars=dollars)
+        record["delta"] = self._session.delta(checkpoint, self._protocol)
+        self._session.write_now(record)
+
+    def _record(self, k: str, **values: Json) -> dict[str, Json]:
+        return {"k": k, "turn": self._number, "at": _now(), **values, "told": self._told.take()}
+
+
+_CHAIN = ("seq", "parent", "sha256", "engine", "saved_at")
+
+
+def _can_be_had_again(response: Response) -> bool:
+    """Whether nothing is lost when the power fails before this answer is on the disk."""
+    if isinstance(response, CheckpointResponse):
+        return not response.delivery
+    return isinstance(response, ExecutionEnvironmentSynced)

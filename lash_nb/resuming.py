@@ -1,0 +1,247 @@
+"""Going on with a session that an earlier process began: where it is found, what it left, what is outstanding.
+
+Decided here: a session is named by its id (or the beginning of it), by its directory, or by a notebook file. Of a
+notebook the journal is taken where there is one; else the turns that the file carries become a new journal. What a
+notebook says is untrusted: no path, no model and no bound of it is followed, and its kernel is looked for by id among
+this user's own. Nothing here runs, unpickles or calls anything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .errors import CorruptCheckpointError, DecodeError, InputError, JournalError, UnknownNameError
+from .machine.effects import Checkpoint, ExecCode, LlmCall, SyncExecutionEnvironment, ToolCalls
+from .machine.execution import NamespaceSummary, VariableSummary
+from .machine.state import TurnCheckpoint
+from .machine.wire import dumps
+from .recorded import Asked, RecordedKernel, RecordedSession, RecordedTurn, protocol_of
+from .stores.documents import load_notebook
+from .stores.journal import session_directory
+from .stores.notebook import Block, Envelope, checkpoint_text, read_block, verify_chain
+from .stores.session_files import sessions_in
+from .stores.state_dir import default_state_dir
+from .stores.summaries import summarize
+from .stores.told import told_of
+
+__all__ = ["Found", "Outstanding", "find_session", "outstanding", "session_of_notebook"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """Where a session is."""
+
+    session: str
+    state_dir: Path
+    notebook: Path | None = None
+    """The file that it was asked for by."""
+
+    @property
+    def has_journal(self) -> bool:
+        return session_directory(self.state_dir, self.session).is_dir()
+
+
+def find_session(which: str | Path, *, state_dir: Path | None = None) -> Found:
+    """The session that `which` names.
+
+    Raises:
+        UnknownNameError: there is none, or more than one.
+        NotebookError: the notebook cannot be read, or carries no session.
+    """
+    path = Path(which)
+    if path.suffix == ".ipynb":
+        return _of_notebook(path, state_dir)
+    if path.is_dir():
+        return _of_directory(path)
+    where = state_dir or default_state_dir()
+    known = sessions_in(where)
+    wanted = str(which)
+    matching = [wanted] if wanted in known else [name for name in known if wanted and name.startswith(wanted)]
+    if len(matching) == 1:
+        return Found(session=matching[0], state_dir=where)
+    problem = f"{len(matching)} sessions begin with it" if matching else "`lash-nb sessions list` shows which there are"
+    raise UnknownNameError(f"there is no session {wanted!r} in {where}: {problem}")
+
+
+def _of_notebook(path: Path, state_dir: Path | None) -> Found:
+    block = _block(path)
+    beside = path.with_suffix(".lash")
+    places = [state_dir] if state_dir is not None else [beside, default_state_dir()]
+    for place in places:
+        if session_directory(place, block.session).is_dir():
+            return Found(session=block.session, state_dir=place, notebook=path)
+    return Found(session=block.session, state_dir=beside if beside.is_dir() else places[-1], notebook=path)
+
+
+def _of_directory(path: Path) -> Found:
+    if path.parent.name == "sessions" and path.name not in ("", "sessions"):
+        for name in sessions_in(path.parent.parent):
+            if session_directory(path.parent.parent, name) == path:
+                return Found(session=name, state_dir=path.parent.parent)
+    known = sessions_in(path)
+    if len(known) != 1:
+        raise UnknownNameError(f"there are {len(known)} sessions in {path}: say which one by its id")
+    return Found(session=known[0], state_dir=path)
+
+
+# ------------------------------------------------------------------------------------------------ from the notebook
+
+
+def _block(path: Path) -> Block:
+    block = read_block(load_notebook(path).metadata)
+    if block is None:
+        raise InputError(f"{path} carries no session of lash_nb, and a session is what can be gone on with")
+    return block
+
+
+def session_of_notebook(path: Path, *, most_steps: int | None, most_seconds: float | None) -> RecordedSession:
+    """The session that a notebook carries; its bounds are at most those given.
+
+    Raises:
+        NotebookError: it carries none that can be read.
+        CorruptCheckpointError: what it carries is damaged; names the place.
+    """
+    block = _block(path)
+    verify_chain(block)
+    session = RecordedSession(id=block.session)
+    before: TurnCheckpoint | None = None
+    for place, envelope in block.placed():
+        asked = _asked(envelope, place, most_steps=most_steps, most_seconds=most_seconds)
+        try:
+            checkpoint = TurnCheckpoint.from_text(checkpoint_text(envelope, place=place), protocol_of(asked.protocol))
+        except (DecodeError, JournalError) as error:
+            raise CorruptCheckpointError(f"{place}.checkpoint holds no TurnCheckpoint: {error}") from error
+        turn = _turn(envelope, asked, checkpoint, before)
+        if envelope is block.head:
+            session.running = turn
+        elif turn.done is None:
+            raise CorruptCheckpointError(f"{place}.checkpoint is of a turn that has not ended")
+        else:
+            session.turns.append(turn)
+        before = checkpoint
+        session.seq = max(session.seq, envelope["seq"])
+        _learn(session, envelope)
+    return session
+
+
+def _turn(envelope: Envelope, asked: Asked, checkpoint: TurnCheckpoint, before: TurnCheckpoint | None) -> RecordedTurn:
+    number = envelope["turn"]
+    summary = summarize(checkpoint, session=envelope["session"], turn=number, before=before)
+    asked = replace(asked, text=asked.text or summary.request)
+    resume = envelope.get("resume", {})
+    ended = summary.outcome is not None
+    return RecordedTurn(
+        number=number,
+        asked=asked,
+        at=envelope["saved_at"],
+        told=told_of(checkpoint, before, turn=number, request=asked.text, model=asked.model, protocol=asked.protocol),
+        checkpoint=checkpoint,
+        effect=checkpoint.outstanding_effect_id,
+        steps=_count(resume.get("steps")),
+        said=_count(resume.get("said")),
+        ended=ended,
+        ended_at=envelope["saved_at"] if ended else "",
+        chain={name: envelope[name] for name in ("seq", "parent", "sha256", "engine", "saved_at")},
+        dollars=envelope.get("dollars"),
+    )
+
+
+def _asked(envelope: Envelope, place: str, *, most_steps: int | None, most_seconds: float | None) -> Asked:
+    """The request as the envelope says; older ones say nothing."""
+    value = envelope.get("resume", {}).get("asked")
+    if value is None:
+        return Asked(text="", model="", protocol="code", max_steps=most_steps, time_limit_s=most_seconds)
+    try:
+        asked = Asked.from_json(value)
+    except DecodeError as error:
+        raise CorruptCheckpointError(f"{place}.resume is damaged: {error}") from error
+    return replace(
+        asked,
+        instructions="",
+        max_steps=_least(asked.max_steps, most_steps),
+        time_limit_s=_least(asked.time_limit_s, most_seconds),
+    )
+
+
+def _least(told: Any, most: Any) -> Any:
+    return most if told is None or (most is not None and told > most) or told <= 0 else told
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31 else 0
+
+
+def _learn(session: RecordedSession, envelope: Envelope) -> None:
+    """Label, kernels and variables' names, as far as they are what they should be."""
+    resume = envelope.get("resume", {})
+    label, kernels, known = resume.get("label"), resume.get("kernels"), resume.get("known")
+    if isinstance(label, str) and label.isdecimal():
+        session.label = label
+    for language, epoch in kernels.items() if isinstance(kernels, Mapping) else ():
+        if isinstance(epoch, str) and re.fullmatch("[0-9a-f]{8,64}", epoch):
+            session.kernels[str(language)] = RecordedKernel(language=str(language), epoch=epoch)
+    if isinstance(known, list):
+        names = [name for name in known[:200] if isinstance(name, str) and name.isidentifier()]
+        session.known = NamespaceSummary(variables=tuple(VariableSummary(name=name, type="") for name in names))
+
+
+# -------------------------------------------------------------------------------------------------- what is outstanding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outstanding:
+    """What a turn that was interrupted does next when it is gone on with."""
+
+    turn: int
+    request: str
+    kind: str
+    """The effect's name (`ExecCode`, `LlmCall`, …); empty before the first one."""
+    sentence: str
+    """What happens next, in words."""
+    detail: str = ""
+    """In full: the code of the cell, the tool calls."""
+
+    def __str__(self) -> str:
+        asked = f"Turn {self.turn} was interrupted. It was asked:\n\n{_indented(self.request)}\n\n"
+        return asked + self.sentence + (f"\n\n{_indented(self.detail)}" if self.detail else "")
+
+
+def outstanding(turn: RecordedTurn, *, kernel_lost: bool) -> Outstanding:
+    """What the turn would do next; `kernel_lost` says that the kernel of before is gone."""
+    effect = turn.checkpoint.outstanding_effect if turn.checkpoint is not None else None
+    answered = turn.answer is not None
+    detail = ""
+    match effect:
+        case ExecCode():
+            detail = effect.code
+            if answered:
+                sentence = "The cell has run, and its result is recorded; the model is told of it next. The cell:"
+            elif kernel_lost:
+                sentence = (
+                    "This cell was outstanding, and its kernel is gone. It is not run again, because nobody knows "
+                    "whether it ran; the model is told so, and goes on in a new kernel. The cell:"
+                )
+            else:
+                sentence = "This cell runs next, unless its kernel says that it has run:"
+        case ToolCalls():
+            detail = "\n".join(f"{call.tool_name}({dumps(call.args)})" for call in effect.calls)
+            sentence = "These tool calls are made next; those that had begun are not made again:"
+        case LlmCall():
+            words = "Its model's answer is recorded, and followed" if answered else "Its model is asked next"
+            sentence = f"{words} ({turn.asked.model or 'the model that is chosen'})."
+        case Checkpoint():
+            sentence = (
+                "It goes on between two steps: what was said meanwhile is delivered, then it finishes or asks on."
+            )
+        case SyncExecutionEnvironment() | None:
+            sentence = "It goes on before a step: the kernel's variables are looked at, then its model is asked."
+    kind = type(effect).__name__ if effect is not None else ""
+    return Outstanding(turn=turn.number, request=turn.asked.text, kind=kind, sentence=sentence, detail=detail)
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.splitlines())

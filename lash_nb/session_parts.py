@@ -1,0 +1,229 @@
+"""What a session consists of, and how that begins and ends: kernels, model, journal, blobs, conversation.
+
+What is done with it, turn after turn, is `session.py`'s. Everything here runs on the session's loop, but for what says
+otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Self, get_args
+
+from .bridge import LoopThread, shared_loop
+from .calls import RetryPolicy
+from .conversation import Conversation, OnBlock
+from .errors import UnknownNameError
+from .kernels import InputRequest, Kernel
+from .languages import SessionKernels, attached_kernel, managed_kernel
+from .machine.effects import LogEvent
+from .machine.llm import LlmUsage
+from .machine.wire import Json
+from .models import Model
+from .models.choice import ModelChoice
+from .ports import Inbox
+from .protocols import PROTOCOLS
+from .protocols.grammar import Grammar
+from .recording import SessionRecorder
+from .request import Limits
+from .session_model import SessionModel
+from .session_past import SessionPast
+from .stores.blobs import BlobStore
+from .stores.state_dir import default_state_dir
+from .toolkits import ToolFunction, checked_tools
+from .trust import Redactor
+from .turn_slot import TurnSlot
+from .turns import Turn, dollars_of
+from .version import __version__
+
+__all__ = ["SessionParts"]
+
+
+class SessionParts:
+    """A session without its turns; the arguments are those of `Session`."""
+
+    def __init__(
+        self,
+        model: Model | str | None = None,
+        *,
+        kernel: Kernel | None = None,
+        kernels: Mapping[str, Kernel] | None = None,
+        protocol: str | None = None,
+        grammar: Grammar = "tags",
+        tools: Mapping[str, ToolFunction] | None = None,
+        limits: Limits | None = None,
+        retries: RetryPolicy | None = None,
+        instructions: str = "",
+        label: str = "1",
+        session_id: str | None = None,
+        base_dir: str | os.PathLike[str] | None = None,
+        notebook: str | os.PathLike[str] | None = None,
+        state_dir: str | os.PathLike[str] | None = None,
+        on_block: OnBlock | None = None,
+        on_log: Callable[[LogEvent], None] | None = None,
+        on_input: Callable[[InputRequest], str] | None = None,
+    ) -> None:
+        for kind, name, known in (("protocol", protocol, PROTOCOLS), ("grammar", grammar, get_args(Grammar))):
+            if name is not None and name not in known:
+                raise UnknownNameError(f"no {kind} is called {name!r}; there are: {', '.join(sorted(known))}")
+        self.id = session_id or uuid.uuid4().hex
+        self.base_dir = Path(base_dir) if base_dir is not None else Path.cwd()
+        self.limits = limits or Limits()
+        self.retries = retries or RetryPolicy()
+        self.state_dir = Path(state_dir) if state_dir is not None else default_state_dir()
+        self.store = BlobStore(self.state_dir / "blobs")
+        self._model = SessionModel(model, base_dir=self.base_dir)
+        make = partial(managed_kernel, cwd=self.base_dir, store=self.store, on_input=on_input)
+        attach = partial(attached_kernel, cwd=self.base_dir, store=self.store, on_input=on_input)
+        self._kernels = SessionKernels(kernel, kernels or {}, make=make)
+        self.protocol = protocol
+        self.grammar: Grammar = grammar
+        self._tools = checked_tools(tools)
+        self._instructions = instructions
+        self._on_log = on_log or (lambda event: None)
+        self._conversation = Conversation(self.id, engine=f"lash_nb {__version__}", on_block=on_block)
+        self._redactor = Redactor(os.environ)
+        self._inbox = Inbox()
+        self._recorder = SessionRecorder(self.state_dir, self.id, label=label, facts=self._facts)
+        self.notebook = Path(notebook).absolute() if notebook is not None else None
+        self._past = SessionPast(self._conversation, self._kernels, attach)
+        self._starting: asyncio.Task[None] | None = None
+        self._closed = self._shut = False
+        self._loop: LoopThread = shared_loop()
+        self._slot = TurnSlot(self._loop)
+
+    def _facts(self) -> dict[str, Json]:
+        notebook = None if self.notebook is None else str(self.notebook)
+        return {"notebook": notebook, "directory": str(self.base_dir.absolute())}
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        self.warm_up()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    def __enter__(self) -> Self:
+        self.warm_up()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def warm_up(self) -> None:
+        """Start the kernel in the background, so that it is there when the model's first cell comes."""
+        self._loop.loop.call_soon_threadsafe(self._warm)
+
+    def _warm(self) -> None:
+        if self._closed or (self._starting is not None and not self._starting.done()):
+            return
+        if self._past.to_recover or not self._kernels.the_main().epoch:
+            self._starting = asyncio.ensure_future(self._start())
+            # Whoever needs the kernel awaits it and gets the error; nobody may ever need it.
+            self._starting.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    async def _start(self) -> None:
+        await self._past.recover()
+        kernel = self._kernels.the_main()
+        if not kernel.epoch:
+            await kernel.start()
+
+    async def aclose(self) -> None:
+        """Stop a running turn, end the kernel if it is the session's own, let go of the model; idempotent.
+
+        In a forked child nothing happens: all of it is the parent's.
+        """
+        if self._loop.is_ours:
+            await self._loop.wait(self._close())
+
+    def close(self) -> None:
+        """`aclose` from synchronous code."""
+        if self._loop.is_ours:
+            self._loop.run(self._close())
+
+    async def _close(self) -> None:
+        if self._shut:
+            return
+        self._closed = self._shut = True
+        await self._slot.stop()
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.wait({self._starting})
+        await self._kernels.shutdown()
+        await self._model.aclose()
+        self._recorder.close()
+
+    def end_now(self) -> None:
+        """Stop a running turn and kill the kernels that are the session's own: at once, from any thread, idempotent.
+
+        For when the process is about to end and nobody can wait for an event loop; the session is closed afterwards.
+        """
+        if self._loop.is_ours:
+            self._closed = True
+            self._loop.loop.call_soon_threadsafe(self._abandon)  # first, so that no turn replaces the killed kernel
+            self._kernels.end_now()
+
+    def _abandon(self) -> None:
+        self._slot.cancel()
+        if self._starting is not None:
+            self._starting.cancel()
+
+    # -- what a turn uses ----------------------------------------------------------------------------------------------
+
+    @property
+    def choice(self) -> ModelChoice | None:
+        """Which model was chosen and why, when none was given; None before it was needed."""
+        return self._model.choice
+
+    @property
+    def model_name(self) -> str:
+        """The name of the model that answers, once it is known."""
+        return self._model.name
+
+    async def set_model(self, model: Model | str) -> None:
+        """Another model from the next turn on. Raises InputError when the name cannot be opened; nothing changes."""
+        opened = self._model.open(model) if isinstance(model, str) else model
+        await self._loop.wait(self._replace_model(opened))
+
+    async def _replace_model(self, model: Model) -> None:
+        self._model.replace(model)
+        if not self.running:
+            await self._model.close_retired()
+
+    # -- what there is -------------------------------------------------------------------------------------------------
+
+    @property
+    def label(self) -> str:
+        """Which session of its notebook this is."""
+        return self._recorder.label
+
+    @property
+    def kernel(self) -> Kernel | None:
+        """The main kernel; None before it was needed."""
+        return self._kernels.main
+
+    @property
+    def turns(self) -> list[Turn]:
+        """The turns so far, oldest first."""
+        return self._conversation.turns
+
+    @property
+    def usage(self) -> LlmUsage:
+        """Tokens of all turns."""
+        return sum((turn.usage for turn in self.turns), LlmUsage())
+
+    @property
+    def dollars(self) -> float | None:
+        """What all turns cost in US dollars; None when that of any is not known."""
+        return dollars_of(self.turns)
+
+    @property
+    def running(self) -> bool:
+        """Whether a turn runs."""
+        return self._slot.taken

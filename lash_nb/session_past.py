@@ -1,0 +1,96 @@
+"""What an earlier process left of a session: its record, its living kernels, the turn that it did not finish.
+
+Decided here: the record is taken in at once, kernels are taken over when the first one is needed; nothing is run by
+either. A notebook's own word counts where there is no journal, for what `resuming.py` lets pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from .conversation import Conversation
+from .kernels import Kernel
+from .languages import SessionKernels
+from .machine.attachments import AttachmentStore
+from .ports import Inbox
+from .recorded import RecordedKernel, RecordedSession, RecordedTurn
+from .recording import SessionRecorder
+from .request import Interrupted, Limits
+from .resuming import Found, Outstanding, outstanding, session_of_notebook
+
+__all__ = ["SessionPast"]
+
+
+class SessionPast:
+    """Nothing, for a new session."""
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        kernels: SessionKernels,
+        attach: Callable[[RecordedKernel], Awaitable[Kernel]],
+    ) -> None:
+        self.interrupted: RecordedTurn | None = None
+        """The turn that did not end."""
+        self.notes: tuple[str, ...] = ()
+        """What has to be told of the record: what was repaired in it."""
+        self._conversation = conversation
+        self._kernels = kernels
+        self._attach = attach
+        self._recorded: dict[str, RecordedKernel] = {}
+        self._recovered = True
+        self._recovering = asyncio.Lock()
+
+    def take_up(
+        self, found: Found, recorder: SessionRecorder, *, inbox: Inbox, store: AttachmentStore, limits: Limits
+    ) -> RecordedTurn | None:
+        """Take in what is recorded; the last turn, whether it has ended or not. Raises as `Session.resume` does."""
+        session = self._read(found, recorder, limits)
+        self._conversation.restore(session, store=store)
+        for number, text in session.said.items():
+            inbox.say(text, number=number)
+        self.interrupted = session.running
+        self._recorded, self._recovered = session.kernels, False
+        return session.running or (session.turns[-1] if session.turns else None)
+
+    def _read(self, found: Found, recorder: SessionRecorder, limits: Limits) -> RecordedSession:
+        if found.has_journal:
+            session, self.notes = recorder.take_up()
+            return session
+        assert found.notebook is not None
+        seconds = None if limits.max_minutes is None else limits.max_minutes * 60
+        session = session_of_notebook(found.notebook, most_steps=limits.max_steps, most_seconds=seconds)
+        recorder.bring_in(session)
+        return session
+
+    @property
+    def to_recover(self) -> bool:
+        """Whether kernels may be there to be taken over."""
+        return not self._recovered
+
+    async def recover(self) -> None:
+        """Take over what still lives of the kernels; once."""
+        async with self._recovering:
+            if not self._recovered:
+                await self._kernels.recover(self._recorded.values(), self._attach)
+                before = self._recorded.get(self._kernels.the_main().language)
+                self._conversation.known_epoch = before.epoch if before is not None else ""
+                self._recovered = True
+
+    @property
+    def _kernel_lost(self) -> bool:
+        kernel = self._kernels.the_main()
+        before = self._recorded.get(kernel.language)
+        return before is not None and (before.epoch != kernel.epoch or not kernel.alive)
+
+    def left(self) -> Interrupted | None:
+        """The interrupted turn with what it needs to go on; after `recover`."""
+        if self.interrupted is None:
+            return None
+        return Interrupted(turn=self.interrupted, kernels=self._recorded, kernel_lost=self._kernel_lost)
+
+    async def outstanding(self) -> Outstanding | None:
+        """What the interrupted turn does next."""
+        await self.recover()
+        return None if self.interrupted is None else outstanding(self.interrupted, kernel_lost=self._kernel_lost)
