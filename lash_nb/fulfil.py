@@ -139,7 +139,8 @@ class Fulfilment:
             await (kernel.restart() if kernel.epoch else kernel.start())
         if self.known_epoch not in ("", kernel.epoch):
             self._tell(f"The kernel's process had ended; a new one was started. {lost_names(self.known)}")
-            self.known, self.known_epoch = NamespaceSummary(), kernel.epoch
+            self.known = NamespaceSummary()
+        self.known_epoch = kernel.epoch
 
     def _tell(self, sentence: str, *, shown: str = "") -> None:
         """What became of a kernel: to the user now (or `shown`), to the model with its next request."""

@@ -119,7 +119,11 @@ async def test_what_a_kernel_recorded_is_said_to_be_recorded() -> None:
     await run.to_the_end()
     assert len(kernel.ran) == 1
     assert run.protocol.results[0].observations == ("once",)
-    assert "nothing was run again" in completed(run)[0].detail
+    assert completed(run)[0].detail == ""  # for the model it is as if nothing had happened
+    notes = [one.event for one in run.activities if isinstance(one, PluginEvent)]
+    assert len(notes) == 1
+    assert isinstance(notes[0], StatusRuntimeEvent)
+    assert "it was not run again" in notes[0].label
 
 
 async def test_a_key_of_other_code_is_not_run_and_ends_no_turn() -> None:

@@ -10,13 +10,23 @@ from typing import Any
 
 from lash_nb.stores.journal import Journal
 
-__all__ = ["NAME", "fork", "opened", "reopened", "wait"]
+__all__ = ["NAME", "fork", "opened", "reopened", "uses", "wait"]
 
 NAME = "first"
 
 
 def opened(directory: Path, *, create: bool = True) -> Journal:
     return Journal.open(directory, session=NAME, create=create)
+
+
+def uses(journal: Journal) -> list[Callable[[], object]]:
+    """Whatever writes."""
+    return [
+        lambda: journal.append({}),
+        lambda: journal.append({}, durable=False),
+        journal.sync,
+        lambda: journal.rotate([]),
+    ]
 
 
 def reopened(directory: Path) -> tuple[list[dict[str, Any]], tuple[str, ...]]:

@@ -11,7 +11,7 @@ import pytest
 
 from lash_nb.errors import CorruptJournalError, JournalError
 from lash_nb.stores.journal import Journal, read_records, session_directory
-from tests.stores.journals import NAME, opened, reopened
+from tests.stores.journals import NAME, opened, reopened, uses
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_what_is_appended_is_there_again(directory: Path) -> None:
 def test_a_closed_journal_takes_nothing(directory: Path) -> None:
     journal = opened(directory)
     journal.close()
-    for use in (lambda: journal.append({}), journal.sync, lambda: journal.rotate([])):
+    for use in uses(journal):
         with pytest.raises(JournalError, match="closed"):
             use()
 
