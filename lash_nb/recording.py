@@ -71,6 +71,7 @@ class SessionRecorder:
         self._kernels: dict[str, str] = {}
         self._said = 0
         self._past_bytes = 0
+        self._closed = False
         self._lock = threading.RLock()
 
     # -- life ----------------------------------------------------------------------------------------------------------
@@ -86,6 +87,8 @@ class SessionRecorder:
         with self._lock:
             if self._journal is not None:
                 return
+            if self._closed:
+                raise JournalError(f"the session {self._session!r} was closed, and nothing more of it is recorded")
             journal = Journal.open(self.directory, session=self._session, create=True, owner=self._owner())
             if journal.records:
                 journal.close()
@@ -119,11 +122,7 @@ class SessionRecorder:
                 self._journal = None
                 journal.close()
                 raise
-            notes = list(journal.notes)
-            if journal.copied:
-                # Another host may go on with the original: its kernel must not be taken from it.
-                fold.session.kernels.clear()
-            return fold.session, tuple(notes)
+            return fold.session, journal.notes
 
     def bring_in(self, session: RecordedSession) -> None:
         """Make the journal of a session that came from somewhere else. Raises as `open` does."""
@@ -145,7 +144,7 @@ class SessionRecorder:
     def close(self) -> None:
         """Let go of the journal; idempotent."""
         with self._lock:
-            journal, self._journal = self._journal, None
+            journal, self._journal, self._closed = self._journal, None, True
             if journal is None:
                 return
             try:
@@ -162,6 +161,11 @@ class SessionRecorder:
     def _opening(self) -> dict[str, Json]:
         facts = {**self._facts(), "engine": f"lash_nb {__version__}"}
         return {"k": "session", "at": _now(), "label": self._label, **facts}
+
+    @property
+    def copied(self) -> bool:
+        """Whether the journal that was taken up is a copy: another process may go on with the original."""
+        return self._journal is not None and self._journal.copied
 
     # -- records -------------------------------------------------------------------------------------------------------
 

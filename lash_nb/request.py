@@ -23,7 +23,7 @@ from .machine.attachments import AttachmentStore
 from .machine.config import TurnMachineConfig
 from .machine.driver import CheckedDriver
 from .machine.effects import EffectId, LogEvent
-from .machine.events import TokenUsageEvent, TurnActivity, TurnStarted
+from .machine.events import PluginEvent, StatusRuntimeEvent, TokenUsageEvent, TurnActivity, TurnStarted
 from .machine.outcomes import FinalValue, Finished
 from .machine.picture import TurnPicture
 from .machine.state import PrepareIteration, TurnCheckpoint, WaitingLlm
@@ -45,6 +45,8 @@ __all__ = ["Interrupted", "Limits", "Request", "RequestRun", "Surroundings"]
 
 _log = logging.getLogger("lash_nb")
 
+_REDACTED = "The request held a secret, which was taken out: neither model nor record gets it."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -62,6 +64,8 @@ class Request:
     """What is asked, and within which bounds."""
 
     text: str
+    redacted: bool = False
+    """Whether a secret was taken out of it."""
     wanted: OutputType | None = None
     schema: Any = None
     max_steps: int | None = None
@@ -159,6 +163,9 @@ class RequestRun:
                 turn=self.number, request=self.request.text, model=around.model.name, protocol=protocol.name
             )
             self._saw(started)
+            if self.request.redacted:
+                status = StatusRuntimeEvent(key="redaction", label=_REDACTED)
+                self._saw(PluginEvent(plugin_id="redaction", event=status))
 
     def _asked(self, around: Surroundings, protocol: ModelProtocol) -> Asked:
         request = self.request

@@ -23,6 +23,7 @@ from .recorded import RecordedTurn
 from .request import Limits, Request, RequestRun, Surroundings
 from .resuming import Outstanding, find_session
 from .session_parts import SessionParts
+from .trust import whole_text
 from .turn_slot import undisturbed
 from .turns import Turn
 from .typed import OutputType
@@ -204,8 +205,10 @@ class Session(SessionParts):
         if not text.strip():
             raise InputError("the request is empty: write what you want under `%%lash`, or after `%lash ask`")
         minutes = self.limits.max_minutes
+        kept = self._redactor.text(text)
         request = Request(
-            text=self._redactor.text(text),
+            text=kept,
+            redacted=kept != whole_text(text),
             wanted=OutputType(output_type) if output_type is not None else None,
             schema=schema,
             max_steps=max_steps if max_steps is not None else self.limits.max_steps,

@@ -83,10 +83,10 @@ class SessionParts:
         self.protocol = protocol
         self.grammar: Grammar = grammar
         self._tools = checked_tools(tools)
-        self._instructions = instructions
         self._on_log = on_log or (lambda event: None)
         self._conversation = Conversation(self.id, engine=f"lash_nb {__version__}", on_block=on_block)
         self._redactor = Redactor(os.environ)
+        self._instructions = self._redactor.text(instructions)
         self._inbox = Inbox()
         self._recorder = SessionRecorder(self.state_dir, self.id, label=label, facts=self._facts)
         self.notebook = Path(notebook).absolute() if notebook is not None else None

@@ -40,6 +40,7 @@ class SessionPast:
         self._attach = attach
         self._recorded: dict[str, RecordedKernel] = {}
         self._recovered = True
+        self._copied = False
         self._recovering = asyncio.Lock()
 
     def take_up(
@@ -52,6 +53,7 @@ class SessionPast:
             inbox.say(text, number=number)
         self.interrupted = session.running
         self._recorded, self._recovered = session.kernels, False
+        self._copied = recorder.copied
         return session.running or (session.turns[-1] if session.turns else None)
 
     def _read(self, found: Found, recorder: SessionRecorder, limits: Limits) -> RecordedSession:
@@ -73,7 +75,8 @@ class SessionPast:
         """Take over what still lives of the kernels; once."""
         async with self._recovering:
             if not self._recovered:
-                await self._kernels.recover(self._recorded.values(), self._attach)
+                if not self._copied:  # else they are the original's, whoever goes on with that
+                    await self._kernels.recover(self._recorded.values(), self._attach)
                 before = self._recorded.get(self._kernels.the_main().language)
                 self._conversation.known_epoch = before.epoch if before is not None else ""
                 self._recovered = True

@@ -7,6 +7,7 @@ redaction happens before a record, a model or a log sees a text (design promise 
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -97,13 +98,15 @@ class Redactor:
         return _TOKEN.sub(REDACTED, text)
 
     def value(self, value: Any) -> Any:
-        """A JSON value with every text in it redacted."""
+        """A JSON value with every text in it redacted; what JSON has no number for (NaN) is null, as in a browser."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, Mapping):
             return {self.text(key): self.value(item) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
             return [self.value(item) for item in value]
+        if isinstance(value, float) and not math.isfinite(value):
+            return None
         return value
 
     def outputs(self, outputs: tuple[CellOutput, ...]) -> tuple[CellOutput, ...]:
