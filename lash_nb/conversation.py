@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -114,7 +114,7 @@ class Conversation:
             assert recorded.done is not None
             self._take(_restored(recorded, session.id, store), recorded.done, recorded.checkpoint)
             if recorded.chain is not None:
-                self._chain.append(_Link(str(recorded.chain["sha256"]), None, recorded))
+                self._chain.append(_Link(str(recorded.chain["sha256"]), None, replace(recorded, told=[])))
         self.known_variables = session.known
         self._seq = session.seq
 

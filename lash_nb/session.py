@@ -85,9 +85,13 @@ class Session(SessionParts):
         """
         found = find_session(os.fspath(which), state_dir=Path(state_dir) if state_dir is not None else None)
         session = cls(model, session_id=found.session, state_dir=found.state_dir, **options)
-        last = session._past.take_up(
-            found, session._recorder, inbox=session._inbox, store=session.store, limits=session.limits
-        )
+        try:
+            last = session._past.take_up(
+                found, session._recorder, inbox=session._inbox, store=session.store, limits=session.limits
+            )
+        except BaseException:
+            session._recorder.close()
+            raise
         session.notebook = session.notebook or found.notebook
         if last is not None:
             session._instructions = session._instructions or last.asked.instructions

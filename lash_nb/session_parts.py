@@ -33,6 +33,7 @@ from .request import Limits
 from .session_model import SessionModel
 from .session_past import SessionPast
 from .stores.blobs import BlobStore
+from .stores.redacting import RedactingStore
 from .stores.state_dir import default_state_dir
 from .toolkits import ToolFunction, checked_tools
 from .trust import Redactor
@@ -77,15 +78,16 @@ class SessionParts:
         self.state_dir = Path(state_dir) if state_dir is not None else default_state_dir()
         self.store = BlobStore(self.state_dir / "blobs")
         self._model = SessionModel(model, base_dir=self.base_dir)
-        make = partial(managed_kernel, cwd=self.base_dir, store=self.store, on_input=on_input)
-        attach = partial(attached_kernel, cwd=self.base_dir, store=self.store, on_input=on_input)
+        self._redactor = Redactor(os.environ)
+        redacted = RedactingStore(self.store, self._redactor)
+        make = partial(managed_kernel, cwd=self.base_dir, store=redacted, on_input=on_input)
+        attach = partial(attached_kernel, cwd=self.base_dir, store=redacted, on_input=on_input)
         self._kernels = SessionKernels(kernel, kernels or {}, make=make)
         self.protocol = protocol
         self.grammar: Grammar = grammar
         self._tools = checked_tools(tools)
         self._on_log = on_log or (lambda event: None)
         self._conversation = Conversation(self.id, engine=f"lash_nb {__version__}", on_block=on_block)
-        self._redactor = Redactor(os.environ)
         self._instructions = self._redactor.text(instructions)
         self._inbox = Inbox()
         self._recorder = SessionRecorder(self.state_dir, self.id, label=label, facts=self._facts)

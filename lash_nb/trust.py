@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -48,6 +48,12 @@ _TOKEN = re.compile(
     r"\b(?:sk-(?:ant-|proj-)?[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{50,}"
     r"|AKIA[0-9A-Z]{16}|AIza[0-9A-Za-z_-]{35}|xox[abprs]-[A-Za-z0-9-]{10,}|hf_[A-Za-z0-9]{30,})"
 )
+_TOKEN_BYTES = re.compile(_TOKEN.pattern.encode())
+_TOKEN_BEGINNINGS = [
+    *(b"sk-", b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_", b"AKIA", b"AIza", b"hf_"),
+    *(b"xoxa-", b"xoxb-", b"xoxp-", b"xoxr-", b"xoxs-"),
+]
+"""One of them is in every such token."""
 _SHORTEST_SECRET = 8
 REDACTED = "[redacted]"
 
@@ -89,6 +95,10 @@ class Redactor:
         # Longest first: a secret may be a part of another.
         known = sorted((re.escape(v) for v in values if len(v) >= _SHORTEST_SECRET), key=len, reverse=True)
         self._known = re.compile("|".join(known)) if known else None
+        self._patterns = [(_TOKEN_BYTES, _TOKEN_BEGINNINGS)]
+        if self._known is not None:
+            kept = [value.encode("utf-8", "surrogateescape") for value in values if len(value) >= _SHORTEST_SECRET]
+            self._patterns.append((re.compile(self._known.pattern.encode("utf-8", "surrogateescape")), kept))
 
     def text(self, text: str) -> str:
         """The text without secrets, fit to be kept (`whole_text`)."""
@@ -96,6 +106,34 @@ class Redactor:
         if self._known is not None:
             text = self._known.sub(REDACTED, text)
         return _TOKEN.sub(REDACTED, text)
+
+    def data(self, data: bytes) -> bytes:
+        """The bytes of a text without secrets; what is no UTF-8 stays as it is."""
+        if not self.holds_secret(data):
+            return data
+        text = data.decode("utf-8", "surrogateescape")
+        if self._known is not None:
+            text = self._known.sub(REDACTED, text)
+        return _TOKEN.sub(REDACTED, text).encode("utf-8", "surrogateescape")
+
+    def holds_secret(self, data: bytes) -> bool:
+        """Whether the bytes of a text hold a secret."""
+        return next(self._found(data), None) is not None
+
+    def boundary(self, data: bytes, end: int) -> int:
+        """The last place up to `end` where the bytes can be cut without cutting a secret, or a character."""
+        for start, stop in self._found(data) if end > 0 else ():
+            if start < end < stop:
+                return start
+        while 0 < end < len(data) and data[end] & 0xC0 == 0x80:
+            end -= 1
+        return max(end, 0)
+
+    def _found(self, data: bytes) -> Iterator[tuple[int, int]]:
+        """Where secrets stand. Expressions are slow, and most texts hold nothing that even looks like one."""
+        for pattern, beginnings in self._patterns:
+            if any(beginning in data for beginning in beginnings):
+                yield from (match.span() for match in pattern.finditer(data))
 
     def value(self, value: Any) -> Any:
         """A JSON value with every text in it redacted; what JSON has no number for (NaN) is null, as in a browser."""
