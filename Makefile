@@ -50,6 +50,7 @@ notebooks:  ## runs every notebook as a user would (02 needs the local model); t
 
 bench:  ## the benchmarks; each one's last line is JSON
 	$(PYTHON) -m tests.bench.machine --json
+	$(PYTHON) -m tests.bench.journal --json
 	$(PYTHON) -m tests.bench.roundtrip --json
 	$(PYTHON) -m tests.bench.kernel --json
 	$(PYTHON) -m tests.bench.crowd --json

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
+from . import resume_words, session_words, trace_words
 from .errors import InputError, LashError, MissingExtraError, NotebookError
 from .models import NAME_FORMS
 from .suggestion import suggested_model
@@ -34,7 +35,7 @@ __all__ = ["main"]
 BAD_INPUT, FAILED, STOPPED = 2, 1, 5
 
 PLANNED = (
-    "eject", "embed", "resume", "sessions", "show", "strip", "trace", "verify",
+    "eject", "embed", "show", "strip", "verify",
 )  # fmt: skip
 """Commands that have their name already."""
 
@@ -138,6 +139,8 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--yes", action="store_true", help="ask nothing: fetch the local model and run its notebook")
     demo.add_argument("--source", choices=SOURCES, default="hub", help="where the local model comes from")
     _add_model(commands)
+    for words in (resume_words, session_words, trace_words):
+        words.add(commands)
     doctor = commands.add_parser("doctor", help="say what works here", description=_doctor.__doc__)
     doctor.set_defaults(run=_doctor)
     return parser
@@ -375,7 +378,7 @@ def _write_json(path: Path, value: object) -> None:
         raise NotebookError(f"the results {path} cannot be written: {(error.strerror or '').lower()}") from None
 
 
-COMMANDS = ("demo", "doctor", "model", "run")
+COMMANDS = ("demo", "doctor", "model", "resume", "run", "sessions", "trace")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -109,8 +109,8 @@ class Fulfilment:
         except LashError as error:
             return ExecutionEnvironmentSynced(id=effect.id, result=str(error))
         notices, self._notices = self._notices, []
-        self.ports.log.looked(self.known)
         redactor = self.ports.redactor
+        self.ports.log.looked(redactor.namespace(self.known))
         self.ports.protocol.set_volatile(
             [redactor.text(text) for text in notices],
             namespace=None if variables is None else redactor.namespace(variables),

@@ -1,5 +1,7 @@
 """One turn in a notebook cell: drawn while it runs, waited for in ticks, its bundle and its copy left behind.
 
+It is a new one, or the interrupted one of the session, which is gone on with.
+
 Decided here: everything is displayed by the cell's own thread, never by the session's loop; the live view goes when the
 turn ends, then its figures and one new, final display are left, whose metadata holds the turn's envelope, or only its
 hash once the notebook itself was acknowledged to hold it. A stopped or failed turn leaves the same before it is raised.
@@ -43,7 +45,8 @@ _BEFORE_IT_BEGAN = "stopped by you, before the turn began"
 class CellRequest:
     """What the cell asks for."""
 
-    text: str
+    text: str | None
+    """None: that the session's interrupted turn goes on, to which whoever makes this has agreed."""
     model: Model
     options: dict[str, Any] = field(default_factory=dict)
     """More for `Session.run`: output_type, schema, max_steps."""
@@ -78,7 +81,10 @@ class CellTurn:
         """From a cell that awaits: clicks arrive meanwhile, and SIGINT as CancelledError."""
         problem: BaseException | None = None
         try:
-            await self._session.run(self._request.text, **self._options())
+            if self._request.text is None:
+                await self._session.resume_turn(**self._options())
+            else:
+                await self._session.run(self._request.text, **self._options())
         except BaseException as error:
             problem = error
         task = asyncio.current_task()
@@ -91,13 +97,16 @@ class CellTurn:
         """From a cell that cannot await; SIGINT comes as KeyboardInterrupt."""
         problem: BaseException | None = None
         try:
-            self._session.run_sync(self._request.text, **self._options())
+            if self._request.text is None:
+                self._session.resume_turn_sync(**self._options())
+            else:
+                self._session.run_sync(self._request.text, **self._options())
         except BaseException as error:
             problem = error
         return self._end(problem, stopped=isinstance(problem, KeyboardInterrupt))
 
     def _options(self) -> dict[str, Any]:
-        """For `Session.run`; from now on the agent's code can ask, until `_end`."""
+        """For `Session.run` or `resume_turn`; from now on the agent's code can ask, until `_end`."""
         if can_ask(_shell()):
             self._desk.open()
         return {
@@ -171,7 +180,9 @@ class CellTurn:
         if self._request.quiet:
             publish({"text/plain": f"[{footer_text(turn.picture)}]"}, self._copy(turn))
             return
-        bundle = static_bundle(turn.picture, store=self._session.store, images=False)
+        # A new request stands in the cell itself.
+        again = self._request.text is None
+        bundle = static_bundle(turn.picture, store=self._session.store, images=False, with_request=again)
         publish(bundle, self._copy(turn))
         for figure in figures(turn.picture, store=self._session.store):
             publish(figure, {})

@@ -23,7 +23,8 @@ from traitlets import Enum, Float, Integer, Unicode
 from .errors import InputError, LashError, UnknownNameError
 from .models.choice import ModelChoice
 from .rewrite import Rewriter
-from .sessions import NotebookSessions, RunSettings, notebook_file
+from .run_settings import RunSettings, notebook_file
+from .sessions import NotebookSessions
 from .shutdown import ShutdownHook
 from .version import __version__
 
@@ -41,9 +42,11 @@ OPTIONS_NOT_BUILT = (
     "-i", "-o", "--approve", "--check", "--context", "--keep", "--kernel", "--max-cost", "--no-share", "--sandbox",
 )  # fmt: skip
 WORDS_NOT_BUILT = (
-    "answer", "approve", "diff", "fix", "goto", "insert", "kernel", "pull", "push", "redo", "resume", "say", "tools",
+    "answer", "approve", "diff", "fix", "goto", "insert", "kernel", "pull", "push", "redo", "say", "tools",
     "undo", "vars",
 )  # fmt: skip
+_LOOKING_S = 0.05
+"""How long `%load_ext` looks for an earlier session."""
 _WHERE_REQUESTS_GO = "requests go under `%%lash` or `%lash ask`"
 
 
@@ -128,7 +131,9 @@ class Lash(Magics):
             model test     one small request: what works (stream, tools, images, usage)
             model pull     fetch the small model that runs on this machine (says what, and asks)
             new            a new session: empty history, fresh kernel
-            history [N]    the turns so far, or all of turn N
+            history [N]    the turns so far, or all of turn N; of another session: its id, or SESSION.N
+            resume         go on with this notebook's earlier session: shows what is outstanding, and asks
+            resume SESSION the same with another one (--yes, --no: your answer; --follow: only look on)
             usage [N]      tokens so far and their price, or those of each call of turn N
 
         Settings are %config Lash. The options of %%lash are:
@@ -161,8 +166,9 @@ class Lash(Magics):
         model = self.sessions.open(choice.name)
         if given.new:
             self._begin_anew()
-        if choice != self._announced and not given.quiet:
-            self._announce(choice)
+        if not given.quiet:
+            self._announce_news(choice)
+            self._say_what_is_left()
         request = CellRequest(
             text=text.strip("\n"),
             model=model,
@@ -203,11 +209,20 @@ class Lash(Magics):
 
         return Limits(max_steps=self.max_steps, max_minutes=self.max_minutes)
 
+    def _announce_news(self, choice: ModelChoice) -> None:
+        if choice != self._announced:
+            self._announce(choice)
+
     def _announce(self, choice: ModelChoice) -> None:
         whose = self.sessions.provenance(choice)
         print(choice.announcement + (f"; {whose}" if whose else ""))
         self._announced = choice
         self._suggest()
+
+    def _say_what_is_left(self) -> None:
+        session = self.sessions.current
+        if session is not None and session.interrupted:
+            print(f"turn {len(session.turns) + 1}, which was interrupted, is ended as it stands")
 
     def _suggest(self) -> None:
         """Once: what the notebook's author would like, which is not what you chose."""
@@ -225,6 +240,7 @@ class Lash(Magics):
             "history": self._history,
             "model": self._model,
             "new": self._new,
+            "resume": self._resume,
             "usage": self._usage,
         }
         if word in commands:
@@ -239,27 +255,9 @@ class Lash(Magics):
         raise UnknownNameError(f"there is no `%lash {word}`; {guess}{_WHERE_REQUESTS_GO} (help is `%lash?`)")
 
     def _status(self, rest: str) -> None:
-        session = self.sessions.current
-        try:
-            model = self.sessions.choose().announcement
-        except InputError as error:
-            model = str(error)
-        print(f"lash_nb {__version__}")
-        print(f"session: {self._session_text()}")
-        print(f"model: {model}")
-        kernel = session.kernel if session is not None else None
-        if kernel is None or not kernel.epoch:
-            print("kernel: not started yet")
-        else:
-            print(f"kernel: {kernel.language}, {'alive' if kernel.alive else 'ended'}")
-        print(f"copies: outputs ✓ · notebook metadata {self.sessions.copy_status()}")
+        from .reports import status_text
 
-    def _session_text(self) -> str:
-        session = self.sessions.current
-        if session is None or not session.turns:
-            return f"{self.sessions.label}, no turns yet"
-        turns = len(session.turns)
-        return f"{session.label} ({session.id}), {turns} turn{'' if turns == 1 else 's'}"
+        print(status_text(self.sessions))
 
     def _model(self, line: str) -> None:
         from .model_words import model_word
@@ -287,15 +285,21 @@ class Lash(Magics):
         self._announced = None
 
     def _history(self, which: str) -> None:
-        from .reports import history_text, pick_turn
+        from .resume_magic import history_word
 
-        if not which:
-            print(history_text(self.sessions.current))
-            return
-        turn = pick_turn(self.sessions.current, which, word="history")
-        from .live import publish
+        history_word(which, self.sessions)
 
-        publish(turn.bundle(with_request=True), {})
+    def _resume(self, line: str) -> Turn | None:
+        from .resume_magic import ResumeWord
+
+        resume = ResumeWord(
+            self.sessions,
+            shell=self._shell,
+            live=not self._captured,
+            announce=self._announce_news,
+            on_shown=self._shown.append,
+        )
+        return resume(line)
 
     def _usage(self, which: str) -> None:
         from .reports import usage_text
@@ -325,6 +329,9 @@ class Lash(Magics):
             about = str(error).partition(". ")[0]  # the rest is the suggestion, which has a line of its own
         print(f"lash_nb {__version__}: {about}. Help: %lash?")
         self._suggest()
+        if self.sessions.run is None:
+            for earlier in self.sessions.earlier(most=1, within_s=_LOOKING_S):
+                print(earlier.sentence)
         if self._announced is not None:
             self.sessions.warm_up()
 

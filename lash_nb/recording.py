@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -38,6 +39,7 @@ from .machine.tool_calls import TOOL_CALL_OUTPUT, PendingToolCall, ToolCallOutpu
 from .machine.wire import Json
 from .recorded import Asked, RecordedSession, SessionFold, compacted, protocol_of
 from .stores.journal import Journal, read_records, session_directory
+from .trust import Redactor
 from .version import __version__
 
 __all__ = ["SessionRecorder", "TurnRecorder"]
@@ -55,16 +57,24 @@ def _now() -> str:
 class SessionRecorder:
     """Writes one session's journal below `state_dir`.
 
-    `facts` says who writes (`notebook`, `directory`); it is asked when the journal is opened.
+    `facts` says who writes (`notebook`, `directory`); it is asked when the journal is opened. `redactor` takes secrets
+    out of what was shown: of a stream they are found when it is whole (None: those of the environment).
     """
 
     def __init__(
-        self, state_dir: Path, session: str, *, label: str, facts: Callable[[], Mapping[str, Json]] = dict
+        self,
+        state_dir: Path,
+        session: str,
+        *,
+        label: str,
+        facts: Callable[[], Mapping[str, Json]] = dict,
+        redactor: Redactor | None = None,
     ) -> None:
         self.directory = session_directory(state_dir, session)
         self._session = session
         self._label = label
         self._facts = facts
+        self.redactor = redactor or Redactor(os.environ)
         self._journal: Journal | None = None
         self._deltas = DeltaWriter()
         self._unwritten: list[dict[str, Json]] = []
@@ -117,7 +127,8 @@ class SessionRecorder:
                 self._journal = journal
                 self._go_on(fold)
                 self._label = fold.session.label
-                self._write({**fold.session.facts, **self._opening()})
+                told = {name: value for name, value in self._opening().items() if value is not None}
+                self._write({**fold.session.facts, **told})
             except BaseException:
                 self._journal = None
                 journal.close()
@@ -127,9 +138,10 @@ class SessionRecorder:
     def bring_in(self, session: RecordedSession) -> None:
         """Make the journal of a session that came from somewhere else. Raises as `open` does."""
         with self._lock:
+            self._label = session.label
             self.open()
             assert self._journal is not None
-            records = list(compacted(session))
+            records = [*compacted(session), self._opening()]
             self._journal.append_many(records)
             fold = SessionFold(self._session)
             for record in records:
@@ -359,7 +371,8 @@ class TurnRecorder:
         self._session.write_now(record)
 
     def _record(self, k: str, **values: Json) -> dict[str, Json]:
-        return {"k": k, "turn": self._number, "at": _now(), **values, "told": self._told.take()}
+        told: list[Json] = self._session.redactor.value(self._told.take())
+        return {"k": k, "turn": self._number, "at": _now(), **values, "told": told}
 
 
 _CHAIN = ("seq", "parent", "sha256", "engine", "saved_at")

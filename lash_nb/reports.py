@@ -1,4 +1,4 @@
-"""What `%lash` says in plain text of a session: its turns, their tokens, and what they cost.
+"""What `%lash` says in plain text of a session, open or only recorded: its turns, their tokens, and what they cost.
 
 Decided here: the words. A price is "about", names the day of its list, and is left out when that of a call is not
 known: a sum with holes would be taken for the whole.
@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from .errors import InputError
 from .machine.llm import LlmUsage
+from .recorded import RecordedSession, RecordedTurn
 from .session import Session
+from .sessions import NotebookSessions
+from .stores.segments import session_directory
 from .turns import Turn
+from .version import __version__
 from .views.html import dollars_text
 
-__all__ = ["count", "history_text", "pick_turn", "usage_text"]
+__all__ = ["count", "history_text", "pick_recorded", "pick_turn", "recorded_history", "status_text", "usage_text"]
 
 
 def count(number: int, thing: str) -> str:
@@ -20,14 +24,69 @@ def count(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
+def status_text(sessions: NotebookSessions) -> str:
+    """What `%lash` alone says."""
+    session = sessions.current
+    try:
+        model = sessions.choose().announcement
+    except InputError as error:
+        model = str(error)
+    which = f"{sessions.label}, no turns yet"
+    if session is not None and (session.turns or session.interrupted):
+        waits = f"; turn {len(session.turns) + 1} was interrupted (`%lash resume`)" if session.interrupted else ""
+        which = f"{session.label} ({session.id}), {count(len(session.turns), 'turn')}{waits}"
+    kernel = session.kernel if session is not None else None
+    lives = "not started yet"
+    if kernel is not None and kernel.epoch:
+        lives = f"{kernel.language}, {'alive' if kernel.alive else 'ended'}"
+    return "\n".join(
+        [
+            f"lash_nb {__version__}",
+            f"session: {which}",
+            f"model: {model}",
+            f"kernel: {lives}",
+            f"copies: journal {_journal(session)} · outputs ✓ · notebook metadata {sessions.copy_status()}",
+        ]
+    )
+
+
+def _journal(session: Session | None) -> str:
+    if session is None or not session_directory(session.state_dir, session.id).is_dir():
+        return "– (no turn yet)"
+    return f"✓ (in {session.state_dir.name})"
+
+
 def history_text(session: Session | None) -> str:
     """The turns of the session, two lines each."""
-    lines = []
-    for turn in session.turns if session is not None else ():
-        request = " ".join(turn.request.split())
-        lines.append(f"{turn.number}. {request[:100]}{'…' if len(request) > 100 else ''}")
-        lines.append(f"   [{turn.picture.sentence}]")
-    return "\n".join(lines) or "no turns yet"
+    turns = session.turns if session is not None else []
+    return "\n".join(_row(turn.number, turn.request, turn.picture.sentence) for turn in turns) or "no turns yet"
+
+
+def recorded_history(session: RecordedSession) -> str:
+    """The same of a session that is only read."""
+    rows = [
+        _row(turn.number, turn.asked.text, turn.picture().sentence if turn.ended else "has not ended")
+        for turn in _recorded(session)
+    ]
+    return "\n".join([f"session {session.label} ({session.id})", *(rows or ["no turns yet"])])
+
+
+def _row(number: int, request: str, how: str) -> str:
+    request = " ".join(request.split())
+    return f"{number}. {request[:100]}{'…' if len(request) > 100 else ''}\n   [{how}]"
+
+
+def _recorded(session: RecordedSession) -> list[RecordedTurn]:
+    return [*session.turns, *([session.running] if session.running is not None else [])]
+
+
+def pick_recorded(session: RecordedSession, number: int) -> RecordedTurn:
+    """The turn of that number, also one that has not ended. Raises InputError when there is none."""
+    turns = _recorded(session)
+    for turn in turns:
+        if turn.number == number:
+            return turn
+    raise InputError(f"there is no turn {number}; session {session.id} has {len(turns)}")
 
 
 def pick_turn(session: Session | None, which: str, *, word: str) -> Turn:

@@ -23,6 +23,7 @@ from .recorded import Asked, RecordedKernel, RecordedSession, RecordedTurn, prot
 from .stores.documents import load_notebook
 from .stores.journal import session_directory
 from .stores.notebook import Block, Envelope, checkpoint_text, read_block, verify_chain
+from .stores.segments import segments
 from .stores.session_files import sessions_in
 from .stores.state_dir import default_state_dir
 from .stores.summaries import summarize
@@ -37,12 +38,10 @@ class Found:
 
     session: str
     state_dir: Path
+    has_journal: bool = True
+    """Whether it was recorded there; else all that is known of it is what the notebook says."""
     notebook: Path | None = None
     """The file that it was asked for by."""
-
-    @property
-    def has_journal(self) -> bool:
-        return session_directory(self.state_dir, self.session).is_dir()
 
 
 def find_session(which: str | Path, *, state_dir: Path | None = None) -> Found:
@@ -72,9 +71,10 @@ def _of_notebook(path: Path, state_dir: Path | None) -> Found:
     beside = path.with_suffix(".lash")
     places = [state_dir] if state_dir is not None else [beside, default_state_dir()]
     for place in places:
-        if session_directory(place, block.session).is_dir():
-            return Found(session=block.session, state_dir=place, notebook=path)
-    return Found(session=block.session, state_dir=beside if beside.is_dir() else places[-1], notebook=path)
+        if segments(session_directory(place, block.session)):
+            return Found(session=block.session, state_dir=place, notebook=path.absolute())
+    place = beside if beside.is_dir() and beside in places else places[-1]
+    return Found(session=block.session, state_dir=place, has_journal=False, notebook=path.absolute())
 
 
 def _of_directory(path: Path) -> Found:
@@ -136,7 +136,8 @@ def _turn(envelope: Envelope, asked: Asked, checkpoint: TurnCheckpoint, before: 
     ended = summary.outcome is not None
     return RecordedTurn(
         number=number,
-        asked=asked,
+        # The journal that is made of this is believed later; a cassette is the one model that a notebook may name.
+        asked=replace(asked, model=asked.model if asked.model.startswith("replay:") else ""),
         at=envelope["saved_at"],
         told=told_of(checkpoint, before, turn=number, request=asked.text, model=asked.model, protocol=asked.protocol),
         checkpoint=checkpoint,

@@ -85,6 +85,7 @@ class Session(SessionParts):
         """
         found = find_session(os.fspath(which), state_dir=Path(state_dir) if state_dir is not None else None)
         session = cls(model, session_id=found.session, state_dir=found.state_dir, **options)
+        session.notebook = session.notebook or found.notebook
         try:
             last = session._past.take_up(
                 found, session._recorder, inbox=session._inbox, store=session.store, limits=session.limits
@@ -92,7 +93,6 @@ class Session(SessionParts):
         except BaseException:
             session._recorder.close()
             raise
-        session.notebook = session.notebook or found.notebook
         if last is not None:
             session._instructions = session._instructions or last.asked.instructions
             session._model.fall_back_on(last.asked.model, trusted=found.has_journal)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Self, get_args
+from typing import Any, Self, get_args
 
 from .bridge import LoopThread, shared_loop
 from .calls import RetryPolicy
@@ -42,6 +43,9 @@ from .turns import Turn, dollars_of
 from .version import __version__
 
 __all__ = ["SessionParts"]
+
+_LAST_MOMENT_S = 0.5
+"""How long the end of the process is held up, at most, to record how the running turn was stopped."""
 
 
 class SessionParts:
@@ -78,11 +82,10 @@ class SessionParts:
         self.state_dir = Path(state_dir) if state_dir is not None else default_state_dir()
         self.store = BlobStore(self.state_dir / "blobs")
         self._model = SessionModel(model, base_dir=self.base_dir)
-        self._redactor = Redactor(os.environ)
-        redacted = RedactingStore(self.store, self._redactor)
-        make = partial(managed_kernel, cwd=self.base_dir, store=redacted, on_input=on_input)
-        attach = partial(attached_kernel, cwd=self.base_dir, store=redacted, on_input=on_input)
-        self._kernels = SessionKernels(kernel, kernels or {}, make=make)
+        self._redactor = redactor = Redactor(os.environ)
+        store = RedactingStore(self.store, redactor)
+        around: dict[str, Any] = {"cwd": self.base_dir, "store": store, "on_input": on_input}
+        self._kernels = SessionKernels(kernel, kernels or {}, make=partial(managed_kernel, **around))
         self.protocol = protocol
         self.grammar: Grammar = grammar
         self._tools = checked_tools(tools)
@@ -90,9 +93,9 @@ class SessionParts:
         self._conversation = Conversation(self.id, engine=f"lash_nb {__version__}", on_block=on_block)
         self._instructions = self._redactor.text(instructions)
         self._inbox = Inbox()
-        self._recorder = SessionRecorder(self.state_dir, self.id, label=label, facts=self._facts)
+        self._recorder = SessionRecorder(self.state_dir, self.id, label=label, facts=self._facts, redactor=redactor)
         self.notebook = Path(notebook).absolute() if notebook is not None else None
-        self._past = SessionPast(self._conversation, self._kernels, attach)
+        self._past = SessionPast(self._conversation, self._kernels, partial(attached_kernel, **around))
         self._starting: asyncio.Task[None] | None = None
         self._closed = self._shut = False
         self._loop: LoopThread = shared_loop()
@@ -170,6 +173,18 @@ class SessionParts:
             self._closed = True
             self._loop.loop.call_soon_threadsafe(self._abandon)  # first, so that no turn replaces the killed kernel
             self._kernels.end_now()
+
+    def let_go(self) -> None:
+        """After `end_now`: close the journal once the turn has ended, which is waited for a moment; from any thread.
+
+        A turn that takes longer is left in the journal as it stands, as by a crash.
+        """
+        if self._loop.is_ours and not self._loop.is_current:
+            gives_up_at = time.monotonic() + _LAST_MOMENT_S
+            while self._slot.taken and time.monotonic() < gives_up_at:
+                time.sleep(_LAST_MOMENT_S / 50)
+            if not self._slot.taken:
+                self._recorder.close()
 
     def _abandon(self) -> None:
         self._slot.cancel()

@@ -59,7 +59,9 @@ class SessionPast:
     def _read(self, found: Found, recorder: SessionRecorder, limits: Limits) -> RecordedSession:
         if found.has_journal:
             session, self.notes = recorder.take_up()
-            return session
+            # Without any turn it may have been begun for what the notebook carries, and no more.
+            if session.turns or session.running is not None or found.notebook is None:
+                return session
         assert found.notebook is not None
         seconds = None if limits.max_minutes is None else limits.max_minutes * 60
         session = session_of_notebook(found.notebook, most_steps=limits.max_steps, most_seconds=seconds)

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -21,66 +20,26 @@ from typing import TYPE_CHECKING, Any
 
 from .asking import Desk
 from .bridge import shared_loop
-from .errors import CassetteError, InputError, LashError
+from .errors import CassetteError, InputError, LashError, UnknownModelError
 from .languages import EndsNow
 from .models import Model
 from .models.choice import MODEL_VARIABLE, ModelChoice, choose_model, open_model, suggestion
 from .models.weights import LOCAL_WEIGHTS, find_weights
+from .run_settings import RunSettings
+from .stores.state_dir import default_state_dir
 from .suggestion import suggested_model
 from .trust import Redactor
 
 if TYPE_CHECKING:
+    from .earlier import EarlierSession
     from .kernels import Kernel
     from .protocols.grammar import Grammar
     from .session import Limits, Session
     from .stores.copies import NotebookCopies
 
-__all__ = ["RUN_OPTIONS", "NotebookSessions", "RunSettings", "notebook_file"]
+__all__ = ["NotebookSessions"]
 
-RUN_OPTIONS = "LASH_NB_RUN_OPTIONS"
 _CASSETTE = ".cassette.jsonl"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunSettings:
-    """What `lash-nb run` tells the kernel of its notebook."""
-
-    model: str | None = None
-    record: str | None = None
-    replay: str | None = None
-    notebook: str | None = None
-    state_dir: str | None = None
-
-    @classmethod
-    def from_env(cls, env: Mapping[str, str]) -> RunSettings | None:
-        """None when this is no such run.
-
-        Raises:
-            InputError: the variable is not what a runner writes.
-        """
-        text = env.get(RUN_OPTIONS)
-        if text is None:
-            return None
-        try:
-            told = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{RUN_OPTIONS} is not JSON: {error.msg}") from error
-        if not isinstance(told, dict):
-            raise InputError(f"{RUN_OPTIONS} is not a JSON object")
-        values = {name: told.get(name) for name in cls.__slots__}
-        wrong = [name for name, value in values.items() if not isinstance(value, str | None)]
-        if wrong:
-            raise InputError(f"{RUN_OPTIONS}.{wrong[0]} is not a text")
-        return cls(**values)
-
-
-def notebook_file(user_ns: Mapping[str, Any], env: Mapping[str, str]) -> Path | None:
-    """The notebook's file, where the frontend tells it; a hint, it does not follow renames."""
-    hints = (user_ns.get("__vsc_ipynb_file__"), env.get("JPY_SESSION_NAME"), user_ns.get("__session__"))
-    for hint in hints:
-        if isinstance(hint, str) and hint.endswith(".ipynb"):
-            return Path(hint)
-    return None
 
 
 class NotebookSessions:
@@ -101,12 +60,16 @@ class NotebookSessions:
         self.label = 1
         self.picked: str | None = None
         """What `%lash model NAME` said last."""
+        self.resumed_model: str | None = None
+        """The model of a session that was gone on with, for when nothing chooses one."""
         notebook = Path(run.notebook) if run and run.notebook else None
-        self._file = notebook or file
+        named = notebook or file
+        self.file = named.absolute() if named else None
+        """The notebook's file, as far as anybody tells."""
         self.make_kernel: Callable[[], Kernel] | None = None
         """Where the agent's code runs; None: a managed kernel of this interpreter."""
         self.home = notebook.parent if notebook else Path.cwd()
-        self._stem = self._file.stem if self._file else None
+        self._stem = self.file.stem if self.file else None
         self._configured, self._limits, self._state_dir = configured, limits, state_dir
         self._grammar, self._protocol = grammar, protocol
         self._models: dict[str, Model] = {}
@@ -126,7 +89,7 @@ class NotebookSessions:
     @cached_property
     def suggested(self) -> str | None:
         """The model that the notebook's file names in its metadata, as far as the file can be found and read."""
-        return suggested_model(self._file) if self._file else None
+        return suggested_model(self.file) if self.file else None
 
     @property
     def cassette(self) -> Path | None:
@@ -156,7 +119,10 @@ class NotebookSessions:
             assert self.cassette
             return replace(choose_model(f"replay:{self.cassette.name}"), why="--replay of the run")
         configured = self._configured() or None
-        if not (self.run and self.run.replay):
+        name = named or self.picked or configured or os.environ.get(MODEL_VARIABLE, "")
+        if self.run and self.run.replay:
+            return self._replayed(name)
+        try:
             return choose_model(
                 named,
                 notebook_pick=self.picked,
@@ -164,7 +130,10 @@ class NotebookSessions:
                 configured=configured,
                 cassette=self.cassette,
             )
-        return self._replayed(named or self.picked or configured or os.environ.get(MODEL_VARIABLE, ""))
+        except UnknownModelError:
+            if name or not self.resumed_model:
+                raise
+            return replace(choose_model(self.resumed_model), why="the session that goes on")
 
     def _replayed(self, name: str) -> ModelChoice:
         """--replay without a cassette of the notebook's own: what it names may be another one, never a real model."""
@@ -223,22 +192,24 @@ class NotebookSessions:
         """The session, if there is one already."""
         return self._session
 
+    @property
+    def state_dir(self) -> Path:
+        """Where journals and blobs are kept."""
+        return self.told_state_dir or default_state_dir()
+
+    @property
+    def told_state_dir(self) -> Path | None:
+        """The same, where the run or the configuration says so."""
+        told = (self.run.state_dir if self.run else None) or self._state_dir()
+        return Path(told) if told else None
+
     def session(self) -> Session:
         """The session; made when there is none."""
         from .session import Session
 
         with self._lock:
             if self._session is None:
-                state_dir = (self.run.state_dir if self.run else None) or self._state_dir()
-                self._session = Session(
-                    kernel=self.make_kernel() if self.make_kernel else None,
-                    label=str(self.label),
-                    state_dir=state_dir,
-                    # Without a holder nobody needs the turn's head, which costs a little at every effect.
-                    on_block=self._keep if self.run is not None else None,
-                    # Unattended nobody is there; the kernel says so itself.
-                    on_input=self.desk.ask if self.run is None else None,
-                )
+                self._session = Session(label=str(self.label), **self._arranged())
                 self._made.append(self._session)
             # Settings hold from the next turn on, also where the session was made in the background before.
             self._session.protocol, self._session.grammar = self._protocol(), self._grammar()
@@ -246,6 +217,51 @@ class NotebookSessions:
             if limits is not None:
                 self._session.limits = limits
             return self._session
+
+    def _arranged(self) -> dict[str, Any]:
+        """What every session of this notebook is made with."""
+        return {
+            "kernel": self.make_kernel() if self.make_kernel else None,
+            "notebook": self.file,
+            "state_dir": self.told_state_dir,
+            # Without a holder nobody needs the turn's head, which costs a little at every effect.
+            "on_block": self._keep if self.run is not None else None,
+            # Unattended nobody is there; the kernel says so itself.
+            "on_input": self.desk.ask if self.run is None else None,
+        }
+
+    def earlier(self, *, most: int | None = None, within_s: float | None = None) -> list[EarlierSession]:
+        """The sessions that were begun for this notebook before, newest first; arguments as `earlier_sessions`."""
+        from .earlier import earlier_sessions
+
+        mine = {session.id for session in self._made}
+        return earlier_sessions(
+            self.state_dir, notebook=self.file, directory=self.home, but=mine, most=most, within_s=within_s
+        )
+
+    def resume(self, which: str, *, state_dir: Path) -> Session:
+        """Go on with an earlier session, which becomes the current one; the one before it ends. Arguments as those of
+        `Session.resume`.
+
+        Raises:
+            UnknownNameError, NotebookError, JournalInUseError, JournalError: as `Session.resume`; nothing changed.
+        """
+        from .session import Session
+
+        with self._lock:
+            limits = self._limits()
+            bounds = {} if limits is None else {"limits": limits}
+            session = Session.resume(which, **{**self._arranged(), **bounds, "state_dir": state_dir})
+            before, self._session = self._session, session
+            self._made.append(session)
+            if session.label.isdecimal():
+                self.label = max(self.label, int(session.label))
+            self.resumed_model = session.model_name or None
+            if before is not None:
+                self._end(before)
+        if self._closed:
+            self.end_now()  # it came in between and did not see this session
+        return self.session()
 
     def warm_up(self) -> None:
         """Load what a turn needs and start the managed kernel, in the background."""
@@ -272,7 +288,7 @@ class NotebookSessions:
         """End the session and its kernel; the next one has an empty history and the next label."""
         with self._lock:
             session = self._session
-            if session is None or not session.turns:
+            if session is None or not (session.turns or session.interrupted):
                 return  # it is new; whether it was made already depends on the background
             self._session = None
             self.label += 1
@@ -295,16 +311,19 @@ class NotebookSessions:
             shared_loop().run(model.aclose())
 
     def end_now(self) -> None:
-        """Kill what runs for this notebook, from any thread and without waiting: the process is about to end."""
+        """Kill what runs for this notebook, from any thread: the process is about to end, and may be killed itself."""
         if self._pid != os.getpid():
             return
         self._closed = True  # without the lock: whoever holds it may wait for the very thing that is killed here
         self.desk.close()
-        for session in list(self._made):
+        made = list(self._made)
+        for session in made:
             session.end_now()
             kernel: object = session.kernel
             if isinstance(kernel, EndsNow):
                 kernel.end_now()  # also when it was not made by the session
+        for session in made:
+            session.let_go()
 
     def _end(self, session: Session) -> None:
         """With its kernel, also when that was not made by the session."""

@@ -42,8 +42,13 @@ class ToolRuns:
     async def batch(self, effect: ToolCalls) -> tuple[CompletedToolCall, ...]:
         """The results of all calls of one effect, in their order; one that fails does not end the others."""
         with self.caller(effect.id, on_activity=self._ports.on_activity, most_at_once=MOST_AT_ONCE) as caller:
-            completed = await asyncio.gather(*(caller.call(call) for call in effect.calls))
-        return tuple(self._ports.redactor.completed(call) for call in completed)
+            calls = [asyncio.ensure_future(caller.call(call)) for call in effect.calls]
+            try:
+                completed = await asyncio.gather(*calls)
+            finally:
+                for call in calls:  # when one could not be recorded, the others' results would not be, either
+                    call.cancel()
+        return tuple(self._ports.redactor.completed(one) for one in completed)
 
     @contextmanager
     def caller(

@@ -165,7 +165,7 @@ BAD: list[tuple[list[str], str]] = [
     (["run", "in.ipynb", "--results", "none/results.json"], "none/results.json cannot be written"),
     (["run", "in.ipynb", "--results", "in.ipynb"], "would overwrite the notebook"),
     (["rnu", "in.ipynb"], "did you mean `lash-nb run`?"),
-    (["frobnicate"], "commands: demo, doctor, model, run"),
+    (["frobnicate"], "commands: demo, doctor, model, resume, run, sessions, trace"),
     (["model", "test", "nothing:x"], "there is no model 'nothing:x'"),
     (["model", "pull", "--source", "moon"], "invalid choice: 'moon'"),
     (["model"], "required"),

@@ -92,7 +92,8 @@ def test_help_lists_words_and_options(notebook: Notebook) -> None:
         "model NAME",
         "model test",
         "new",
-        "history",
+        "history [N]",
+        "resume SESSION",
         "usage [N]",
         "--no-raise",
         "--max-steps",
@@ -286,13 +287,15 @@ def test_new_before_the_first_turn_changes_no_label(notebook: Notebook) -> None:
 
 def test_status_history_and_usage(notebook: Notebook) -> None:
     notebook.load()
-    assert "kernel: not started yet" in notebook.run("%lash").stdout
+    status = notebook.run("%lash").stdout
+    assert "kernel: not started yet" in status
+    assert "copies: journal – (no turn yet) · outputs ✓" in status
     assert "no turns yet" in notebook.run("%lash usage").stdout
     notebook.answers(CELL, "It is 41.")
     notebook.run("%%lash\nWhat is it?")
     status = notebook.run("%lash").stdout
     assert "kernel: python, alive" in status
-    assert "outputs ✓ · notebook metadata ✗" in status
+    assert "copies: journal ✓ (in state) · outputs ✓ · notebook metadata ✗" in status
     assert notebook.run("%lash usage").stdout == "1 turn: 0 tokens in, 0 out\n"
     assert notebook.run("%lash history").stdout == "1. What is it?\n   [done]\n"
     shown = notebook.run("%lash history 1").outputs[0].data["text/plain"]

@@ -19,7 +19,9 @@ from lash_nb.errors import CassetteError, InputError, SessionClosedError, TurnFa
 from lash_nb.kernels.scripted import ScriptedCell, ScriptedKernel
 from lash_nb.live import CellRequest, CellTurn
 from lash_nb.models.replay import Origin, read_cassette
-from lash_nb.sessions import RUN_OPTIONS, NotebookSessions, notebook_file
+from lash_nb.run_settings import RUN_OPTIONS, notebook_file
+from lash_nb.sessions import NotebookSessions
+from lash_nb.stores.journal import holder, read_records, session_directory
 
 from .notebook_shell import CELL, Notebook, bundles, notebook_shell
 
@@ -128,6 +130,45 @@ def test_where_the_notebook_s_name_comes_from() -> None:
     assert notebook_file({"__vsc_ipynb_file__": "/a/b.ipynb"}, {}) == Path("/a/b.ipynb")
     assert notebook_file({}, {"JPY_SESSION_NAME": "/a/c.ipynb"}) == Path("/a/c.ipynb")
     assert notebook_file({"__session__": "3f2a"}, {"JPY_SESSION_NAME": "3f2a"}) is None
+
+
+def test_a_session_says_which_notebook_it_is_of(
+    notebook: Notebook, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("JPY_SESSION_NAME", "of_lab.ipynb")
+    notebook.load()
+    assert notebook.magics.sessions.session().notebook == tmp_path / "of_lab.ipynb"
+    notebook.run("%unload_ext lash_nb")
+    run_as(monkeypatch, tmp_path)
+    notebook.load()
+    assert notebook.magics.sessions.session().notebook == tmp_path / "n.ipynb"
+
+
+def test_the_model_of_a_session_that_goes_on_is_the_last_resort(
+    notebook: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook.load()
+    sessions = notebook.magics.sessions
+    sessions.resumed_model = "scripted:s.json"
+    assert sessions.choose().announcement == (
+        "scripted:s.json, chosen by the session that goes on; nothing leaves this machine"
+    )
+    with pytest.raises(InputError):
+        sessions.choose("nonsense")
+    monkeypatch.setenv("LASH_NB_MODEL", "scripted:other.json")
+    assert sessions.choose().name == "scripted:other.json"
+
+
+def test_an_end_at_once_closes_the_journal(notebook: Notebook) -> None:
+    notebook.load()
+    notebook.answers("One.")
+    notebook.run("%%lash\nWho?")
+    session = notebook.magics.sessions.session()
+    directory = session_directory(session.state_dir, session.id)
+    assert holder(directory) is not None
+    notebook.magics.sessions.end_now()
+    assert holder(directory) is None
+    assert list(read_records(directory))[-1]["k"] == "closed"
 
 
 def test_a_forked_child_ends_nothing_of_its_parent(notebook: Notebook) -> None:

@@ -71,7 +71,7 @@ def sync_file(fd: int) -> None:
         os.fsync(fd)
 
 
-def write_all(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes | bytearray) -> None:
     """Write it, in as few calls as it takes."""
     rest = memoryview(data)
     while rest:
@@ -115,29 +115,32 @@ class NewSegment:
             OSError, TypeError, ValueError: it cannot be written, or a record is no JSON; nothing is left.
         """
         nonce = secrets.token_hex(16)
-        lines = [frame(record, number=index, seed=seed(nonce)) for index, record in enumerate(records, 1)]
+        past = list(records)
         path = segment_of(directory, number)
         fd, aside = _write_aside(path)
         try:
             header = {
                 "lash_nb": "journal",
                 "version": VERSION,
-                "session": session,
+                "nonce": nonce,  # among the first bytes: followers look for it there
                 "segment": number,
-                "nonce": nonce,
                 "inode": os.fstat(fd).st_ino,
-                "compacted": len(lines) if compacted is None else compacted,
+                "compacted": len(past) if compacted is None else compacted,
+                "session": session,
                 "engine": __version__,
                 "made": datetime.now(UTC).isoformat(timespec="seconds"),
             }
-            data = header_frame(header) + b"".join(lines)
+            data = bytearray(header_frame(header))
+            for index, record in enumerate(past, 1):
+                # Nobody finds the file before all of it is on the disk: what comes before a record always is.
+                data += frame(record, number=index, seed=seed(nonce), synced=len(data))
             write_all(fd, data)
             os.fsync(fd)
         except BaseException:
             os.close(fd)
             aside.unlink(missing_ok=True)
             raise
-        return cls(number=number, path=path, aside=aside, fd=fd, size=len(data), count=len(lines), seed=seed(nonce))
+        return cls(number=number, path=path, aside=aside, fd=fd, size=len(data), count=len(past), seed=seed(nonce))
 
     @property
     def placed(self) -> bool:

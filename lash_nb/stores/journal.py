@@ -2,7 +2,8 @@
 
 Decided here: how one is written. One process writes, into the newest of numbered segments; `append` is one write and
 one sync, and returns when the record is durable. A record is there whole or not at all, also when the disk is full;
-after a sync that failed nothing more is written, because nobody knows then what is on the disk. Records mean nothing
+each says what is on the disk for sure before it, so that what a power cut left of those that were not is told from
+damage. After a sync that failed nothing more is written: nobody knows then what is on the disk. Records mean nothing
 here. `segments` has the files, `frames` their lines, `ownership` who may write, `recovery` what is done after a crash.
 """
 
@@ -63,12 +64,11 @@ class Journal:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._fd: int | None = None
-        self._write_on(found, next_number=len(found.records) + 1)
         self._useless = ""
         """Why nothing more is written; "" while all is well."""
         self._partial = False
-        """Bytes after `size` are of a record that was not written whole, and have to go."""
-        self._unsynced = False
+        """Bytes after `size` were of records that could not be written: to be gone before others come there."""
+        self._write_on(found, next_number=len(found.records) + 1)
         _open.add(self)
 
     def _write_on(self, segment: Found | NewSegment, *, next_number: int) -> None:
@@ -79,6 +79,7 @@ class Journal:
         self._seed = segment.seed
         self._next = next_number
         self._fd = segment.fd
+        self._synced = segment.size
 
     @classmethod
     def open(cls, directory: Path, *, session: str, create: bool, owner: Mapping[str, Json] | None = None) -> Journal:
@@ -124,7 +125,10 @@ class Journal:
         """
         with self._lock:
             fd = self._writable()
-            lines = [frame(record, number=number, seed=self._seed) for number, record in enumerate(records, self._next)]
+            lines = [
+                frame(record, number=number, seed=self._seed, synced=self._synced)
+                for number, record in enumerate(records, self._next)
+            ]
             data = b"".join(lines)
             self._partial = True
             try:
@@ -135,7 +139,6 @@ class Journal:
                 raise
             self._size += len(data)
             self._next += len(lines)
-            self._unsynced = True
             self._partial = False
             if durable:
                 self._sync(fd)
@@ -195,6 +198,8 @@ class Journal:
                 )
             if self._partial:
                 os.ftruncate(self._fd, self._size)
+                # On the disk, too: or pages of those records would be found among the ones of the next.
+                self._sync(self._fd)
                 self._partial = False
             if os.fstat(self._fd).st_size != self._size:
                 raise JournalError(
@@ -203,10 +208,9 @@ class Journal:
         return self._fd
 
     def _cut_back(self, fd: int) -> None:
-        """Remove what was written of a record that could not be; if that fails, it is tried before the next one."""
+        """Remove what was written of records that could not be; `_writable` sees to it that they are gone."""
         with contextlib.suppress(OSError):
             os.ftruncate(fd, self._size)
-            self._partial = False
 
     def _sync(self, fd: int) -> None:
         try:
@@ -215,7 +219,7 @@ class Journal:
             # The system may have dropped what it could not write, and would say next time that all is well.
             self._useless = _SYNC_FAILED.format(path=self._path, reason=error.strerror or error)
             raise JournalError(self._useless) from error
-        self._unsynced = False
+        self._synced = self._size
 
     # -------------------------------------------------------------------------------------------------- ending
 
@@ -245,7 +249,7 @@ class Journal:
             if fd is None:
                 return
             try:
-                if self._unsynced and not self._useless:
+                if (self._partial or self._synced < self._size) and not self._useless:
                     self._sync(fd)
             finally:
                 os.close(fd)
@@ -260,7 +264,7 @@ class Journal:
         self.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_unsynced"):
+        if hasattr(self, "_synced"):
             with contextlib.suppress(JournalError, OSError):
                 self.close()
 

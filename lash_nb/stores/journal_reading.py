@@ -1,8 +1,8 @@
 """How a session's journal is read by whoever does not write it: nothing is locked, changed or repaired.
 
-Decided here: what a reader sees of a journal that is being written. A torn tail is a record that is being written. A
-change of segments never shows: what a new segment begins with only repeats the past, and is given to those alone who
-have not seen that.
+Decided here: what a reader sees of a journal that is being written. A torn tail is a record that is being written, or
+what a power cut left, which its next writer cuts off. A change of segments never shows: what a new segment begins with
+only repeats the past, and is given to those alone who have not seen that.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from .segments import (
     archives,
     check_header,
     damage,
-    inode,
     journal_errors,
     missing,
     open_plain,
@@ -38,6 +37,7 @@ __all__ = ["JournalFollower", "drop_archives", "read_header", "read_records"]
 _MOST_LOOKS = 5
 _PAUSE_S = 0.01
 _LONGEST_HEADER = 1024 * 1024
+_START_OF_HEADER = 512
 
 
 def read_records(directory: Path, *, everything: bool = False) -> Iterator[dict[str, Any]]:
@@ -122,14 +122,16 @@ def _look(directory: Path, number: int) -> Scan | None:
     """What is in that segment, put away or not; None: there is none."""
     for path in (segment_of(directory, number), archive_of(directory, number)):
         for last in (False, False, False, True):
+            # Looked up before it is read: what is read then is all on the disk when there is a newer one.
+            settled = number < max(segments(directory), default=number)
             with journal_errors(path, "read"):
                 try:
-                    found = scan(read_segment(path))
+                    found = scan(read_segment(path), settled=settled)
                 except FileNotFoundError:
                     break
             if found.header is not None:
                 check_header(path, found.header, session=None)
-            if not found.problem:
+            if not found.problem and (last or not found.after):
                 return found
             if last:
                 raise damage(path, found, session=_session(directory, found))
@@ -157,10 +159,9 @@ class JournalFollower:
         self.directory = directory
         self.restarted = False
         self._number: int | None = None
-        self._file: tuple[int, int] | None = None
+        self._nonce = ""
         self._at = 0
         self._next = 0
-        self._seed = 0
 
     def owner(self) -> dict[str, Any] | None:
         """Who writes it (`pid`, `host`, `since`, …); None when nobody does."""
@@ -188,7 +189,7 @@ class JournalFollower:
 
     def _rest(self, newest: int) -> list[dict[str, Any]] | None:
         """What follows on where we stand; None when that cannot be told any more."""
-        records = self._rest_of_ours()
+        records = self._rest_of_ours(newest)
         if records is None or self._number is None:
             return None
         for number in range(self._number + 1, newest + 1):
@@ -200,7 +201,7 @@ class JournalFollower:
             records += self._stand_after(number, found)[_repeated(found) :]
         return records
 
-    def _rest_of_ours(self) -> list[dict[str, Any]] | None:
+    def _rest_of_ours(self, newest: int) -> list[dict[str, Any]] | None:
         if self._number is None:
             return None
         path = segment_of(self.directory, self._number)
@@ -214,7 +215,8 @@ class JournalFollower:
                     return None
         if data is None:
             return None
-        found = scan_on(data, number=self._next, seed=self._seed, start=self._at)
+        settled = self._number < newest
+        found = scan_on(data, number=self._next, seed=seed(self._nonce), start=self._at, settled=settled)
         if found.problem:
             return None
         self._at = found.end
@@ -222,13 +224,11 @@ class JournalFollower:
         return found.records
 
     def _bytes(self, path: Path) -> bytes | None:
-        """What is new in the file; None when it is another one."""
+        """What is new in the file; None when it is another one (an inode would not tell: it is soon used again)."""
         fd = open_plain(path, os.O_RDONLY)
         try:
-            told = os.fstat(fd)
-            if (told.st_dev, told.st_ino) != self._file or told.st_size < self._at:
-                return None
-            return read_all(fd, start=self._at)
+            same = self._nonce.encode() in os.pread(fd, _START_OF_HEADER, 0)
+            return read_all(fd, start=self._at) if same and os.fstat(fd).st_size >= self._at else None
         finally:
             os.close(fd)
 
@@ -238,8 +238,7 @@ class JournalFollower:
             self._number = None
             return []
         self._number = number
-        self._file = inode(segment_of(self.directory, number))
+        self._nonce = found.header["nonce"]
         self._at = found.end
         self._next = len(found.records) + 1
-        self._seed = seed(found.header["nonce"])
         return found.records

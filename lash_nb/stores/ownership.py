@@ -72,8 +72,10 @@ class Ownership:
     def __init__(self, owner: Mapping[str, Json], *, fd: int | None, files: tuple[Path, ...]) -> None:
         """`fd`: of the locked file, now its own; without one, `files` are the chain, and its end is ours."""
         self.owner = owner
-        self._fd = fd
+        self._locked = fd is not None
         self._files = files
+        # Open as long as it is ours, or another file could come to have the same inode.
+        self._fds = [open_plain(path, os.O_RDONLY) for path in files] if fd is None else [fd]
         self._inodes = [inode(path) for path in files]
         self._guard = threading.Lock()
         self._pid = os.getpid()
@@ -96,21 +98,23 @@ class Ownership:
     def release(self) -> None:
         """Give it back. A second call does nothing."""
         with self._guard:
-            fd, self._fd = self._fd, None
+            fds, self._fds = self._fds, []
             files, self._files = self._files, ()
             if self._pid != os.getpid() or not files:
                 return
-            if fd is None:
-                _remove_chain(files, self._inodes)
+            if self._locked:
+                _unlock(fds[0])
             else:
-                _unlock(fd)
+                _remove_chain(files, self._inodes)
+                for fd in fds:
+                    os.close(fd)
 
     def _forget(self) -> None:
         """In a forked child: neither hold it nor give it back."""
         self._guard = threading.Lock()  # a thread that is not here may have held the old one
-        if self._fd is not None:
-            os.close(self._fd)
-        self._fd, self._files = None, ()
+        for fd in self._fds:
+            os.close(fd)
+        self._fds, self._files = [], ()
 
     def __del__(self) -> None:
         if hasattr(self, "_pid"):
@@ -140,7 +144,12 @@ def take(directory: Path, *, session: str, owner: Mapping[str, Json] | None = No
     with journal_errors(directory / "lock", "taken"):
         fd = _lock(directory / "lock", us, session)
         if fd is None:
-            return Ownership(us, fd=None, files=_join_chain(directory, us, session))
+            files = _join_chain(directory, us, session)
+            try:
+                return Ownership(us, fd=None, files=files)
+            except BaseException:
+                _remove_chain(files, [inode(path) for path in files])
+                raise
         try:
             # Another machine may see this file system without flock.
             for path, other in _chain(directory)[-1:]:

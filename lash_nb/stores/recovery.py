@@ -1,9 +1,10 @@
 """How a session's journal is found again after a crash, and repaired when a person asks for it.
 
-Decided here: what is done without asking, which is what loses nothing. A torn tail is cut off; an unfinished change of
-segments is finished, or undone when the new segment is not whole; each is said in a note. Damage is refused. Only the
-holder of the journal may do any of it. What is found is made durable before anybody builds upon it: its writer may have
-ended before that.
+Decided here: what is done without asking, which is what loses nothing. A torn tail is cut off, also when whole records
+lie in it (the disk kept those and not the one before them, and none had been promised); an unfinished change of
+segments is finished, or undone when the new segment is not whole; each is said in a note. Damage is refused: of a
+segment that was not the last one everything had been on the disk. Only the holder of the journal may do any of it. What
+is found is made durable before anybody builds upon it: its writer may have ended before that.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def recover(directory: Path, *, session: str, create: bool) -> Found:
         path = raw[number]
         fd = open_plain(path, os.O_RDWR | os.O_APPEND)
         try:
-            found = scan(read_all(fd))
+            found = scan(read_all(fd), settled=bool(unfinished))
             _refuse(path, found, session)
             if whole_from_its_start(found):
                 return _go_on(directory, number, fd, found, unfinished)
@@ -111,7 +112,8 @@ def _go_on(directory: Path, number: int, fd: int, found: Scan, unfinished: list[
         os.ftruncate(fd, found.end)
         notes.append(
             f"the end of {path.name} was cut off, by a crash while it was written: its last {found.torn} bytes, from "
-            f"byte {found.end} on, were no whole record and are gone; {len(found.records)} records are whole"
+            f"byte {found.end} on, were no whole record{_behind(found)} and are gone; "
+            f"{len(found.records)} records are whole"
         )
     os.fsync(fd)
     sync_directory(directory)
@@ -127,6 +129,15 @@ def _go_on(directory: Path, number: int, fd: int, found: Scan, unfinished: list[
         seed=seed(found.header["nonce"]),
         notes=tuple(notes),
         copied=copied,
+    )
+
+
+def _behind(found: Scan) -> str:
+    """What was whole in a torn tail."""
+    if not found.after:
+        return ""
+    return (
+        f", with {found.after} whole {'one' if found.after == 1 else 'ones'} behind it that nobody had been promised,"
     )
 
 
@@ -160,7 +171,7 @@ def _repair_past(directory: Path) -> list[str]:
         if number == newest:
             continue
         try:
-            found = scan(read_segment(path))
+            found = scan(read_segment(path), settled=True)
             whole = found.header is not None and not found.problem
         except CorruptJournalError:
             whole = False

@@ -237,6 +237,20 @@ class OpenNotebook:
         """Wait for the end of a cell."""
         wait_until(lambda: bool(re.fullmatch(r"\[\d+\]:?", self.prompt(number))), f"the end of cell {number}")
 
+    def answer(self, number: int, text: str) -> None:
+        """Type what a cell asks for, and Enter."""
+        question = self.cell(number).locator(".jp-Stdin input")
+        question.fill(text)
+        question.press("Enter")
+
+    def kernel_dies(self, pid: int) -> None:
+        """Kill the notebook's kernel, as the system does when memory runs out; wait until the page has another one."""
+        os.kill(pid, signal.SIGKILL)
+        dialog = self.page.locator(".jp-Dialog", has_text="appears to have died")
+        dialog.wait_for()
+        dialog.get_by_role("button").last.click()
+        self.is_idle()
+
     def interrupt_by_shortcut(self) -> None:
         """`i i`, in command mode."""
         self.page.keyboard.press("Escape")

@@ -24,21 +24,27 @@ RECORDS: list[dict[str, Any]] = [
 ]
 
 
-def line(number: int, payload: str, nonce: str | None) -> bytes:
+def line(number: int, payload: str, nonce: str | None, synced: int = 0) -> bytes:
     """A line as the module's docstring has it, put together by other means."""
     data = payload.encode()
     start = zlib.crc32(nonce.encode()) if nonce else 0
-    place = f"{number:x} {len(data):x}"
+    place = f"{number:x} {len(data):x}" + (f" {synced:x}" if nonce else "")
     return f"{place} {zlib.crc32(f'{place} '.encode() + data, start):08x} ".encode() + data + b"\n"
 
 
-def lines(nonce: str = NONCE, records: list[dict[str, Any]] = RECORDS) -> list[bytes]:
+def lines(nonce: str = NONCE, records: list[dict[str, Any]] = RECORDS, *, synced: int | None = None) -> list[bytes]:
+    """A file; each record says that all before it was `synced` (None), or so many bytes."""
     header = line(0, json.dumps({"version": 1, "nonce": nonce}, separators=(",", ":")), None)
     texts = (json.dumps(record, separators=(",", ":"), ensure_ascii=False) for record in records)
-    return [header, *(line(number, text, nonce) for number, text in enumerate(texts, 1))]
+    made = [header]
+    for number, text in enumerate(texts, 1):
+        start = len(b"".join(made))
+        made.append(line(number, text, nonce, start if synced is None else synced))
+    return made
 
 
 WHOLE = b"".join(lines())
+HEADER = len(lines()[0])
 
 
 def is_right(found: Scan) -> bool:
@@ -50,13 +56,16 @@ def is_right(found: Scan) -> bool:
 
 
 def test_a_line_is_what_it_is_said_to_be() -> None:
-    # printf '1 9 {"sum":3}' | gzip -c | tail -c 8 | od -A n -t x4
-    assert frame({"sum": 3}, number=1, seed=0) == b'1 9 06a06dc0 {"sum":3}\n'
+    # printf '1 9 1f {"sum":3}' | gzip -c | tail -c 8 | od -A n -t x4
+    assert frame({"sum": 3}, number=1, seed=0, synced=31) == b'1 9 1f 2230c621 {"sum":3}\n'
+    # printf '0 9 {"sum":3}' | …
+    assert header_frame({"sum": 3}) == b'0 9 db36b445 {"sum":3}\n'
 
 
 def test_what_is_written_is_read() -> None:
     written = [header_frame({"version": 1, "nonce": NONCE})]
-    written += [frame(record, number=number, seed=seed(NONCE)) for number, record in enumerate(RECORDS, 1)]
+    for number, record in enumerate(RECORDS, 1):
+        written.append(frame(record, number=number, seed=seed(NONCE), synced=len(b"".join(written))))
     assert written == lines()
     found = scan(WHOLE)
     assert found.header == {"version": 1, "nonce": NONCE}
@@ -70,18 +79,18 @@ def test_it_can_be_read_on_from_the_end_of_any_line() -> None:
 
 
 def test_halves_of_surrogate_pairs_break_no_line() -> None:
-    data = lines()[0] + frame({"a": "x\ud800", "\udc80": "\ud83d\ude00"}, number=1, seed=seed(NONCE))
+    data = lines()[0] + frame({"a": "x\ud800", "\udc80": "\ud83d\ude00"}, number=1, seed=seed(NONCE), synced=HEADER)
     assert scan(data).records == [{"a": "x\ufffd", "\ufffd": "\U0001f600"}]
 
 
 @pytest.mark.parametrize(("record", "error"), [({"a": float("nan")}, ValueError), ({"a": object()}, TypeError)])
 def test_what_is_no_json_is_refused(record: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error):
-        frame(record, number=1, seed=0)
+        frame(record, number=1, seed=0, synced=1)
 
 
 def test_no_text_in_a_record_looks_like_one() -> None:
-    stolen = line(2, "{}", NONCE).decode()
+    stolen = line(2, "{}", NONCE, HEADER).decode()
     data = b"".join(lines(records=[{"text": stolen}, {"text": "\n" + stolen + "\n"}, {"a": 1}]))
     assert scan(data).records == [{"text": stolen}, {"text": "\n" + stolen + "\n"}, {"a": 1}]
     torn = scan(data[: data.rindex(b'{"a"')])
@@ -115,6 +124,49 @@ def test_a_file_that_never_held_a_record_is_empty(data: bytes) -> None:
     for tail in (b"", b"\0" * 100):
         found = scan(data + tail)
         assert (found.empty, found.records, found.problem) == (True, [], "")
+
+
+def starts(made: list[bytes]) -> list[int]:
+    """Where each line begins, and where the last ends."""
+    return [len(b"".join(made[:count])) for count in range(len(made) + 1)]
+
+
+@pytest.mark.parametrize("broken", range(1, len(RECORDS)))
+def test_what_lies_behind_a_broken_record_says_whether_that_was_promised(broken: int) -> None:
+    """Records that say nothing of bytes behind its beginning go with it; one that does makes it damage."""
+    for known in range(1, len(RECORDS) + 1):
+        made = lines(synced=starts(lines())[1])
+        for number in range(1, len(made)):  # one after the other: the place of each tells how long a number is
+            synced = starts(made)[min(number, known)]
+            payload = json.dumps(RECORDS[number - 1], separators=(",", ":"), ensure_ascii=False)
+            made[number] = line(number, payload, NONCE, synced)
+        start, end = starts(made)[broken : broken + 2]
+        whole = b"".join(made)
+        for damaged in (
+            whole[:start] + b"\0" * (end - start) + whole[end:],
+            whole[: end - 2] + b"\0" + whole[end - 1 :],
+        ):
+            found = scan(damaged)
+            assert (found.records, found.end, found.after) == (RECORDS[: broken - 1], start, len(RECORDS) - broken)
+            assert found.problem == ("bytes that are no record" if known > broken else "")
+            assert found.torn == (0 if known > broken else len(whole) - start)
+            assert scan(damaged, settled=True).problem == "bytes that are no record"
+            on = scan_on(damaged[HEADER:], number=1, seed=seed(NONCE), start=HEADER)
+            assert (on.end, on.after, on.problem) == (found.end, found.after, found.problem)
+
+
+def test_the_end_of_a_settled_file_may_be_torn() -> None:
+    found = scan(WHOLE[:-1], settled=True)
+    assert (found.records, found.after, found.problem) == (RECORDS[:-1], 0, "")
+
+
+def test_only_the_header_says_nothing_of_what_was_synced() -> None:
+    header = lines()[0]
+    for other in (line(1, "{}", NONCE, 0), b"1 2 " + line(1, "{}", NONCE, HEADER).split(b" ", 3)[3]):
+        assert scan(header + other).records == []
+    data = header[4:].partition(b" ")[2].rstrip(b"\n")
+    place = b"0 %x 1 " % len(data)
+    assert scan(place + b"%08x %s\n" % (zlib.crc32(place + data), data)).header is None
 
 
 # ----------------------------------------------------------------------------------------------------- damage
@@ -168,7 +220,7 @@ def test_what_is_before_and_after_the_damage_is_counted() -> None:
         pytest.param([0, 1, 2, 2, 3, 4, 5], id="twice"),
         pytest.param([0, 1, 3, 4, 5], id="one is missing"),
         pytest.param([0, 1, 2, 4, 3, 5], id="swapped"),
-        pytest.param([0, 1, 2, 0, 1], id="begun again"),
+        pytest.param([0, 1, 2, 0, 1, 2, 3, 4], id="begun again"),
         pytest.param([1, 2, 3], id="no header"),
         pytest.param([5], id="one alone"),
     ],
@@ -198,7 +250,7 @@ def test_a_damaged_header_is_no_empty_file() -> None:
 
 
 def test_a_whole_record_that_is_no_json_is_never_cut_off() -> None:
-    found = scan(b"".join([*lines()[:2], line(2, '{"a":NaN}', NONCE)]))
+    found = scan(b"".join([*lines()[:2], line(2, '{"a":NaN}', NONCE, HEADER)]))
     assert (found.records, found.torn) == (RECORDS[:1], 0)
     assert found.problem == "a whole record that is no JSON to us"
 

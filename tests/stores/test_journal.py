@@ -180,7 +180,8 @@ def test_no_link_and_nothing_but_a_file_is_opened(directory: Path, tmp_path: Pat
 
 def test_damage_is_refused_and_nothing_is_changed(directory: Path) -> None:
     with opened(directory) as journal:
-        journal.append_many([{"n": n} for n in range(5)])
+        for n in range(5):
+            journal.append({"n": n})
     path = directory / "000001.journal"
     damaged = path.read_bytes().replace(b'{"n":1}', b'{"n":7}')
     path.write_bytes(damaged)

@@ -1,0 +1,96 @@
+"""What another process writes of a session, read only: a session as it stands, and its running turn as it goes on.
+
+Decided here: nothing is locked, repaired or run. What is followed is the turn that ran at the first look; it is over
+when it has ended, or when nobody writes the session any more. A turn is seen as far as it is recorded: a step's words
+come when the model has answered, a cell's outputs when it has ended.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .machine.activities import TURN_ACTIVITY
+from .machine.picture import TurnPicture
+from .recorded import RecordedSession, RecordedTurn, SessionFold
+from .stores.journal import JournalFollower, read_records, session_directory
+
+__all__ = ["Following", "read_session"]
+
+_LOOKS_PER_OWNER = 10
+"""Every so often it is asked whether somebody still writes."""
+
+
+def read_session(state_dir: Path, session: str) -> RecordedSession:
+    """A session as its journal says, whoever writes it.
+
+    Raises:
+        JournalError: there is none, it cannot be read, or a newer version wrote it.
+        CorruptJournalError: it is damaged.
+    """
+    fold = SessionFold(session)
+    for record in read_records(session_directory(state_dir, session)):
+        fold.take(record)
+    return fold.session
+
+
+class Following:
+    """The running turn of a session, as its journal grows."""
+
+    def __init__(self, state_dir: Path, session: str) -> None:
+        self.picture = TurnPicture()
+        """What there is to be seen of it so far."""
+        self.turn: RecordedTurn | None = None
+        """The turn; None: none ran at the first look, or nothing was looked at yet."""
+        self.abandoned = False
+        """Whether the process that ran it is gone."""
+        self._session = session
+        self._follower = JournalFollower(session_directory(state_dir, session))
+        self._fold = SessionFold(session)
+        self._number: int | None = None
+        self._told = 0
+        self._looks = 0
+
+    def look(self) -> bool:
+        """Take in what is new; whether the turn goes on.
+
+        Raises:
+            JournalError: the journal cannot be read, or was removed.
+            CorruptJournalError: it is damaged.
+        """
+        if self._looks % _LOOKS_PER_OWNER == 0:
+            # Asked before reading, so that what it wrote last is read.
+            self.abandoned = self._follower.owner() is None
+        self._looks += 1
+        self._take(self._follower.poll())
+        return self.turn is not None and not self.turn.ended and not self.abandoned
+
+    def _take(self, records: list[dict[str, Any]]) -> None:
+        if self._follower.restarted:
+            self._fold = SessionFold(self._session)
+        for record in records:
+            self._fold.take(record)
+            if self._number is not None and self._is_over():
+                break  # what follows is not ours, and after a compaction it is not told in the same way
+        running = self._fold.session.running
+        if self._number is None and running is not None:
+            self._number = running.number
+        self._show()
+
+    def _is_over(self) -> bool:
+        turns = self._fold.session.turns
+        return bool(turns) and turns[-1].number == self._number
+
+    def _show(self) -> None:
+        session = self._fold.session
+        turn = next((turn for turn in (*session.turns, session.running) if turn and turn.number == self._number), None)
+        if turn is None:
+            return
+        if turn is not self.turn:
+            self.turn, self.picture, self._told = turn, TurnPicture(), 0
+        if turn.ended:
+            self.picture = turn.picture()
+            return
+        for activity in turn.told[self._told :]:
+            self.picture = self.picture.apply(TURN_ACTIVITY.decode(activity))
+        self._told = len(turn.told)

@@ -1,0 +1,267 @@
+"""The words behind `%lash resume` and `%lash history`: an earlier session is gone on with, followed, or looked at.
+
+Decided here: what is outstanding is shown in full before anybody is asked, and nothing runs without a yes: `--yes`, or
+an answer to `input()`. Where nobody can be asked the session is opened, and its turn waits. A session that another
+process writes is only looked at. Everything heavy is imported when a word needs it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .asking import can_ask
+from .errors import InputError, JournalInUseError
+from .models.choice import ModelChoice
+from .sessions import NotebookSessions
+
+if TYPE_CHECKING:
+    from .following import Following
+    from .resuming import Found
+    from .session import Session
+    from .turns import Turn
+    from .views import LiveView
+
+__all__ = ["ResumeWord", "history_word"]
+
+_FLAGS = ("--follow", "--no", "--yes")
+_LOOK_S = 0.1
+_MOST_NAMES = 12
+_WITHOUT_ASKING = (
+    "Nothing was run: `%lash resume --yes` agrees and goes on, a new request ends the turn as it stands instead."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Given:
+    """What stands behind `%lash resume`."""
+
+    which: str = ""
+    yes: bool = False
+    no: bool = False
+    follow: bool = False
+
+    @classmethod
+    def read(cls, line: str) -> _Given:
+        words = line.split()
+        flags = {word for word in words if word.startswith("-")}
+        which = " ".join(word for word in words if word not in flags).strip("'\"")
+        if not flags <= set(_FLAGS) or flags >= {"--yes", "--no"}:
+            raise InputError(f"`%lash resume {line}`: it takes a session, and --yes, --no or --follow")
+        return cls(which=which, yes="--yes" in flags, no="--no" in flags, follow="--follow" in flags)
+
+
+class ResumeWord:
+    """`%lash resume [SESSION] [--yes] [--no] [--follow]`, in the cell that runs now."""
+
+    def __init__(
+        self,
+        sessions: NotebookSessions,
+        *,
+        shell: Any,
+        live: bool,
+        announce: Callable[[ModelChoice], None],
+        on_shown: Callable[[Turn], None],
+    ) -> None:
+        """`live`: whether a running turn can be drawn; `announce`: says which model answers, where that is news."""
+        self._sessions = sessions
+        self._shell = shell
+        self._live = live
+        self._announce, self._on_shown = announce, on_shown
+
+    def __call__(self, line: str) -> Turn | None:
+        """Do it; the turn that was gone on with.
+
+        Raises:
+            InputError, UnknownNameError, NotebookError: there is no such session.
+            JournalError: its journal cannot be read or written.
+            TurnFailed: the turn ended without an answer.
+        """
+        given = _Given.read(line)
+        found = self._find(given.which)
+        if given.follow:
+            self._follow(found)
+            return None
+        try:
+            session = self._opened(found)
+        except JournalInUseError as error:
+            self._offer_to_follow(found, error)
+            return None
+        outstanding = session.outstanding_sync()
+        if outstanding is None:
+            print(_holds(session))
+            return None
+        print(outstanding)
+        print()
+        return self._go_on(given)
+
+    # -- which session -------------------------------------------------------------------------------------------------
+
+    def _find(self, which: str) -> Found:
+        from .resuming import Found, find_session
+
+        if which:
+            return find_session(which, state_dir=self._sessions.told_state_dir)
+        current = self._sessions.current
+        if current is not None and current.interrupted:  # it waits for a yes
+            return Found(session=current.id, state_dir=current.state_dir)
+        where = self._sessions.state_dir
+        for earlier in self._sessions.earlier(most=1):
+            return Found(session=earlier.session, state_dir=where)
+        has = f" but the current one ({current.id[:8]})" if current is not None and current.turns else ""
+        raise InputError(
+            f"no session of this notebook{has} is in {where}: `%lash resume SESSION` takes any other by its id, or the "
+            "path of a notebook that carries one"
+        )
+
+    def _opened(self, found: Found) -> Session:
+        """The session, as the current one; says what has to be told of that."""
+        before = self._sessions.current
+        if before is not None and before.id == found.session:
+            return before
+        session = self._sessions.resume(str(found.notebook or found.session), state_dir=found.state_dir)
+        if before is not None and (before.turns or before.interrupted):
+            print(f"session {before.label} ({before.id[:8]}) and its kernel were ended")
+        for note in session.notes:
+            print(f"note: {note}")
+        return session
+
+    # -- going on ------------------------------------------------------------------------------------------------------
+
+    def _go_on(self, given: _Given) -> Turn | None:
+        from .live import CellRequest, CellTurn
+
+        choice = self._sessions.choose()
+        model = self._sessions.open(choice.name)
+        self._announce(choice)
+        if not given.yes and (given.no or not self._agrees("Go on with it? [y/N] ", _WITHOUT_ASKING)):
+            return None
+        request = CellRequest(text=None, model=model, live=self._live)
+        return CellTurn(request, self._sessions, on_shown=self._on_shown).block()
+
+    def _agrees(self, question: str, otherwise: str) -> bool:
+        """What the person says; says `otherwise` where nobody can be asked."""
+        if can_ask(self._shell):
+            try:
+                return input(question).strip().casefold() in ("y", "yes")
+            except (EOFError, OSError):
+                pass  # no terminal, or the end of its input
+        print(otherwise)
+        return False
+
+    # -- following -----------------------------------------------------------------------------------------------------
+
+    def _offer_to_follow(self, found: Found, error: JournalInUseError) -> None:
+        print(error)
+        otherwise = f"`%lash resume {found.session} --follow` shows its turn as it goes on there, and changes nothing."
+        if self._agrees("Follow its turn, without changing anything? [y/N] ", otherwise):
+            self._follow(found)
+
+    def _follow(self, found: Found) -> None:
+        from .following import Following
+        from .live import publish
+        from .stores.blobs import BlobStore
+        from .views.text import static_bundle
+
+        following = Following(found.state_dir, found.session)
+        if following.look():
+            try:
+                self._watch(following)
+            finally:
+                store = BlobStore(found.state_dir / "blobs")
+                publish(static_bundle(following.picture, store=store, with_request=True), {})
+        print(_followed(following, found.session))
+
+    def _watch(self, following: Following) -> None:
+        """Draw the turn until it is over or the person has seen enough."""
+        enough = threading.Event()
+        view = self._view(enough.set)
+        try:
+            while True:
+                view.show(following.picture)
+                view.tick()
+                if enough.wait(_LOOK_S) or not following.look():
+                    break
+        finally:
+            view.close(following.picture)
+
+    def _view(self, on_stop: Callable[[], None]) -> LiveView:
+        from .views.live import QuietView, choose_view
+
+        return choose_view(on_stop=on_stop) if self._live else QuietView()
+
+
+def _followed(following: Following, session: str) -> str:
+    turn = following.turn
+    if turn is None:
+        return f"no turn of session {session[:8]} runs now: `%lash history {session[:8]}` shows those that there are"
+    if turn.ended:
+        return f"turn {turn.number} of session {session[:8]} has ended there"
+    if following.abandoned:
+        return f"the process that ran turn {turn.number} is gone: `%lash resume {session[:8]}` goes on with it"
+    return f"turn {turn.number} of session {session[:8]} goes on there, and is not followed any more"
+
+
+def _holds(session: Session) -> str:
+    """What a session has that is gone on with."""
+    from .following import read_session
+    from .reports import count
+
+    turns = f"session {session.label} ({session.id[:8]}): {count(len(session.turns), 'turn')}"
+    recorded = read_session(session.state_dir, session.id)
+    kernel = session.kernel
+    before = recorded.kernels.get(kernel.language) if kernel is not None else None
+    if kernel is None or before is None:
+        return f"{turns}; it had no kernel"
+    if kernel.alive and kernel.epoch == before.epoch:
+        return f"{turns}; its kernel lives: the variables are there"
+    names = [variable.name for variable in recorded.known.variables]
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    lost = f", and with it: {', '.join(names[:_MOST_NAMES])}{more} (the model is told)" if names else ""
+    return f"{turns}; its kernel is gone{lost}"
+
+
+# ------------------------------------------------------------------------------------------------------------- history
+
+
+def history_word(which: str, sessions: NotebookSessions) -> None:
+    """`%lash history [N | SESSION | SESSION.N]`: turns of the current session, or of any that has a journal here.
+
+    Raises:
+        InputError, UnknownNameError: there is no such turn or session.
+        JournalError: its journal cannot be read.
+    """
+    from .reports import history_text, pick_turn
+
+    if not which:
+        print(history_text(sessions.current))
+    elif which.isascii() and which.isdigit():
+        from .live import publish
+
+        publish(pick_turn(sessions.current, which, word="history").bundle(with_request=True), {})
+    else:
+        _recorded_history(which, sessions)
+
+
+def _recorded_history(which: str, sessions: NotebookSessions) -> None:
+    from .following import read_session
+    from .live import publish
+    from .reports import pick_recorded, recorded_history
+    from .resuming import find_session
+    from .stores.blobs import BlobStore
+    from .views.text import static_bundle
+
+    name, dot, number = which.rpartition(".")
+    by_number = bool(dot and name) and number.isascii() and number.isdigit()
+    found = find_session(name if by_number else which, state_dir=sessions.told_state_dir)
+    session = read_session(found.state_dir, found.session)
+    if not by_number:
+        print(recorded_history(session))
+        return
+    turn = pick_recorded(session, int(number))
+    if not turn.ended:
+        print(f"turn {turn.number} has not ended; this is what is recorded of it")
+    bundle = static_bundle(turn.picture(), store=BlobStore(found.state_dir / "blobs"), with_request=True)
+    publish(bundle, {})

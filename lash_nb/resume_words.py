@@ -1,0 +1,349 @@
+"""`lash-nb resume`: an interrupted turn is gone on with, by its session's journal or by a notebook file alone.
+
+Decided here: what is outstanding is shown in full before anybody is asked, and nothing runs without a yes. Until then
+no kernel is touched, so that whoever says no leaves the turn as it was. A notebook is written once, when the turn has
+ended, and only if it is still the file that was read. A session that another process writes is at most followed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from .consent import ask
+from .errors import JournalInUseError, NotebookError, TurnFailed
+from .trace_words import cut
+
+if TYPE_CHECKING:
+    from .machine.events import TurnActivity
+    from .machine.picture import TurnPicture
+    from .resuming import Found, Outstanding
+    from .session import Session
+    from .turns import Turn
+
+__all__ = ["add"]
+
+_BAD_INPUT, _STOPPED = 2, 5
+_EXIT_CODES = {"done": 0, "failed": 1, "bound": 3, "stopped": _STOPPED}
+"""By the status of the turn (design §10)."""
+_LOOK_S = 0.1
+
+
+def add(commands: Any) -> None:
+    """Add `resume` to the command line."""
+    resume = commands.add_parser("resume", help="go on with a turn that was interrupted", description=_resume.__doc__)
+    resume.set_defaults(run=_resume)
+    resume.add_argument("which", metavar="SESSION|FILE", help="a session's id, its directory, or a notebook")
+    resume.add_argument("--yes", action="store_true", help="agree to what is outstanding without being asked")
+    resume.add_argument("-m", dest="model", metavar="MODEL", help="who answers (default: the model of that turn)")
+    resume.add_argument("--state-dir", metavar="DIR", type=Path, help="where sessions are kept")
+    resume.add_argument("--json", action="store_true", help="print the turn as JSON on one line")
+    resume.add_argument("--follow", action="store_true", help="if another process has the session: watch its turn")
+
+
+def _resume(options: argparse.Namespace) -> int:
+    """Go on with a turn that was interrupted, once what is outstanding was shown and agreed to; the answer is printed.
+    Exit codes: 0 done or nothing to do, 1 the turn failed, 2 bad input, 3 a bound was hit, 5 stopped or not agreed."""
+    from .models.choice import choose_model
+    from .resuming import find_session
+    from .session import Session
+
+    if options.model is not None:
+        choose_model(options.model)  # a name that is none is found before anything is opened
+    found = find_session(options.which, state_dir=options.state_dir)
+    file = _NotebookFile(found.notebook) if found.notebook is not None else None
+    try:
+        session = Session.resume(
+            options.which,
+            model=options.model,
+            state_dir=options.state_dir,
+            base_dir=_base_dir(found),
+            on_block=file.take if file is not None else None,
+        )
+    except JournalInUseError as error:
+        if options.follow:
+            return _follow(found, options)
+        print(f"lash-nb: {error}; `lash-nb resume {options.which} --follow` watches its turn", file=sys.stderr)
+        return _BAD_INPUT
+    try:
+        code = _go_on(session, options, before_it_runs=file.check if file is not None else lambda: None)
+    finally:
+        session.close()
+        if file is not None:  # also a turn that failed is the notebook's
+            file.save()
+    return code
+
+
+def _base_dir(found: Found) -> Path:
+    """Where the session worked before, if that is still there: its model's name may be relative to it."""
+    from .stores.journal import session_directory
+    from .stores.session_files import glance
+
+    place = glance(session_directory(found.state_dir, found.session)).place if found.has_journal else None
+    if place is not None and Path(place).is_dir():
+        return Path(place)
+    return found.notebook.absolute().parent if found.notebook is not None else Path.cwd()
+
+
+# -------------------------------------------------------------------------------------------------------- going on
+
+
+def _go_on(session: Session, options: argparse.Namespace, *, before_it_runs: Callable[[], None]) -> int:
+    for note in session.notes:
+        print(f"lash-nb: {note}", file=sys.stderr)
+    expected = _expected(session)
+    if expected is None:
+        print(f"lash-nb: no turn of session {session.id} was interrupted; there is nothing to do", file=sys.stderr)
+        if options.json:
+            _print_json({"session": session.id, "id": None, "state": "nothing to do"})
+        return 0
+    print(expected, file=sys.stderr)
+    if not _agreed(session, options):
+        return _STOPPED
+    before_it_runs()
+    found = session.outstanding_sync()
+    if str(found) != str(expected):
+        print(f"\nIt has come otherwise:\n\n{found}", file=sys.stderr)
+        if not _agreed(session, options):
+            return _STOPPED
+    turn = _finish(session)
+    if turn is None:
+        return _not_run(session, options, "stopped before anything was run")
+    _show(turn, options)
+    return _EXIT_CODES[turn.status]
+
+
+def _expected(session: Session) -> Outstanding | None:
+    """What is outstanding as far as it can be told without taking a kernel over: to let go of one is to end it."""
+    from .following import read_session
+    from .orphans import kernel_lives
+    from .resuming import outstanding
+    from .stores.journal import session_directory
+    from .stores.session_files import is_copy
+
+    if not session.interrupted:
+        return None
+    recorded = read_session(session.state_dir, session.id)
+    assert recorded.running is not None
+    kernel = recorded.kernels.get("python")
+    copied = is_copy(session_directory(session.state_dir, session.id))
+    lost = kernel is not None and (copied or not kernel_lives(kernel))
+    return outstanding(recorded.running, kernel_lost=lost)
+
+
+def _agreed(session: Session, options: argparse.Namespace) -> bool:
+    if options.yes:
+        return True
+    agreed = ask("\nGo on?")
+    if agreed:
+        return True
+    how = (
+        "" if agreed is not None else f"; there is no terminal to ask at: `lash-nb resume {options.which} --yes` agrees"
+    )
+    _not_run(session, options, f"nothing was run, and the turn can still be gone on with{how}")
+    return False
+
+
+def _not_run(session: Session, options: argparse.Namespace, sentence: str) -> int:
+    print(f"lash-nb: {sentence}", file=sys.stderr)
+    if options.json:
+        _print_json({"session": session.id, "id": None, "state": "resumable"})
+    return _STOPPED
+
+
+def _finish(session: Session) -> Turn | None:
+    """The turn at its end; None: it was stopped before it went on."""
+    told = _Progress(replayed=_told_so_far(session))
+    stopped = asked = False
+
+    def on_signal(number: int, frame: object) -> None:
+        nonlocal stopped
+        if stopped:  # the second one does not wait
+            session.end_now()
+            raise KeyboardInterrupt
+        stopped = True
+
+    def on_tick() -> None:
+        nonlocal asked
+        if stopped and not asked and session.running:
+            asked = True
+            session.request_stop()
+
+    with _signals(on_signal):
+        try:
+            return session.resume_turn_sync(on_activity=told, on_tick=on_tick, raise_on_failure=False)
+        except TurnFailed:
+            return None
+
+
+def _told_so_far(session: Session) -> int:
+    from .following import read_session
+
+    running = read_session(session.state_dir, session.id).running
+    return 0 if running is None else len(running.told)
+
+
+@contextmanager
+def _signals(handler: Callable[[int, object], None]) -> Iterator[None]:
+    before = {}
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        try:
+            before[number] = signal.signal(number, handler)
+        except ValueError:  # not the main thread
+            break
+    try:
+        yield
+    finally:
+        for number, known in before.items():
+            signal.signal(number, known)
+
+
+class _Progress:
+    """Lines on stderr: a step when its model call begins, a cell when it has ended. What is only told again is not."""
+
+    def __init__(self, *, replayed: int = 0) -> None:
+        from .machine.picture import TurnPicture
+
+        self.picture: TurnPicture = TurnPicture()
+        self._replayed = replayed
+
+    def __call__(self, activity: TurnActivity) -> None:
+        """One more thing that happened."""
+        from .machine.events import CodeBlockCompleted, LlmRequestEvent, RetryStatus
+
+        self.picture = self.picture.apply(activity)
+        if self._replayed > 0:
+            self._replayed -= 1
+            return
+        step = f"[step {len(self.picture.steps)}]"
+        match activity:
+            case LlmRequestEvent():
+                print(f"{step} {self.picture.model or 'the model'} is asked", file=sys.stderr, flush=True)
+            case CodeBlockCompleted():
+                detail = f": {activity.detail}" if activity.detail else ""
+                said = f"{step} cell: {activity.outcome}, {activity.duration_ms / 1000:.1f} s{detail}"
+                print(said, file=sys.stderr, flush=True)
+            case RetryStatus():
+                print(f"{step} {self.picture.sentence}", file=sys.stderr, flush=True)
+            case _:
+                pass
+
+
+def _show(turn: Turn, options: argparse.Namespace) -> None:
+    print(f"lash-nb: turn {turn.number} {turn.picture.sentence}", file=sys.stderr)
+    if not options.json:
+        if turn.ok:
+            print(turn.text)
+        return
+    from .machine.llm import LLM_USAGE
+
+    told = {"session": turn.session, "id": turn.id, "status": turn.status, "text": turn.text, "value": turn.value}
+    _print_json({**told, "code": list(turn.code), "usage": LLM_USAGE.encode(turn.usage), "state": "ended"})
+
+
+def _print_json(value: Mapping[str, Any]) -> None:
+    print(json.dumps(value, ensure_ascii=False))
+
+
+# ------------------------------------------------------------------------------------------------------- the notebook
+
+
+class _NotebookFile:
+    """A closed notebook into which the turn goes when it has ended. Raises NotebookError: it cannot be written."""
+
+    def __init__(self, path: Path) -> None:
+        from .stores.documents import Output
+
+        self._path = Path(os.path.realpath(path))
+        self._bytes = self._read()
+        self._output = Output(self._path)
+        self._output.probe()
+        self._block: dict[str, Any] | None = None
+
+    def _read(self) -> bytes:
+        try:
+            return self._path.read_bytes()
+        except OSError as error:
+            raise NotebookError(f"the notebook {self._path} cannot be read: {error.strerror}") from None
+
+    def take(self, block: dict[str, Any], final: bool) -> None:
+        """What the session says its block is; only one without a turn in progress is kept."""
+        if final:
+            self._block = block
+
+    def check(self) -> None:
+        """See that it is still the file that was read. Raises NotebookError."""
+        if self._read() != self._bytes:
+            raise NotebookError(
+                f"{self._path} was changed meanwhile (is it open somewhere?), and is left as it is: what the turn gave "
+                "is in its session (`lash-nb sessions show`)"
+            )
+
+    def save(self) -> None:
+        """Put the block in. Raises NotebookError: the file is another one by now, or cannot be written."""
+        from .stores.documents import load_notebook
+        from .stores.notebook import METADATA_KEY, following
+
+        if self._block is None:
+            return
+        self.check()
+        notebook = load_notebook(self._path)
+        self.check()
+        before = cast("Mapping[str, Any] | None", notebook.metadata.get(METADATA_KEY))
+        notebook.metadata[METADATA_KEY] = following(before, self._block)
+        self._output.save(notebook)
+
+
+# ----------------------------------------------------------------------------------------------------------- following
+
+
+def _follow(found: Found, options: argparse.Namespace) -> int:
+    """Watch the turn that another process runs, to its end."""
+    from .following import Following
+
+    following = Following(found.state_dir, found.session)
+    shown = 0
+    goes_on = following.look()
+    if following.turn is None:
+        print(f"lash-nb: no turn runs in session {found.session}", file=sys.stderr)
+        if options.json:
+            _print_json({"session": found.session, "id": None, "state": "nothing to do"})
+        return 0
+    print(f"lash-nb: following turn {following.turn.number}: {cut(following.turn.asked.text)}", file=sys.stderr)
+    while True:
+        shown = _say_steps(following.picture, shown, whole=not goes_on)
+        if not goes_on:
+            break
+        time.sleep(_LOOK_S)
+        goes_on = following.look()
+    if not following.turn.ended:
+        print(
+            f"lash-nb: the process that ran it has ended; `lash-nb resume {options.which}` goes on with the turn",
+            file=sys.stderr,
+        )
+        if options.json:
+            _print_json({"session": found.session, "id": None, "state": "resumable"})
+        return _STOPPED
+    from .recorded import RecordedSession
+    from .tracing import ended_turns
+
+    turn = ended_turns(RecordedSession(id=found.session, turns=[following.turn]))[0]
+    _show(turn, options)
+    return _EXIT_CODES[turn.status]
+
+
+def _say_steps(picture: TurnPicture, shown: int, *, whole: bool) -> int:
+    """Print the steps that are over; how many were printed by now."""
+    over = len(picture.steps) if whole else max(0, len(picture.steps) - 1)
+    for number, step in enumerate(picture.steps[shown:over], shown + 1):
+        cell = "" if step.code is None else f" · cell: {cut(step.code, 60)} → {step.outcome or 'running'}"
+        print(f"[step {number}] {cut(step.prose, 80)}{cell}", file=sys.stderr, flush=True)
+    return max(shown, over)

@@ -1,0 +1,196 @@
+"""A session that another process writes: what `%lash resume` says of it, and how its running turn is followed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from IPython.utils.capture import capture_output
+
+from lash_nb.errors import CorruptJournalError, JournalError
+from lash_nb.following import Following, read_session
+from lash_nb.stores.journal import Journal, JournalFollower, holder
+
+from .cut_journals import cell_asked, cut, journal, left, left_notebook
+from .notebook_shell import Notebook
+from .stores.journals import fork, wait
+
+
+@pytest.fixture
+def notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Notebook]:
+    with left_notebook(tmp_path, monkeypatch) as made:
+        yield made
+
+
+@dataclass
+class Used:
+    """A session that another process has, in the midst of its first turn."""
+
+    session: str
+    pid: int
+    path: Path
+    rest: bytes
+    """What is still to be written."""
+
+
+@pytest.fixture
+def used(tmp_path: Path) -> Iterator[Used]:
+    session = left(tmp_path, interrupted=False)
+    path = journal(tmp_path / "state", session)
+    rest = cut(path, behind=cell_asked)
+
+    def hold() -> None:
+        with Journal.open(path.parent, session=session, create=False):
+            signal.pause()
+
+    pid = fork(hold)
+    while holder(path.parent) is None:
+        time.sleep(0.02)
+    yield Used(session, pid, path, b"".join(rest))
+    end(pid)
+
+
+def end(pid: int) -> None:
+    with suppress(ProcessLookupError, ChildProcessError):
+        os.kill(pid, signal.SIGKILL)
+        wait(pid)
+
+
+def test_a_session_in_use_is_told_and_left_alone(notebook: Notebook, used: Used) -> None:
+    assert f"in use by process {used.pid} (its turn can be followed: `%lash resume`)" in notebook.load()
+    said = notebook.run("%lash resume").stdout
+    assert f"the session '{used.session}' is in use by process {used.pid}" in said
+    assert f"`%lash resume {used.session} --follow` shows its turn" in said
+    assert "session: 1, no turns yet" in notebook.run("%lash").stdout
+
+
+def when_followed(monkeypatch: pytest.MonkeyPatch, then: Callable[[], object]) -> None:
+    """Do something once, after the first look."""
+    done: list[object] = []
+
+    class Watched(JournalFollower):
+        def poll(self) -> list[dict[str, Any]]:
+            records = super().poll()
+            if not done:
+                done.append(then())
+            return records
+
+    monkeypatch.setattr("lash_nb.following.JournalFollower", Watched)
+
+
+def append(used: Used) -> None:
+    with used.path.open("ab") as file:
+        file.write(used.rest)
+
+
+def test_its_turn_is_followed_to_its_end(notebook: Notebook, used: Used, monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook.load()
+    monkeypatch.setattr("builtins.input", lambda question: "y")
+    when_followed(monkeypatch, lambda: append(used))
+    captured = notebook.run("%lash resume")
+    assert f"turn 1 of session {used.session[:8]} has ended there" in captured.stdout
+    (output,) = captured.outputs
+    assert [text in output.data["text/plain"] for text in ("Request 1.", "kept = 41", "It is 41.")] == [True] * 3
+    assert not output.metadata
+    assert not notebook.magics.sessions.session().turns
+
+
+def test_the_process_that_is_followed_may_be_killed(
+    notebook: Notebook, used: Used, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook.load()
+    when_followed(monkeypatch, lambda: end(used.pid))
+    captured = notebook.run("%lash resume --follow")
+    assert "the process that ran turn 1 is gone: `%lash resume" in captured.stdout
+    assert "kept = 41" in captured.outputs[0].data["text/plain"]
+    assert "Turn 1 was interrupted" in notebook.run("%lash resume --no").stdout
+
+
+def test_an_interrupt_ends_the_following_alone(notebook: Notebook, used: Used, monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook.load()
+    interrupt = partial(signal.raise_signal, signal.SIGINT)
+    when_followed(monkeypatch, lambda: threading.Timer(0.2, interrupt).start())
+    with capture_output() as captured:
+        result = notebook.shell.run_cell("%lash resume --follow")
+    assert isinstance(result.error_in_exec, KeyboardInterrupt)
+    assert "kept = 41" in captured.outputs[0].data["text/plain"]
+    owner = holder(used.path.parent)
+    assert owner is not None
+    assert owner["pid"] == used.pid
+
+
+# --------------------------------------------------------------------------------------------------- without a notebook
+
+
+def test_a_turn_is_seen_as_far_as_it_is_recorded(tmp_path: Path, used: Used) -> None:
+    following = Following(tmp_path / "state", used.session)
+    assert following.look()
+    (step,) = following.picture.steps
+    assert (step.prose, step.outcome, following.picture.request) == ("I look.\n", None, "Request 1.")
+    lines = used.rest.splitlines(keepends=True)
+    seen = []
+    for line in lines:
+        with used.path.open("ab") as file:
+            file.write(line)
+        goes_on = following.look()
+        seen.append((goes_on, len(following.picture.steps), following.picture.answer))
+    assert seen[0] == (True, 1, None)
+    assert seen[-1] == (False, 1, "It is 41.")
+    assert following.turn is not None
+    assert following.turn.ended
+    assert not following.abandoned
+
+
+def test_nobody_writes_it(tmp_path: Path) -> None:
+    session = left(tmp_path)
+    following = Following(tmp_path / "state", session)
+    assert not following.look()
+    assert following.abandoned
+    assert following.turn is not None
+    assert not following.turn.ended
+
+
+def test_no_turn_runs(tmp_path: Path) -> None:
+    session = left(tmp_path, interrupted=False)
+    following = Following(tmp_path / "state", session)
+    assert not following.look()
+    assert following.turn is None
+
+
+def test_what_comes_after_the_turn_is_not_looked_at(tmp_path: Path) -> None:
+    session = left(tmp_path, interrupted=False, turns=2)
+    path = journal(tmp_path / "state", session)
+    rest = cut(path, behind=cell_asked)
+    following = Following(tmp_path / "state", session)
+    following.look()
+    with path.open("ab") as file:
+        file.write(b"".join(rest))
+    assert not following.look()
+    assert following.turn is not None
+    assert (following.turn.number, following.picture.answer) == (1, "It is 41.")
+
+
+def test_a_session_is_read_without_being_opened(tmp_path: Path, used: Used) -> None:
+    session = read_session(tmp_path / "state", used.session)
+    assert session.turns == []
+    assert session.running is not None
+    assert session.running.asked.text == "Request 1."
+    with pytest.raises(JournalError):
+        read_session(tmp_path / "state", "nowhere")
+
+
+def test_damage_is_told(tmp_path: Path) -> None:
+    path = journal(tmp_path / "state", session := left(tmp_path))
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b'"label":"1"', b'"label":"2"', 1))
+    with pytest.raises(CorruptJournalError):
+        Following(tmp_path / "state", session).look()
