@@ -56,6 +56,8 @@ class Fulfilment:
         """The kernel's variables as last seen."""
         self.known_epoch = ports.known_epoch
         """In which life of it; empty: in none."""
+        self._untold: tuple[NamespaceSummary, str] | None = None
+        """What was known of a kernel that is gone, while the model has not been told so."""
         self._step = ports.resumed.steps if ports.resumed is not None else 0
         self._said = ports.resumed.said if ports.resumed is not None else 0
         self._notices: list[str] = []
@@ -82,6 +84,11 @@ class Fulfilment:
     async def rehydrate(self) -> None:
         """For a turn that goes on without a sync: a kernel is there, and what is not in it any more is told."""
         await self._ensure_kernel()
+
+    @property
+    def told(self) -> tuple[NamespaceSummary, str]:
+        """What the model takes the kernel to hold, and which life of it: what is lost of that has to be told."""
+        return self._untold or (self.known, self.known_epoch)
 
     def settle(self) -> None:
         """The last answer is recorded: what it delivered is not delivered again."""
@@ -110,7 +117,8 @@ class Fulfilment:
             return ExecutionEnvironmentSynced(id=effect.id, result=str(error))
         notices, self._notices = self._notices, []
         redactor = self.ports.redactor
-        self.ports.log.looked(redactor.namespace(self.known))
+        if self._untold is None:  # else it is to be known by the next host, too, until the model is told
+            self.ports.log.looked(redactor.namespace(self.known))
         self.ports.protocol.set_volatile(
             [redactor.text(text) for text in notices],
             namespace=None if variables is None else redactor.namespace(variables),
@@ -139,6 +147,7 @@ class Fulfilment:
             await (kernel.restart() if kernel.epoch else kernel.start())
         if self.known_epoch not in ("", kernel.epoch):
             self._tell(f"The kernel's process had ended; a new one was started. {lost_names(self.known)}")
+            self._untold = self._untold or (self.known, self.known_epoch)
             self.known = NamespaceSummary()
         self.known_epoch = kernel.epoch
 
@@ -150,6 +159,7 @@ class Fulfilment:
 
     async def _call_model(self, effect: LlmCall, protocol_iteration: int) -> LlmComplete:
         self._step += 1
+        self._untold = None  # the request says it
         ports = self.ports
         hint = ports.protocol.sampling(protocol_iteration=protocol_iteration)
         context = replace(

@@ -116,12 +116,13 @@ class TurnHost:
         assert self._outcome is not None
         assert self._done is not None
         assert self._final is not None
+        known, epoch = self._fulfil.told
         return TurnResult(
             outcome=self._outcome,
             done=self._done,
             checkpoint=self._final,
-            known_variables=self._fulfil.known,
-            known_epoch=self._fulfil.known_epoch,
+            known_variables=known,
+            known_epoch=epoch,
         )
 
     # -- the loop ------------------------------------------------------------------------------------------------------

@@ -352,6 +352,8 @@ def compacted(session: RecordedSession) -> Iterator[Record]:
         else:
             effect = turn.checkpoint.outstanding_effect_id or 0
             yield {"k": "effect", **where, "id": effect, "kind": "", "steps": turn.steps, "said": turn.said}
+            for call in turn.calls:
+                yield {"k": "call", "turn": turn.number, "effect": effect, "call": call}
     for kernel in session.kernels.values():
         yield {"k": "kernel", **asdict(kernel)}
     for number, text in session.said.items():

@@ -15,6 +15,7 @@ from .stores.segments import session_directory
 from .turns import Turn
 from .version import __version__
 from .views.html import dollars_text
+from .views.pieces import clean
 
 __all__ = ["count", "history_text", "pick_recorded", "pick_turn", "recorded_history", "status_text", "usage_text"]
 
@@ -72,7 +73,7 @@ def recorded_history(session: RecordedSession) -> str:
 
 
 def _row(number: int, request: str, how: str) -> str:
-    request = " ".join(request.split())
+    request = " ".join(clean(request).split())
     return f"{number}. {request[:100]}{'…' if len(request) > 100 else ''}\n   [{how}]"
 
 

@@ -134,6 +134,7 @@ def _turn(envelope: Envelope, asked: Asked, checkpoint: TurnCheckpoint, before: 
     asked = replace(asked, text=asked.text or summary.request)
     resume = envelope.get("resume", {})
     ended = summary.outcome is not None
+    waits = checkpoint.outstanding_effect
     return RecordedTurn(
         number=number,
         # The journal that is made of this is believed later; a cassette is the one model that a notebook may name.
@@ -142,6 +143,8 @@ def _turn(envelope: Envelope, asked: Asked, checkpoint: TurnCheckpoint, before: 
         told=told_of(checkpoint, before, turn=number, request=asked.text, model=asked.model, protocol=asked.protocol),
         checkpoint=checkpoint,
         effect=checkpoint.outstanding_effect_id,
+        # A notebook does not say which calls were begun: none of them is made again.
+        calls=dict.fromkeys(call.call_id for call in waits.calls) if isinstance(waits, ToolCalls) else {},
         steps=_count(resume.get("steps")),
         said=_count(resume.get("said")),
         ended=ended,
@@ -245,4 +248,10 @@ def outstanding(turn: RecordedTurn, *, kernel_lost: bool) -> Outstanding:
 
 
 def _indented(text: str) -> str:
-    return "\n".join(f"    {line}" for line in text.splitlines())
+    return "\n".join(f"    {_visible(line)}" for line in text.splitlines())
+
+
+def _visible(line: str) -> str:
+    """Nothing may draw over what a person is to agree to, or hide a part of it."""
+    seen = (sign if sign.isprintable() or sign.isspace() else sign.encode("unicode_escape").decode() for sign in line)
+    return "".join(seen)

@@ -19,6 +19,7 @@ from IPython.utils.capture import capture_output
 from lash_nb.errors import CorruptJournalError, JournalError
 from lash_nb.following import Following, read_session
 from lash_nb.stores.journal import Journal, JournalFollower, holder
+from lash_nb.views.live import QuietView
 
 from .cut_journals import cell_asked, cut, journal, left, left_notebook
 from .notebook_shell import Notebook
@@ -126,6 +127,21 @@ def test_an_interrupt_ends_the_following_alone(notebook: Notebook, used: Used, m
     owner = holder(used.path.parent)
     assert owner is not None
     assert owner["pid"] == used.pid
+
+
+def test_a_click_ends_the_following_alone(notebook: Notebook, used: Used, monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook.load()
+    clicks: list[Callable[[], None]] = []
+
+    def view(*, on_stop: Callable[[], None]) -> QuietView:
+        clicks.append(on_stop)
+        return QuietView()
+
+    monkeypatch.setattr("lash_nb.views.live.choose_view", view)
+    when_followed(monkeypatch, lambda: threading.Timer(0.2, lambda: clicks[0]()).start())
+    captured = notebook.run("%lash resume --follow")
+    assert f"turn 1 of session {used.session[:8]} goes on there, and is not followed any more" in captured.stdout
+    assert "kept = 41" in captured.outputs[0].data["text/plain"]
 
 
 # --------------------------------------------------------------------------------------------------- without a notebook

@@ -11,7 +11,7 @@ import pytest
 from lash_nb.errors import InputError, UnknownNameError
 from lash_nb.stores.journal import holder, session_directory
 
-from .cut_journals import journal, left, left_notebook, recorded
+from .cut_journals import cell_asked, cut, journal, left, left_notebook, recorded
 from .notebook_shell import Notebook, bundles
 
 
@@ -63,11 +63,25 @@ def test_the_person_is_asked(
     left(tmp_path)
     notebook.load()
     asked: list[str] = []
-    monkeypatch.setattr("builtins.input", lambda question: asked.append(question) or answer)
+
+    def told(question: str) -> str:
+        asked.append(question)
+        return answer
+
+    monkeypatch.setattr("builtins.input", told)
     notebook.run("turn = get_ipython().run_line_magic('lash', 'resume')")
     turn = notebook.value("turn")
     assert asked == ["Go on with it? [y/N] "]
     assert (turn.status if turn is not None else None) == status
+
+
+def test_nothing_draws_over_what_is_to_be_agreed_to(notebook: Notebook, tmp_path: Path) -> None:
+    hidden = "<lash-cell>\nremove()  # \x1b[2K\x1b]0;\u202e\n\tprint('\u00e4')\n</lash-cell>"
+    session = recorded(tmp_path / "state", [hidden, "Done."], notebook=tmp_path / "n.ipynb", base_dir=tmp_path)
+    cut(journal(tmp_path / "state", session), behind=cell_asked)
+    notebook.load()
+    said = notebook.run("%lash resume --no").stdout
+    assert "    remove()  # \\x1b[2K\\x1b]0;\\u202e\n    \tprint('ä')\n" in said
 
 
 def test_a_new_request_ends_the_turn_as_it_stands(notebook: Notebook, tmp_path: Path) -> None:

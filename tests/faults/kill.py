@@ -41,6 +41,8 @@ from tests.faults.kill_points import kill_kernels
 __all__ = ["VARIANTS", "Kill", "Point", "run"]
 
 VARIANTS = ("journal", "notebook", "kernel")
+_KIND = {"journal": "journal", "notebook": "notebook", "kernel": "journal"}
+"""What is recorded."""
 _LONGEST_S = 60.0
 """For one host; it takes about one second."""
 
@@ -188,16 +190,16 @@ def _each(
         yield point, seen
 
 
-def _undisturbed(root: Path, variants: Sequence[str]) -> dict[str, Path]:
-    """A session of each kind that nobody killed; two of the same kind must be equal, or nothing can be judged."""
-    found: dict[str, Path] = {}
-    for variant in variants:
-        for name in (f"whole-{variant}", f"again-{variant}"):
-            seen = _guarded(root / name, Point(variant=variant, kills=()), found.get(variant))
+def _undisturbed(root: Path, variants: Sequence[str], *, twice: bool) -> dict[str, Path]:
+    """For each variant a session that nobody killed; a second one must be equal to it, or nothing can be judged."""
+    whole: dict[str, Path] = {}
+    for kind in sorted({_KIND[variant] for variant in variants}):
+        for name in (f"whole-{kind}", f"again-{kind}")[: 1 + twice]:
+            seen = _guarded(root / name, Point(variant=kind, kills=()), whole.get(kind))
             if seen["problems"]:
                 raise SystemExit(f"an undisturbed session has problems: {seen['problems']}")
-            found.setdefault(variant, root / name)
-    return found
+            whole.setdefault(kind, root / name)
+    return {variant: whole[_KIND[variant]] for variant in variants}
 
 
 def _chosen(names: Sequence[str], count: int | None) -> list[str]:
@@ -232,7 +234,7 @@ def run(
     tallies = {variant: Tally() for variant in variants}
     root = Path(tempfile.mkdtemp(prefix="lnk-"))
     try:
-        undisturbed = _undisturbed(root, variants)
+        undisturbed = _undisturbed(root, variants, twice=not at)
         points: list[Point] = []
         for variant in variants:
             names = (undisturbed[variant] / "points").read_text().splitlines()
