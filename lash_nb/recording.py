@@ -20,29 +20,16 @@ from typing import Any
 
 from .errors import InputError, JournalError
 from .kernels import Kernel
-from .machine.activities import Told
 from .machine.config import TurnProtocol
 from .machine.deltas import DeltaWriter
-from .machine.effects import (
-    RESPONSE,
-    CheckpointResponse,
-    EffectId,
-    ExecutionEnvironmentSynced,
-    LlmComplete,
-    Response,
-    WaitingEffect,
-)
-from .machine.events import TurnActivity
-from .machine.execution import NAMESPACE, NamespaceSummary
 from .machine.state import TurnCheckpoint
-from .machine.tool_calls import TOOL_CALL_OUTPUT, PendingToolCall, ToolCallOutput
 from .machine.wire import Json
-from .recorded import Asked, RecordedSession, SessionFold, compacted, protocol_of
+from .recorded import Asked, RecordedSession, SessionFold, compacted
 from .stores.journal import Journal, read_records, session_directory
 from .trust import Redactor
 from .version import __version__
 
-__all__ = ["SessionRecorder", "TurnRecorder"]
+__all__ = ["SessionRecorder", "now_text"]
 
 _log = logging.getLogger("lash_nb")
 
@@ -50,7 +37,8 @@ COMPACT_BYTES = 4 * 1024 * 1024
 """A journal that has grown by this much, and by as much as its compacted past, is compacted at a turn's end."""
 
 
-def _now() -> str:
+def now_text() -> str:
+    """The time as it stands in records: UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
@@ -80,6 +68,7 @@ class SessionRecorder:
         self._unwritten: list[dict[str, Json]] = []
         self._kernels: dict[str, str] = {}
         self._said = 0
+        self._waiting: dict[int, str] = {}
         self._past_bytes = 0
         self._closed = False
         self._lock = threading.RLock()
@@ -151,7 +140,7 @@ class SessionRecorder:
     def _go_on(self, fold: SessionFold) -> None:
         self._deltas = fold.writer()
         self._kernels = {name: kernel.epoch for name, kernel in fold.session.kernels.items()}
-        self._said = fold.session.last_said
+        self._said, self._waiting = fold.session.last_said, dict(fold.session.said)
 
     def close(self) -> None:
         """Let go of the journal; idempotent."""
@@ -160,7 +149,7 @@ class SessionRecorder:
             if journal is None:
                 return
             try:
-                journal.append({"k": "closed", "at": _now()}, durable=False)
+                journal.append({"k": "closed", "at": now_text()}, durable=False)
             except JournalError as error:
                 _log.warning("%s", error)
             finally:
@@ -171,8 +160,9 @@ class SessionRecorder:
         return {} if notebook is None else {"notebook": notebook}
 
     def _opening(self) -> dict[str, Json]:
-        facts = {**self._facts(), "engine": f"lash_nb {__version__}"}
-        return {"k": "session", "at": _now(), "label": self._label, **facts}
+        told = {**self._facts(), "engine": f"lash_nb {__version__}"}
+        facts = {name: value for name, value in told.items() if value is not None}  # an earlier process may know it
+        return {"k": "session", "at": now_text(), "label": self._label, **facts}
 
     @property
     def copied(self) -> bool:
@@ -225,9 +215,22 @@ class SessionRecorder:
         with self._lock:
             self.open()
             number = self._said + 1
-            self._write({"k": "said", "at": _now(), "n": number, "text": text})
+            self._write({"k": "said", "at": now_text(), "n": number, "text": text})
             self._said = number
+            self._waiting[number] = text
             return number
+
+    @property
+    def waiting(self) -> list[Json]:
+        """What was said and is not delivered."""
+        with self._lock:
+            return list(self._waiting.values())
+
+    def delivered(self, numbers: Iterable[int]) -> None:
+        """What is in the answer that is recorded next does not wait any more."""
+        with self._lock:
+            for number in numbers:
+                self._waiting.pop(number, None)
 
     async def uses(self, kernel: Kernel) -> None:
         """Record which life of a kernel gets cells from now on."""
@@ -237,7 +240,7 @@ class SessionRecorder:
         await self.write(
             {
                 "k": "kernel",
-                "at": _now(),
+                "at": now_text(),
                 "language": kernel.language,
                 "epoch": kernel.epoch,
                 "file": None if file is None else str(file),
@@ -245,14 +248,9 @@ class SessionRecorder:
         )
         self._kernels[kernel.language] = kernel.epoch
 
-    def begin(self, number: int, asked: Asked) -> TurnRecorder:
-        """A new turn. Raises JournalError: it must not begin."""
-        self._write({"k": "turn", "turn": number, "at": _now(), "asked": asked.to_json()})
-        return TurnRecorder(self, number, asked)
-
-    def resume(self, number: int, asked: Asked, *, steps: int, said: int) -> TurnRecorder:
-        """A turn that was begun before, and has had so many answers of its model and texts of its user."""
-        return TurnRecorder(self, number, asked, steps=steps, said=said)
+    def begin(self, number: int, asked: Asked) -> None:
+        """Record that a turn begins. Raises JournalError: it must not."""
+        self._write({"k": "turn", "turn": number, "at": now_text(), "asked": asked.to_json()})
 
     @property
     def label(self) -> str:
@@ -284,8 +282,13 @@ class SessionRecorder:
         """Begin a new segment that says the same in fewer records. Raises JournalError: the old one goes on."""
         with self._lock:
             assert self._journal is not None
+            past = list(read_records(self.directory))
+            if len(past) != self._journal.count:
+                raise JournalError(
+                    f"the journal in {self.directory} was damaged while it was written: it is kept as it is"
+                )
             fold = SessionFold(self._session)
-            for record in read_records(self.directory):
+            for record in past:
                 fold.take(record)
             records = list(compacted(fold.session))
             self._journal.rotate(records)
@@ -294,92 +297,3 @@ class SessionRecorder:
             for record in records:
                 again.take(record)
             self._deltas = again.writer()
-
-
-class TurnRecorder:
-    """Records one turn (`ports.TurnLog`)."""
-
-    def __init__(self, session: SessionRecorder, number: int, asked: Asked, *, steps: int = 0, said: int = 0) -> None:
-        self._session = session
-        self._number = number
-        self._asked = asked
-        self._protocol = protocol_of(asked.protocol)
-        self._steps, self._said = steps, said
-        self._names: list[Json] = []
-        self._told = Told()
-        self._known: NamespaceSummary | None = None
-        self._delivers: tuple[int, ...] = ()
-
-    def told(self, activity: TurnActivity) -> None:
-        """Something that is shown; it is written with the next record."""
-        self._told.add(activity)
-
-    async def asked(self, effect: WaitingEffect, checkpoint: TurnCheckpoint) -> None:
-        record = self._record("effect", id=effect.id, kind=type(effect).__name__)
-        record["delta"] = self._session.delta(checkpoint, self._protocol)
-        await self._session.write(record, keep=True)
-
-    async def answered(self, response: Response) -> None:
-        record = self._record("answer", id=response.id, response=RESPONSE.encode(response))
-        known, self._known = self._known, None
-        self._steps += isinstance(response, LlmComplete)
-        delivers, self._delivers = self._delivers, ()
-        if known is not None:
-            record["known"] = NAMESPACE.encode(known)
-        if delivers:
-            record["said"] = list(delivers)
-            self._said += len(delivers)
-        if _can_be_had_again(response):
-            self._session.write_soon(record)
-        else:
-            await self._session.write(record)
-
-    def looked(self, known: NamespaceSummary) -> None:
-        self._known = known
-        self._names = [variable.name for variable in known.variables]
-
-    def delivers(self, numbers: Iterable[int]) -> None:
-        self._delivers = tuple(numbers)
-
-    async def uses(self, kernel: Kernel) -> None:
-        await self._session.uses(kernel)
-
-    async def calling(self, effect_id: EffectId, call: PendingToolCall) -> None:
-        record: dict[str, Json] = {"effect": effect_id, "call": call.call_id, "name": call.tool_name, "args": call.args}
-        await self._session.write({"k": "call", "turn": self._number, "at": _now(), **record})
-
-    async def called(self, effect_id: EffectId, call_id: str, output: ToolCallOutput) -> None:
-        record: dict[str, Json] = {"effect": effect_id, "call": call_id, "output": TOOL_CALL_OUTPUT.encode(output)}
-        await self._session.write({"k": "called", "turn": self._number, "at": _now(), **record})
-
-    def resume_facts(self) -> dict[str, Json]:
-        """What a copy of this turn needs beside its checkpoint to be gone on with where there is no journal."""
-        return {
-            "asked": self._asked.to_json(),
-            "label": self._session.label,
-            "kernels": self._session.kernels,
-            "known": self._names,
-            "steps": self._steps,
-            "said": self._said,
-        }
-
-    def ended(self, checkpoint: TurnCheckpoint, *, envelope: Mapping[str, Any] | None, dollars: float | None) -> None:
-        """The last record of the turn, on the disk when this returns. Raises JournalError."""
-        chain = None if envelope is None else {name: envelope[name] for name in _CHAIN}
-        record = self._record("end", chain=chain, dollars=dollars)
-        record["delta"] = self._session.delta(checkpoint, self._protocol)
-        self._session.write_now(record)
-
-    def _record(self, k: str, **values: Json) -> dict[str, Json]:
-        told: list[Json] = self._session.redactor.value(self._told.take())
-        return {"k": k, "turn": self._number, "at": _now(), **values, "told": told}
-
-
-_CHAIN = ("seq", "parent", "sha256", "engine", "saved_at")
-
-
-def _can_be_had_again(response: Response) -> bool:
-    """Whether nothing is lost when the power fails before this answer is on the disk."""
-    if isinstance(response, CheckpointResponse):
-        return not response.delivery
-    return isinstance(response, ExecutionEnvironmentSynced)

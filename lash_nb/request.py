@@ -35,9 +35,10 @@ from .protocols import PROTOCOLS, ModelProtocol, ValidateValue
 from .protocols.grammar import Grammar
 from .protocols.termination import CodeTermination, FinishRequired, Natural
 from .recorded import Asked, RecordedKernel, RecordedTurn
-from .recording import SessionRecorder, TurnRecorder
+from .recording import SessionRecorder
 from .toolkits import ToolFunction
 from .trust import Redactor
+from .turn_recorder import TurnRecorder
 from .turns import Turn
 from .typed import OutputType, schema_validator
 
@@ -152,10 +153,11 @@ class RequestRun:
         """Begin the turn's record, or go on with it; what was to be seen of it so far is shown again."""
         asked = self._asked(around, protocol)
         if self._before is None:
-            self._recorder = around.recorder.begin(self.number, asked)
+            around.recorder.begin(self.number, asked)
+            self._recorder = TurnRecorder(around.recorder, self.number, asked)
         else:
             turn = self._before.turn
-            self._recorder = around.recorder.resume(self.number, asked, steps=turn.steps, said=turn.said)
+            self._recorder = TurnRecorder(around.recorder, self.number, asked, steps=turn.steps, said=turn.said)
             for told in turn.told:
                 self._show(TURN_ACTIVITY.decode(told))
         if not self.picture.turn:

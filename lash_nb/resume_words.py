@@ -136,7 +136,7 @@ def _expected(session: Session) -> Outstanding | None:
     kernel = recorded.kernels.get("python")
     copied = is_copy(session_directory(session.state_dir, session.id))
     lost = kernel is not None and (copied or not kernel_lives(kernel))
-    return outstanding(recorded.running, kernel_lost=lost)
+    return outstanding(recorded.running, kernel_lost=lost, said=recorded.said.values())
 
 
 def _agreed(session: Session, options: argparse.Namespace) -> bool:

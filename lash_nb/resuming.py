@@ -9,7 +9,7 @@ this user's own. Nothing here runs, unpickles or calls anything.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -179,8 +179,11 @@ def _count(value: object) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31 else 0
 
 
+_MOST_WAITING = 100
+
+
 def _learn(session: RecordedSession, envelope: Envelope) -> None:
-    """Label, kernels and variables' names, as far as they are what they should be."""
+    """Label, kernels, variables' names and what waits to be delivered, as far as they are what they should be."""
     resume = envelope.get("resume", {})
     label, kernels, known = resume.get("label"), resume.get("kernels"), resume.get("known")
     if isinstance(label, str) and label.isdecimal():
@@ -188,6 +191,12 @@ def _learn(session: RecordedSession, envelope: Envelope) -> None:
     for language, epoch in kernels.items() if isinstance(kernels, Mapping) else ():
         if isinstance(epoch, str) and re.fullmatch("[0-9a-f]{8,64}", epoch):
             session.kernels[str(language)] = RecordedKernel(language=str(language), epoch=epoch)
+    waiting = resume.get("waiting")
+    session.said = {}
+    for text in waiting[:_MOST_WAITING] if isinstance(waiting, list) else ():
+        if isinstance(text, str) and text.strip():
+            session.last_said += 1
+            session.said[session.last_said] = text
     if isinstance(known, list):
         names = [name for name in known[:200] if isinstance(name, str) and name.isidentifier()]
         session.known = NamespaceSummary(variables=tuple(VariableSummary(name=name, type="") for name in names))
@@ -208,14 +217,20 @@ class Outstanding:
     """What happens next, in words."""
     detail: str = ""
     """In full: the code of the cell, the tool calls."""
+    said: tuple[str, ...] = ()
+    """What was said to the turn and is delivered to it when it pauses next."""
 
     def __str__(self) -> str:
         asked = f"Turn {self.turn} was interrupted. It was asked:\n\n{_indented(self.request)}\n\n"
-        return asked + self.sentence + (f"\n\n{_indented(self.detail)}" if self.detail else "")
+        told = asked + self.sentence + (f"\n\n{_indented(self.detail)}" if self.detail else "")
+        waiting = "\n\n".join(_indented(text) for text in self.said)
+        return told + (
+            f"\n\nWhat was said to it meanwhile is delivered at its next pause:\n\n{waiting}" if waiting else ""
+        )
 
 
-def outstanding(turn: RecordedTurn, *, kernel_lost: bool) -> Outstanding:
-    """What the turn would do next; `kernel_lost` says that the kernel of before is gone."""
+def outstanding(turn: RecordedTurn, *, kernel_lost: bool, said: Iterable[str] = ()) -> Outstanding:
+    """What the turn would do next; `kernel_lost` says that the kernel of before is gone, `said` what waits for it."""
     effect = turn.checkpoint.outstanding_effect if turn.checkpoint is not None else None
     answered = turn.answer is not None
     detail = ""
@@ -244,7 +259,9 @@ def outstanding(turn: RecordedTurn, *, kernel_lost: bool) -> Outstanding:
         case SyncExecutionEnvironment() | None:
             sentence = "It goes on before a step: the kernel's variables are looked at, then its model is asked."
     kind = type(effect).__name__ if effect is not None else ""
-    return Outstanding(turn=turn.number, request=turn.asked.text, kind=kind, sentence=sentence, detail=detail)
+    return Outstanding(
+        turn=turn.number, request=turn.asked.text, kind=kind, sentence=sentence, detail=detail, said=tuple(said)
+    )
 
 
 def _indented(text: str) -> str:

@@ -87,9 +87,7 @@ class Session(SessionParts):
         session = cls(model, session_id=found.session, state_dir=found.state_dir, **options)
         session.notebook = session.notebook or found.notebook
         try:
-            last = session._past.take_up(
-                found, session._recorder, inbox=session._inbox, store=session.store, limits=session.limits
-            )
+            last = session._past.take_up(found, session._recorder, store=session.store, limits=session.limits)
         except BaseException:
             session._recorder.close()
             raise

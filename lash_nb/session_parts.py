@@ -95,7 +95,7 @@ class SessionParts:
         self._inbox = Inbox()
         self._recorder = SessionRecorder(self.state_dir, self.id, label=label, facts=self._facts, redactor=redactor)
         self.notebook = Path(notebook).absolute() if notebook is not None else None
-        self._past = SessionPast(self._conversation, self._kernels, partial(attached_kernel, **around))
+        self._past = SessionPast(self._conversation, self._inbox, self._kernels, partial(attached_kernel, **around))
         self._starting: asyncio.Task[None] | None = None
         self._closed = self._shut = False
         self._loop: LoopThread = shared_loop()

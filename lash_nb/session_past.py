@@ -28,6 +28,7 @@ class SessionPast:
     def __init__(
         self,
         conversation: Conversation,
+        inbox: Inbox,
         kernels: SessionKernels,
         attach: Callable[[RecordedKernel], Awaitable[Kernel]],
     ) -> None:
@@ -36,6 +37,7 @@ class SessionPast:
         self.notes: tuple[str, ...] = ()
         """What has to be told of the record: what was repaired in it."""
         self._conversation = conversation
+        self._inbox = inbox
         self._kernels = kernels
         self._attach = attach
         self._recorded: dict[str, RecordedKernel] = {}
@@ -44,13 +46,13 @@ class SessionPast:
         self._recovering = asyncio.Lock()
 
     def take_up(
-        self, found: Found, recorder: SessionRecorder, *, inbox: Inbox, store: AttachmentStore, limits: Limits
+        self, found: Found, recorder: SessionRecorder, *, store: AttachmentStore, limits: Limits
     ) -> RecordedTurn | None:
         """Take in what is recorded; the last turn, whether it has ended or not. Raises as `Session.resume` does."""
         session = self._read(found, recorder, limits)
         self._conversation.restore(session, store=store)
         for number, text in session.said.items():
-            inbox.say(text, number=number)
+            self._inbox.say(text, number=number)
         self.interrupted = session.running
         self._recorded, self._recovered = session.kernels, False
         self._copied = recorder.copied
@@ -98,4 +100,7 @@ class SessionPast:
     async def outstanding(self) -> Outstanding | None:
         """What the interrupted turn does next."""
         await self.recover()
-        return None if self.interrupted is None else outstanding(self.interrupted, kernel_lost=self._kernel_lost)
+        if self.interrupted is None:
+            return None
+        said = self._inbox.waiting.values()
+        return outstanding(self.interrupted, kernel_lost=self._kernel_lost, said=said)

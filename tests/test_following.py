@@ -18,6 +18,7 @@ from IPython.utils.capture import capture_output
 
 from lash_nb.errors import CorruptJournalError, JournalError
 from lash_nb.following import Following, read_session
+from lash_nb.resume_magic import ResumeWord
 from lash_nb.stores.journal import Journal, JournalFollower, holder
 from lash_nb.views.live import QuietView
 
@@ -139,7 +140,11 @@ def test_a_click_ends_the_following_alone(notebook: Notebook, used: Used, monkey
 
     monkeypatch.setattr("lash_nb.views.live.choose_view", view)
     when_followed(monkeypatch, lambda: threading.Timer(0.2, lambda: clicks[0]()).start())
-    captured = notebook.run("%lash resume --follow")
+    resume = ResumeWord(
+        notebook.magics.sessions, shell=notebook.shell, live=True, announce=lambda _: None, on_shown=lambda _: None
+    )
+    with capture_output() as captured:
+        assert resume("--follow") is None
     assert f"turn 1 of session {used.session[:8]} goes on there, and is not followed any more" in captured.stdout
     assert "kept = 41" in captured.outputs[0].data["text/plain"]
 

@@ -106,7 +106,8 @@ async def test_a_compacted_session_says_the_same_after_every_record(tmp_path: Pa
 
 async def test_a_session_goes_on_behind_its_compaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compacted at the end of every turn it is the same as never compacted, in what is left and in the whole."""
-    monkeypatch.setattr("lash_nb.recording._now", lambda: "2026-01-01T00:00:00.000+00:00")
+    for module in ("recording", "turn_recorder"):
+        monkeypatch.setattr(f"lash_nb.{module}.now_text", lambda: "2026-01-01T00:00:00.000+00:00")
     whole = folded(await recorded_session(tmp_path / "whole"))
     # It is due when the journal has grown by the larger of two sizes; here by the smaller, which is none.
     monkeypatch.setattr("lash_nb.recording.COMPACT_BYTES", 0)

@@ -98,7 +98,9 @@ def backwards() -> Callable[[], str]:
 async def test_a_clock_that_goes_back_changes_the_times_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lash_nb.recording._now", backwards())
+    now = backwards()
+    monkeypatch.setattr("lash_nb.recording.now_text", now)
+    monkeypatch.setattr("lash_nb.turn_recorder.now_text", now)
     left = await Left(tmp_path).after(nth("effect ExecCode", 2))
     async with left.resumed() as session:
         assert (await session.resume_turn()).text == "It is 42."

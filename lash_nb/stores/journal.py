@@ -234,6 +234,11 @@ class Journal:
         return self._size
 
     @property
+    def count(self) -> int:
+        """Records in the current segment, without its header."""
+        return self._next - 1
+
+    @property
     def segment(self) -> int:
         """The number of the current segment."""
         return self._segment

@@ -53,7 +53,8 @@ from lash_nb.machine.state import TurnCheckpoint
 from lash_nb.machine.turn import TurnMachine
 from lash_nb.protocols.code import CODE_TURN_PROTOCOL, CodeProtocol
 from lash_nb.recorded import Asked
-from lash_nb.recording import SessionRecorder, TurnRecorder
+from lash_nb.recording import SessionRecorder
+from lash_nb.turn_recorder import TurnRecorder
 
 SMALL, LARGE = 10, 10_000
 STEPS = 10
@@ -106,7 +107,8 @@ class RecordedTurnOf:
         self._session = SessionRecorder(state_dir, f"of-{count}-{len(taken.steps)}", label="1")
         asked = Asked(text="What is missing?", model="none", protocol="code")
         self._session.open()
-        self._log: TurnRecorder = self._session.begin(1, asked)
+        self._session.begin(1, asked)
+        self._log = TurnRecorder(self._session, 1, asked)
         self._protocol = CodeProtocol(turn_id="t1")
         config = TurnMachineConfig(
             driver=CheckedDriver(self._protocol.driver),

@@ -1,0 +1,125 @@
+"""How one turn is written down: what goes into its records, and which of them have to be on the disk before it goes on.
+
+An answer that can be had again (the kernel's variables, a pause in which nothing was delivered) is written without
+waiting for the disk; everything else is waited for. The order of the records is that of the calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .kernels import Kernel
+from .machine.activities import Told
+from .machine.effects import (
+    RESPONSE,
+    CheckpointResponse,
+    EffectId,
+    ExecutionEnvironmentSynced,
+    LlmComplete,
+    Response,
+    WaitingEffect,
+)
+from .machine.events import TurnActivity
+from .machine.execution import NAMESPACE, NamespaceSummary
+from .machine.state import TurnCheckpoint
+from .machine.tool_calls import TOOL_CALL_OUTPUT, PendingToolCall, ToolCallOutput
+from .machine.wire import Json
+from .recorded import Asked, protocol_of
+from .recording import SessionRecorder, now_text
+
+__all__ = ["TurnRecorder"]
+
+
+class TurnRecorder:
+    """Records one turn (`ports.TurnLog`).
+
+    `steps` and `said` count the answers of its model and the texts of its user that earlier processes recorded.
+    """
+
+    def __init__(self, session: SessionRecorder, number: int, asked: Asked, *, steps: int = 0, said: int = 0) -> None:
+        self._session = session
+        self._number = number
+        self._asked = asked
+        self._protocol = protocol_of(asked.protocol)
+        self._steps, self._said = steps, said
+        self._names: list[Json] = []
+        self._told = Told()
+        self._known: NamespaceSummary | None = None
+        self._delivers: tuple[int, ...] = ()
+
+    def told(self, activity: TurnActivity) -> None:
+        """Something that is shown; it is written with the next record."""
+        self._told.add(activity)
+
+    async def asked(self, effect: WaitingEffect, checkpoint: TurnCheckpoint) -> None:
+        record = self._record("effect", id=effect.id, kind=type(effect).__name__)
+        record["delta"] = self._session.delta(checkpoint, self._protocol)
+        await self._session.write(record, keep=True)
+
+    async def answered(self, response: Response) -> None:
+        record = self._record("answer", id=response.id, response=RESPONSE.encode(response))
+        known, self._known = self._known, None
+        self._steps += isinstance(response, LlmComplete)
+        delivers, self._delivers = self._delivers, ()
+        if known is not None:
+            record["known"] = NAMESPACE.encode(known)
+        if delivers:
+            record["said"] = list(delivers)
+            self._said += len(delivers)
+            self._session.delivered(delivers)
+        if _can_be_had_again(response):
+            self._session.write_soon(record)
+        else:
+            await self._session.write(record)
+
+    def looked(self, known: NamespaceSummary) -> None:
+        self._known = known
+        self._names = [variable.name for variable in known.variables]
+
+    def delivers(self, numbers: Iterable[int]) -> None:
+        self._delivers = tuple(numbers)
+
+    async def uses(self, kernel: Kernel) -> None:
+        await self._session.uses(kernel)
+
+    async def calling(self, effect_id: EffectId, call: PendingToolCall) -> None:
+        record: dict[str, Json] = {"effect": effect_id, "call": call.call_id, "name": call.tool_name, "args": call.args}
+        await self._session.write({"k": "call", "turn": self._number, "at": now_text(), **record})
+
+    async def called(self, effect_id: EffectId, call_id: str, output: ToolCallOutput) -> None:
+        record: dict[str, Json] = {"effect": effect_id, "call": call_id, "output": TOOL_CALL_OUTPUT.encode(output)}
+        await self._session.write({"k": "called", "turn": self._number, "at": now_text(), **record})
+
+    def resume_facts(self) -> dict[str, Json]:
+        """What a copy of this turn needs beside its checkpoint to be gone on with where there is no journal."""
+        return {
+            "asked": self._asked.to_json(),
+            "label": self._session.label,
+            "kernels": self._session.kernels,
+            "known": self._names,
+            "steps": self._steps,
+            "said": self._said,
+            "waiting": self._session.waiting,
+        }
+
+    def ended(self, checkpoint: TurnCheckpoint, *, envelope: Mapping[str, Any] | None, dollars: float | None) -> None:
+        """The last record of the turn, on the disk when this returns. Raises JournalError."""
+        chain = None if envelope is None else {name: envelope[name] for name in _CHAIN}
+        record = self._record("end", chain=chain, dollars=dollars)
+        record["delta"] = self._session.delta(checkpoint, self._protocol)
+        self._session.write_now(record)
+
+    def _record(self, k: str, **values: Json) -> dict[str, Json]:
+        told: list[Json] = self._session.redactor.value(self._told.take())
+        return {"k": k, "turn": self._number, "at": now_text(), **values, "told": told}
+
+
+_CHAIN = ("seq", "parent", "sha256", "engine", "saved_at")
+
+
+def _can_be_had_again(response: Response) -> bool:
+    """Whether nothing is lost when the power fails before this answer is on the disk."""
+    if isinstance(response, CheckpointResponse):
+        return not response.delivery
+    return isinstance(response, ExecutionEnvironmentSynced)
