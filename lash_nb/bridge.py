@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from .errors import LashError
 
-__all__ = ["LoopThread", "OnTick", "shared_loop"]
+__all__ = ["LoopThread", "OnTick", "shared_loop", "undisturbed"]
 
 T = TypeVar("T")
 OnTick = Callable[[], None]
@@ -25,6 +25,23 @@ OnTick = Callable[[], None]
 TICK_S = 0.1
 STOP_WAIT_S = 10.0
 """How long an interrupted caller waits for its coroutine to clean up."""
+
+
+async def undisturbed(work: Coroutine[Any, Any, None]) -> None:
+    """Have `work` done although the task is cancelled meanwhile: the cancellation comes with its next await."""
+    task = asyncio.current_task()
+    done = asyncio.ensure_future(work)
+    cancelled = False
+    while not done.done():
+        try:
+            await asyncio.wait({done})
+        except asyncio.CancelledError:
+            cancelled = True
+            if task is not None:
+                task.uncancel()  # it is counted once, below: a time limit must know its own
+    if cancelled and task is not None:
+        task.cancel()
+    done.result()
 
 
 class _Job(Generic[T]):

@@ -11,7 +11,7 @@ from typing import assert_never
 
 from .calls import ModelCall
 from .cell_runs import CellRuns
-from .errors import KernelBusyError, KernelDiedError, LashError
+from .errors import KernelBusyError, KernelDiedError, LashError, UnknownNameError
 from .machine.checkpoints import CheckpointDelivery
 from .machine.effects import (
     Checkpoint,
@@ -27,12 +27,14 @@ from .machine.effects import (
     WaitingEffect,
 )
 from .machine.events import (
+    CodeBlockCompleted,
+    CodeBlockStarted,
     InjectedInput,
     InjectedTurnInputAccepted,
     PluginEvent,
     StatusRuntimeEvent,
 )
-from .machine.execution import NamespaceSummary
+from .machine.execution import CellOutcome, NamespaceSummary
 from .machine.messages import Message, MessageRole, Part, PartKind, PluginMessage
 from .models import Sampling
 from .ports import TurnPorts
@@ -43,6 +45,7 @@ from .tool_runs import ToolRuns
 __all__ = ["Fulfilment"]
 
 
+_LEFT = "The turn was left while this cell was outstanding: it may have run, or a part of it."
 _SHOWN = 2_000
 """Characters of background output that a reader is shown; the model gets more."""
 
@@ -84,6 +87,26 @@ class Fulfilment:
     async def rehydrate(self) -> None:
         """For a turn that goes on without a sync: a kernel is there, and what is not in it any more is told."""
         await self._ensure_kernel()
+
+    async def leave(self, effect: WaitingEffect) -> None:
+        """An earlier host began this, and nobody takes its answer any more: a cell that runs on is interrupted."""
+        ports = self.ports
+        if not isinstance(effect, ExecCode) or ports.resumed is None:
+            return
+        ports.on_activity(CodeBlockStarted(effect_id=effect.id, language=effect.language, code=effect.code))
+        try:
+            kernel = ports.kernel
+            if effect.language.casefold() != kernel.language.casefold() and ports.resumed.epochs:
+                kernel = ports.kernels(effect.language)
+            if kernel.alive and ports.resumed.epochs.get(kernel.language) == kernel.epoch:
+                await kernel.interrupt()
+        except UnknownNameError:
+            pass  # there is no kernel in which it could run
+        finally:
+            left = CodeBlockCompleted(
+                effect_id=effect.id, outcome=CellOutcome.INTERRUPTED, outputs=(), duration_ms=0, detail=_LEFT
+            )
+            ports.on_activity(left)
 
     @property
     def told(self) -> tuple[NamespaceSummary, str]:

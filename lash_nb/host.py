@@ -20,7 +20,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from .errors import DriverContractError, InputError, JournalError, LashError
+from .bridge import undisturbed
+from .errors import DriverContractError, InputError, JournalError, KernelStartError, LashError
 from .fulfil import Fulfilment
 from .machine.effects import (
     CancelLlm,
@@ -68,14 +69,18 @@ class TurnHost:
         self._done: Done | None = None
         self._final: TurnCheckpoint | None = None
         self._unrecorded: JournalError | None = None
+        self._untouched = ports.resumed is not None
+        """Whether nothing has happened yet in a turn that an earlier host began."""
 
     async def run(self) -> TurnResult:
         """Drive the turn to its outcome.
 
         Raises:
-            InputError: what only the user can put right (a cassette for another question, a missing key).
+            InputError: what only the user can put right (a cassette for another question, a missing key). A turn that
+                an earlier host began has then not ended, if nothing could be done for it, nor when no kernel starts
+                (KernelStartError).
             JournalError: the turn could not be recorded any more; nothing that is not recorded was begun.
-            CancelledError: the turn was stopped. In all cases it has ended, and is recorded where that was possible.
+            CancelledError: the turn was stopped. In all other cases it has ended, and is recorded where possible.
         """
         try:
             async with asyncio.timeout(self.ports.time_limit_s) as limit:
@@ -88,9 +93,12 @@ class TurnHost:
         except asyncio.CancelledError:
             self._end(Stopped(stop=TurnStopReason.CANCELLED))
             raise
-        except InputError as error:
-            self._fail("input", str(error))
-            raise
+        except (InputError, KernelStartError) as error:
+            if self._untouched:
+                raise  # it is as it was, and can be gone on with when that is put right
+            self._fail("input" if isinstance(error, InputError) else "host", str(error))
+            if isinstance(error, InputError):
+                raise
         except JournalError as error:
             self._fail("journal", str(error))
             raise
@@ -106,10 +114,36 @@ class TurnHost:
             raise self._unrecorded
         return self.result()
 
-    def leave(self) -> TurnResult:
-        """End the turn as stopped, without performing anything."""
-        self._end(Stopped(stop=TurnStopReason.CANCELLED))
+    async def leave(self) -> TurnResult:
+        """End a turn that an earlier host began as stopped, without beginning anything more of it.
+
+        What was answered is still taken in, and a cell that runs on is interrupted.
+
+        Raises:
+            JournalError: it could not be recorded.
+            CancelledError: the caller was stopped meanwhile; the turn has ended.
+        """
+        try:
+            effect = self._drain()
+            if effect is not None:
+                recorded = self._recorded_answer(effect)
+                if recorded is not None:
+                    self._answer(recorded)
+                    self._drain()
+                else:
+                    await self._fulfil.leave(effect)
+        except LashError as error:
+            self._fail("host", str(error))
+        finally:
+            self._end(Stopped(stop=TurnStopReason.CANCELLED))
+        if self._unrecorded is not None:
+            raise self._unrecorded
         return self.result()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the turn has ended; one that could not be gone on with has not."""
+        return self._done is not None
 
     def result(self) -> TurnResult:
         """What the turn left behind; only after `run`, also after it raised."""
@@ -139,17 +173,24 @@ class TurnHost:
 
     async def _response(self, effect: WaitingEffect) -> Response:
         """The recorded answer, else one that is recorded now."""
-        recorded = self.ports.resumed.answer if self.ports.resumed is not None else None
-        # What a kernel held then says nothing of now: that one is looked at again.
-        if recorded is not None and recorded.id == effect.id and not isinstance(recorded, ExecutionEnvironmentSynced):
+        recorded = self._recorded_answer(effect)
+        if recorded is not None:
             return recorded
         checkpoint = self.machine.checkpoint()
         await self.ports.log.asked(effect, checkpoint)
         self.ports.on_record(checkpoint, False)
         response = await self._fulfil.perform(effect, protocol_iteration=self.machine.protocol_iteration)
-        await self.ports.log.answered(response)
+        # What is recorded as answered has to be known to the machine, also when the turn is stopped at this moment.
+        await undisturbed(self.ports.log.answered(response))
         self._fulfil.settle()
         return response
+
+    def _recorded_answer(self, effect: WaitingEffect) -> Response | None:
+        recorded = self.ports.resumed.answer if self.ports.resumed is not None else None
+        # What a kernel held then says nothing of now: that one is looked at again.
+        if recorded is None or recorded.id != effect.id or isinstance(recorded, ExecutionEnvironmentSynced):
+            return None
+        return recorded
 
     def _drain(self) -> WaitingEffect | None:
         """Take everything that is queued: told effects are passed on, the one that waits is returned."""
@@ -195,6 +236,7 @@ class TurnHost:
     def _answer(self, response: Response) -> None:
         if response.id != self.machine.outstanding_effect_id:
             return  # the turn moved on without it (Q1)
+        self._untouched = False
         self.machine.handle_response(response)
 
     def _record_final(self) -> None:
@@ -223,6 +265,7 @@ class TurnHost:
     def _fail(self, kind: str, message: str) -> None:
         if self._done is None:
             self._quiet()
+            message = self.ports.redactor.text(message)
             self.machine.fail_turn(ErrorEvent(message=message, envelope=_envelope("host", kind, message)))
             self._drain()
 

@@ -114,7 +114,7 @@ class RequestRun:
     def __init__(self, request: Request, conversation: Conversation, *, before: Interrupted | None = None) -> None:
         self.request = request
         self.conversation = conversation
-        self.number = before.turn.number if before is not None else len(conversation.turns) + 1
+        self.number = before.turn.number if before is not None else conversation.next_number
         self.picture = TurnPicture()
         self.turn: Turn | None = None
         """The turn, once it has ended; also when `run` raised."""
@@ -136,7 +136,9 @@ class RequestRun:
             await host.run()
         finally:
             # Also when it was stopped or failed: the turn has ended in order and is kept.
-            self.turn = self._ended(host.result(), around)
+            if host.ended:
+                self.turn = self._ended(host.result(), around)
+        assert self.turn is not None
         return self.turn
 
     async def leave(self, around: Surroundings) -> Turn:
@@ -146,7 +148,10 @@ class RequestRun:
         machine = self._machine(around, protocol)
         self._record(around, protocol)
         host = TurnHost(machine, self._ports(around, protocol))
-        self.turn = self._ended(host.leave(), around)
+        try:
+            await host.leave()
+        finally:
+            self.turn = self._ended(host.result(), around)
         return self.turn
 
     def _record(self, around: Surroundings, protocol: ModelProtocol) -> None:
@@ -318,7 +323,7 @@ class RequestRun:
             dollars=self.picture.dollars,
             resume=self._recorder.resume_facts(),
         )
-        self._envelope = made or self._envelope
+        self._envelope = made if final else made or self._envelope
         if not final and self._envelope is not None:
             self.conversation.publish(self._envelope)
         if final:

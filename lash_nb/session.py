@@ -15,16 +15,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .bridge import OnTick
+from .bridge import OnTick, undisturbed
 from .errors import InputError, LashError, SessionClosedError
 from .machine.events import TurnActivity
 from .models import Model
 from .recorded import RecordedTurn
-from .request import Limits, Request, RequestRun, Surroundings
+from .request import Interrupted, Limits, Request, RequestRun, Surroundings
 from .resuming import Outstanding, find_session
 from .session_parts import SessionParts
 from .trust import whole_text
-from .turn_slot import undisturbed
 from .turns import Turn
 from .typed import OutputType
 
@@ -254,24 +253,31 @@ class Session(SessionParts):
     async def _turn(self, request: Request, named: Model | str | None, *, resumed: bool) -> Turn:
         model = self._model.open(named) if isinstance(named, str) else named or self._model.the()
         try:
-            await undisturbed(self._ready())  # a turn that is stopped meanwhile is kept, too
+            # A turn that is stopped while its journal is opened is kept, too.
+            await undisturbed(asyncio.to_thread(self._recorder.open))
+            await self._past.recover()
             before = self._past.left()
             if before is not None and not resumed:
-                left = RequestRun(replace(request, text=before.turn.asked.text), self._conversation, before=before)
-                await left.leave(self._surroundings(model, before.turn))
+                left = replace(request, text=before.turn.asked.text, on_activity=None)
+                await self._conducted(RequestRun(left, self._conversation, before=before), model, before, leave=True)
                 before = None
-            run = RequestRun(request, self._conversation, before=before)
-            self._past.interrupted = None
-            return await run.run(self._surroundings(model, before.turn if before is not None else None))
+            return await self._conducted(RequestRun(request, self._conversation, before=before), model, before)
         finally:
             if isinstance(named, str):
                 await model.aclose()
             await self._model.close_retired()
             await self._recorder.settle()
 
-    async def _ready(self) -> None:
-        await asyncio.to_thread(self._recorder.open)
-        await self._past.recover()
+    async def _conducted(
+        self, run: RequestRun, model: Model, before: Interrupted | None, *, leave: bool = False
+    ) -> Turn:
+        """A turn to its end. The interrupted one is that until it has ended: what fails before can be put right."""
+        around = self._surroundings(model, before.turn if before is not None else None)
+        try:
+            return await (run.leave(around) if leave else run.run(around))
+        finally:
+            if before is not None and run.turn is not None:
+                self._past.interrupted = None
 
     def _surroundings(self, model: Model, before: RecordedTurn | None) -> Surroundings:
         """What a turn has around it; one that was begun before is conducted as it was."""

@@ -11,25 +11,11 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from .bridge import LoopThread
+from .bridge import undisturbed as undisturbed
 from .errors import TurnFailed
 from .turns import Turn
 
-__all__ = ["TurnSlot", "undisturbed"]
-
-
-async def undisturbed(work: Coroutine[Any, Any, None]) -> None:
-    """Have `work` done although the task is cancelled meanwhile: the cancellation comes with its next await."""
-    done = asyncio.ensure_future(work)
-    cancelled = False
-    while not done.done():
-        try:
-            await asyncio.wait({done})
-        except asyncio.CancelledError:
-            cancelled = True
-    task = asyncio.current_task()
-    if cancelled and task is not None:
-        task.cancel()
-    done.result()
+__all__ = ["TurnSlot"]
 
 
 class TurnSlot:

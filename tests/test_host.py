@@ -245,6 +245,6 @@ async def test_a_turn_can_be_left_without_performing_anything() -> None:
     run, checkpoint = await interrupted_at(1, two_cells())
     log = Disk()
     again = going_on(run, checkpoint, log, Resumed(effect_id=EffectId(1)), finish)
-    assert again.host.leave().outcome == Stopped(stop=TurnStopReason.CANCELLED)
+    assert (await again.host.leave()).outcome == Stopped(stop=TurnStopReason.CANCELLED)
     assert (log.notes, again.protocol.calls) == ([], 0)
     assert again.records[-1][1]
