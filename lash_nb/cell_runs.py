@@ -3,8 +3,9 @@
 Decided here: the language of an `ExecCode` picks the kernel; that of another language is started when it is first
 needed. A kernel that died is replaced at once, and the model is told what it held. A cell that an earlier host had
 begun is not run again: the kernel's own record answers, and when that kernel is gone, the cell is lost. The tools of
-the session can be called from a cell; all calls of one cell share one bound. Nothing here swallows a cancellation: a
-kernel that is cancelled interrupts its cell and waits for it by itself.
+the session can be called from a cell; all calls of one cell share one bound. When a call cannot be recorded, the cell
+is stopped before it learns anything, and the turn ends by that. Nothing here swallows a cancellation: a kernel that is
+cancelled interrupts its cell and waits for it by itself.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
-from .errors import KernelBusyError, KernelDiedError, KernelError, LashError, UnknownNameError
+from .errors import JournalError, KernelBusyError, KernelDiedError, KernelError, LashError, UnknownNameError
 from .kernels import CellTools, Kernel, OutputSink, ToolOffer
 from .machine.effects import EffectId, ExecCode, ExecResult
 from .machine.events import (
@@ -56,6 +57,7 @@ class CellRuns:
         self._offers = tuple(_offer(name, function) for name, function in ports.tools.items())
         self.others: list[Kernel] = []
         """The kernels of other languages that this turn has used."""
+        self._running: asyncio.Task[CellResult] | None = None
 
     async def run(self, effect: ExecCode, *, known: NamespaceSummary) -> ExecResult:
         """The response to one ExecCode; `known` is what the main kernel held when it was last looked at."""
@@ -72,11 +74,12 @@ class CellRuns:
         try:
             kernel = self._kernel(effect.language)
             result = await self._run_in(kernel, effect, on_output, known)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, JournalError):
             self._completed(effect, CellResult(outcome=CellOutcome.INTERRUPTED, outputs=shown), started)
             raise
         except UnknownNameError as error:
-            result = _not_run(f"The cell was not run: {error}")
+            lost = self._outstanding(effect) and self._epoch_before(effect.language) is not None
+            result = _lost() if lost else _not_run(f"The cell was not run: {error}")
         result = ports.redactor.result(result)
         if result.recovered:  # the reader's business alone: for the model it is as if nothing had happened
             event = StatusRuntimeEvent(key="kernel", label=_RECOVERED)
@@ -106,10 +109,10 @@ class CellRuns:
     ) -> CellResult:
         lost = lost_names(known) if kernel is self._ports.kernel else "What earlier cells defined in it is gone."
         try:
+            if self._is_lost(kernel, effect):
+                return _lost()
             if kernel is not self._ports.kernel:  # that one was looked after by the sync
                 await self._ensure(kernel, effect.language, lost)
-            if self._is_lost(kernel, effect):
-                return CellResult(outcome=CellOutcome.LOST, detail=f"{_UNKNOWN} It was not run again.")
             await self._ports.log.uses(kernel)
             result = await self._run_alive(kernel, effect, on_output)
         except KernelBusyError as error:
@@ -130,9 +133,14 @@ class CellRuns:
 
     def _is_lost(self, kernel: Kernel, effect: ExecCode) -> bool:
         """Whether that kernel was another life than this one. Without any, the cell cannot have run."""
-        resumed = self._ports.resumed
-        epoch = resumed.epochs.get(kernel.language) if resumed is not None else None
-        return self._outstanding(effect) and epoch is not None and epoch != kernel.epoch
+        epoch = self._epoch_before(kernel.language)
+        gone = epoch != kernel.epoch or not kernel.alive
+        return self._outstanding(effect) and epoch is not None and gone
+
+    def _epoch_before(self, language: str) -> str | None:
+        """The kernel that an earlier host gave cells of that language to."""
+        epochs, folded = (self._ports.resumed or Resumed()).epochs, language.casefold()
+        return next((epoch for name, epoch in epochs.items() if name.casefold() == folded), None)
 
     async def _ensure(self, kernel: Kernel, language: str, lost: str) -> None:
         if kernel.alive:
@@ -145,15 +153,23 @@ class CellRuns:
     async def _run_alive(self, kernel: Kernel, effect: ExecCode, on_output: OutputSink) -> CellResult:
         ports = self._ports
         key = f"{kernel.epoch}:{ports.session_id}:{ports.context.turn}:{effect.id}"
+        started = self._outstanding(effect) and self._epoch_before(kernel.language) is not None
         with self._tools(effect.id) as tools:
-            return await kernel.run(
-                key,
-                effect.code,
-                on_output=on_output,
-                tools=tools,
-                timeout_s=ports.cell_limit_s,
-                started=self._outstanding(effect) and kernel.language in (ports.resumed or Resumed()).epochs,
+            self._running = asyncio.ensure_future(
+                kernel.run(
+                    key, effect.code, on_output=on_output, tools=tools, timeout_s=ports.cell_limit_s, started=started
+                )
             )
+            try:
+                result = await self._running
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if self._tool_runs.unrecorded is None or (task is not None and task.cancelling()):
+                    raise
+                raise self._tool_runs.unrecorded from None  # the cell was stopped by us
+        if self._tool_runs.unrecorded is not None:
+            raise self._tool_runs.unrecorded
+        return result
 
     def _completed(self, effect: ExecCode, result: CellResult, started: float) -> None:
         self._ports.on_activity(
@@ -185,7 +201,14 @@ class CellRuns:
         with self._tool_runs.caller(effect_id, on_activity=on_activity, most_at_once=_CALLS_AT_ONCE) as caller:
 
             async def on_call(call: PendingToolCall) -> ToolCallOutput:
-                return (await caller.call(call)).output
+                try:
+                    return (await caller.call(call)).output
+                except JournalError:
+                    # The code must not see a failure: it would take the call for not made, and make it again.
+                    if self._running is not None:
+                        self._running.cancel()
+                        await asyncio.wait({self._running})
+                    raise
 
             yield CellTools(offers=self._offers, on_call=on_call)
 
@@ -222,6 +245,10 @@ def tools_told(tools: Mapping[str, ToolFunction]) -> str:
         named = ", ".join(offer.parameters) if offer.parameters is not None else "keyword arguments"
         lines.append(f"- tools.{offer.name}({named}){': ' + offer.doc if offer.doc else ''}")
     return "\n".join(lines)
+
+
+def _lost() -> CellResult:
+    return CellResult(outcome=CellOutcome.LOST, detail=f"{_UNKNOWN} It was not run again.")
 
 
 def _not_run(detail: str) -> CellResult:

@@ -21,7 +21,6 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 from . import resume_words, session_words, trace_words
 from .errors import InputError, LashError, MissingExtraError, NotebookError
 from .models import NAME_FORMS
-from .suggestion import suggested_model
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -185,13 +184,14 @@ def _spelled_out(arguments: Sequence[str]) -> list[str]:
 def _run(options: argparse.Namespace) -> int:
     """Execute every cell of IN and save the result after each. Exit codes: 0 done, 1 a cell or turn failed, 2 bad
     input, 3 a bound was hit, 4 waiting for approval, 5 stopped."""
+    from .run_words import say_suggestion
     from .stores.documents import parse_value, read_parameters
 
     parameters = read_parameters(options.parameters) if options.parameters else {}
     parameters |= {name: parse_value(text) for name, text in options.parameter}
     if options.results is not None:
         _check_results(options.results, options.notebook)
-    _say_suggestion(options)
+    say_suggestion(options.notebook, model=options.model, replay=options.replay)
     result = _execute(
         options.notebook,
         options.out,
@@ -205,16 +205,6 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(_summary(result), ensure_ascii=False))
     return result.exit_code
-
-
-def _say_suggestion(options: argparse.Namespace) -> None:
-    """A model that the notebook's author would like is not taken unasked, and whoever runs it is told."""
-    name = suggested_model(options.notebook)
-    if name and not options.model and not options.replay and not name.startswith("replay:"):
-        from .models.choice import suggestion
-
-        told = suggestion(name, os.environ).replace("%lash model ", "-m ")
-        print(f"lash-nb: {told}", file=sys.stderr)
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -307,12 +297,17 @@ def _model_test(options: argparse.Namespace) -> int:
 
 
 def _execute(notebook: Path, out: Path | None, **options: Any) -> RunResult:
+    from .run_words import say_interrupted
     from .runner import run_notebook
 
+    say_interrupted(notebook, out)
     result = run_notebook(notebook, out, on_progress=_Progress(sys.stderr), **options)
     if result.error:
         print(f"lash-nb: {result.error}", file=sys.stderr)
     print(f"lash-nb: {result.status}; {result.out}", file=sys.stderr)
+    if result.interrupted is not None:
+        goes_on = f"`lash-nb resume {result.out}` goes on with it"
+        print(f"lash-nb: turn {result.interrupted} was interrupted; {goes_on}", file=sys.stderr)
     return result
 
 

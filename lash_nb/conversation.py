@@ -65,6 +65,11 @@ class Conversation:
         self._seq = 0
         self._chain: list[_Link] = []
 
+    @property
+    def next_number(self) -> int:
+        """Of the turn that is asked for next; a notebook need not carry the first ones."""
+        return self.turns[-1].number + 1 if self.turns else 1
+
     def asked(self, number: int, text: str) -> AppendOnly[Message]:
         """The history with a new request at its end; the conversation itself changes only with `adopt`."""
         return self.messages.appended((_message(f"m_user_{number}", MessageRole.USER, text),))
@@ -129,6 +134,7 @@ class Conversation:
     def _envelopes(self) -> list[dict[str, Any]]:
         """Those of all turns; one that cannot be made as it was would break the chain, and everything before goes."""
         envelopes: list[dict[str, Any]] = []
+        chain: list[_Link] = []
         for link in self._chain:
             if link.envelope is None and link.recorded is not None:
                 link.envelope = self._made_again(link.recorded)
@@ -137,8 +143,11 @@ class Conversation:
                     "an earlier turn's envelope could not be made again; the notebook's chain begins behind it"
                 )
                 envelopes.clear()
+                chain.clear()
             else:
                 envelopes.append(link.envelope)
+                chain.append(link)
+        self._chain = chain  # what comes names none as its parent that is not there
         return envelopes
 
     def _made_again(self, recorded: RecordedTurn) -> dict[str, Any] | None:
@@ -169,9 +178,20 @@ class Conversation:
         if self._on_block is None:
             return
         try:
-            self._on_block(make_block(session=self.session_id, head=head, turns=self._envelopes()), head is None)
+            linked = _linked([*self._envelopes(), *([head] if head is not None else [])])
+            turns, head = (linked[:-1], linked[-1]) if head is not None else (linked, None)
+            self._on_block(make_block(session=self.session_id, head=head, turns=turns), head is None)
         except Exception:
             _log.exception("a copy of the turn could not be handed on")
+
+
+def _linked(envelopes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each with the one before as its parent; they may have been made when there was another one, or it was let go."""
+    before = [None, *(envelope["sha256"] for envelope in envelopes)]
+    return [
+        envelope if envelope["parent"] == parent else {**envelope, "parent": parent}
+        for parent, envelope in zip(before, envelopes, strict=False)
+    ]
 
 
 def _restored(recorded: RecordedTurn, session: str, store: AttachmentStore) -> Turn:

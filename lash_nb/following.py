@@ -2,7 +2,7 @@
 
 Decided here: nothing is locked, repaired or run. What is followed is the turn that ran at the first look; it is over
 when it has ended, or when nobody writes the session any more. A turn is seen as far as it is recorded: a step's words
-come when the model has answered, a cell's outputs when it has ended.
+come when the model has answered, a cell's outputs when it has ended. What was begun last is shown as under way.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from .machine.activities import TURN_ACTIVITY
+from .machine.effects import ExecCode, LlmCall, ToolCalls
+from .machine.events import CodeBlockStarted, LlmRequestEvent, ToolCallEvent, ToolCallStart
 from .machine.picture import TurnPicture
 from .recorded import RecordedSession, RecordedTurn, SessionFold
 from .stores.journal import JournalFollower, read_records, session_directory
@@ -48,6 +50,7 @@ class Following:
         self._follower = JournalFollower(session_directory(state_dir, session))
         self._fold = SessionFold(session)
         self._number: int | None = None
+        self._folded = TurnPicture()
         self._told = 0
         self._looks = 0
 
@@ -62,7 +65,9 @@ class Following:
             # Asked before reading, so that what it wrote last is read.
             self.abandoned = self._follower.owner() is None
         self._looks += 1
-        self._take(self._follower.poll())
+        records = self._follower.poll()
+        if records or self._follower.restarted or self.abandoned:
+            self._take(records)
         return self.turn is not None and not self.turn.ended and not self.abandoned
 
     def _take(self, records: list[dict[str, Any]]) -> None:
@@ -87,10 +92,30 @@ class Following:
         if turn is None:
             return
         if turn is not self.turn:
-            self.turn, self.picture, self._told = turn, TurnPicture(), 0
+            self.turn, self._folded, self._told = turn, TurnPicture(), 0
         if turn.ended:
             self.picture = turn.picture()
             return
         for activity in turn.told[self._told :]:
-            self.picture = self.picture.apply(TURN_ACTIVITY.decode(activity))
+            self._folded = self._folded.apply(TURN_ACTIVITY.decode(activity))
         self._told = len(turn.told)
+        # That it began is recorded with its answer: only shown, or it would be taken in twice.
+        self.picture = self._folded if self.abandoned else _under_way(self._folded, turn)
+
+
+def _under_way(picture: TurnPicture, turn: RecordedTurn) -> TurnPicture:
+    """The picture of a turn with what it waits for."""
+    effect = turn.checkpoint.outstanding_effect if turn.checkpoint is not None and turn.answer is None else None
+    match effect:
+        case ExecCode(id=effect_id, language=language, code=code):
+            return picture.apply(CodeBlockStarted(effect_id=effect_id, language=language, code=code))
+        case LlmCall():
+            return picture.apply(LlmRequestEvent(protocol_iteration=0, message_count=0, tool_list=""))
+        case ToolCalls(calls=calls):
+            for call in calls:
+                what: dict[str, Any] = {"call_id": call.call_id, "name": call.tool_name, "args": call.args}
+                picture = picture.apply(ToolCallStart(**what))
+                output = turn.calls.get(call.call_id)
+                if output is not None:
+                    picture = picture.apply(ToolCallEvent(**what, output=output, duration_ms=0))
+    return picture

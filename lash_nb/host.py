@@ -34,7 +34,7 @@ from .machine.effects import (
     Response,
     WaitingEffect,
 )
-from .machine.events import ErrorEnvelope, ErrorEvent, TurnOutcomeEvent
+from .machine.events import ErrorEnvelope, ErrorEvent, PluginEvent, StatusRuntimeEvent, TurnOutcomeEvent
 from .machine.execution import NamespaceSummary
 from .machine.outcomes import Stopped, TurnOutcome, TurnStopReason
 from .machine.state import PrepareIteration, PreparingProtocol, TurnCheckpoint
@@ -43,6 +43,7 @@ from .ports import TurnPorts
 
 __all__ = ["TurnHost", "TurnResult"]
 
+_LEFT = "The turn was interrupted when its process ended, and left for another request."
 _MOST_FRUITLESS_POLLS = 8
 """How often in a row a driver is asked again that only emits."""
 
@@ -123,6 +124,8 @@ class TurnHost:
             JournalError: it could not be recorded.
             CancelledError: the caller was stopped meanwhile; the turn has ended.
         """
+        told = StatusRuntimeEvent(key="resume", label=_LEFT)
+        self.ports.on_activity(PluginEvent(plugin_id="resume", event=told))
         try:
             effect = self._drain()
             if effect is not None:

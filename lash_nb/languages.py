@@ -20,7 +20,7 @@ from .kernels.rundir import find_kernel
 from .machine.attachments import AdoptingStore
 from .recorded import RecordedKernel
 
-__all__ = ["EndsNow", "SessionKernels", "attached_kernel", "managed_kernel"]
+__all__ = ["CanBeLeft", "EndsNow", "SessionKernels", "attached_kernel", "managed_kernel"]
 
 _log = logging.getLogger("lash_nb")
 
@@ -66,6 +66,15 @@ class EndsNow(Protocol):
         ...
 
 
+@runtime_checkable
+class CanBeLeft(Protocol):
+    """A kernel that can go on without us."""
+
+    async def leave(self) -> None:
+        """Give it back to whoever takes it over next."""
+        ...
+
+
 class SessionKernels:
     """`make` takes a language, or None for the main kernel; it may raise UnknownNameError."""
 
@@ -77,6 +86,9 @@ class SessionKernels:
             self._given[None] = main
         self._make = make
         self._made: dict[str | None, Kernel] = {}
+        self._taken_over: list[Kernel] = []
+        self.leaving: Callable[[], bool] = lambda: False
+        """Whether those that were taken over are left, when this ends, to whoever comes next."""
 
     @property
     def main(self) -> Kernel | None:
@@ -86,6 +98,14 @@ class SessionKernels:
     def the_main(self) -> Kernel:
         """The main kernel; made when there is none. Raises UnknownNameError."""
         return self._kernel(None)
+
+    def living(self, language: str) -> Kernel | None:
+        """The kernel for a language, the main one's included, as far as there is one already."""
+        main = self.main
+        if main is not None and main.language.casefold() == language.casefold():
+            return main
+        folded = language.casefold()
+        return self._given.get(folded) or self._made.get(folded)
 
     def of(self, language: str) -> Kernel:
         """The kernel for cells of another language than the main one's.
@@ -110,13 +130,19 @@ class SessionKernels:
             if language in self._given or language in self._made:
                 continue
             try:
-                self._made[language] = await attach(recorded)
+                self._made[language] = kernel = await attach(recorded)
+                self._taken_over.append(kernel)
             except KernelError as error:
                 _log.info("the %s kernel of before: %s", recorded.language, error)
 
     async def shutdown(self) -> None:
-        """End what was made here."""
-        ended = await asyncio.gather(*(kernel.shutdown() for kernel in self._made.values()), return_exceptions=True)
+        """End what was made here, or leave it."""
+        leaving = self._taken_over if self.leaving() else []
+        ends = [
+            kernel.leave() if isinstance(kernel, CanBeLeft) and kernel in leaving else kernel.shutdown()
+            for kernel in self._made.values()
+        ]
+        ended = await asyncio.gather(*ends, return_exceptions=True)
         for problem in ended:
             if isinstance(problem, BaseException):
                 raise problem

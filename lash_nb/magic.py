@@ -382,7 +382,8 @@ def one_sentence() -> Iterator[None]:
 
 
 def _shown_as(error: BaseException, sentence: str) -> None:
-    error.__dict__["_render_traceback_"] = lambda: [sentence]
+    # A word may have said more exactly what became of it.
+    error.__dict__.setdefault("_render_traceback_", lambda: [sentence])
 
 
 def _unquoted(text: str) -> str:

@@ -5,6 +5,7 @@ Every record is a JSON object; `k` says which kind, `at` when (for people: nothi
 | `k`       | holds                                              | written                                             |
 |-----------|----------------------------------------------------|----------------------------------------------------|
 | `session` | `label`, `notebook`, `directory`, `engine`, …      | first; again by every process that goes on with it  |
+| `original` | `language`, `epoch`                               | in a copy, compacted: a kernel of the original's    |
 | `turn`    | `turn`, `asked`                                    | before anything of a turn happens                   |
 | `effect`  | `turn`, `id`, `kind`, `delta`, `told`              | before an effect that carries an id is performed    |
 | `kernel`  | `language`, `epoch`, `file`                        | before a kernel gets the first cell of its life     |
@@ -23,7 +24,7 @@ passed over. Reads records only: opens no file, runs nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from importlib import import_module
 from typing import Any, Literal, cast
@@ -32,7 +33,7 @@ from .errors import CorruptJournalError, DecodeError, JournalError
 from .machine.activities import TURN_ACTIVITY
 from .machine.config import TurnProtocol
 from .machine.deltas import DeltaReader, DeltaWriter
-from .machine.effects import RESPONSE, Done, Emit, LlmComplete, Response
+from .machine.effects import RESPONSE, Done, Emit, LlmComplete, Response, ToolCalls
 from .machine.execution import NAMESPACE, NamespaceSummary
 from .machine.picture import TurnPicture
 from .machine.state import TurnCheckpoint
@@ -110,6 +111,8 @@ class RecordedKernel:
     epoch: str
     file: str | None = None
     """Its connection file, where it has one: with it a living kernel can be taken over."""
+    copied: bool = False
+    """It was recorded before the session was copied: whoever goes on with the original has it, and nobody else."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -133,8 +136,6 @@ class RecordedTurn:
     """Model calls that were answered."""
     said: int = 0
     """Texts that were delivered to it."""
-    effects: int = 0
-    """How many were asked, redeliveries included."""
     ended: bool = False
     ended_at: str = ""
     chain: dict[str, Any] | None = None
@@ -174,6 +175,8 @@ class RecordedSession:
     last_said: int = 0
     kernels: dict[str, RecordedKernel] = field(default_factory=dict)
     """By language."""
+    copied: int | None = None
+    """The inode of the file in which it was last taken up as a copy."""
     known: NamespaceSummary = field(default_factory=NamespaceSummary)
     """The main kernel's variables as last seen."""
     seq: int = 0
@@ -227,13 +230,16 @@ class SessionFold:
     def _session(self, record: Mapping[str, Any]) -> None:
         session = self.session
         session.label, session.closed = str(record["label"]), False
-        session.facts = {name: value for name, value in record.items() if name not in ("k", "seq", "last_said")}
+        session.facts = {name: value for name, value in record.items() if name not in _NO_FACTS}
         session.seq = max(session.seq, int(record.get("seq", 0)))
         session.last_said = max(session.last_said, int(record.get("last_said", 0)))
         session.began_at = str(record.get("began_at") or session.began_at)
         if "known" in record:
             session.known = NAMESPACE.decode(record["known"])
-            del session.facts["known"]
+        if "copied" in record:
+            session.copied = int(record["copied"])
+            for language, kernel in session.kernels.items():
+                session.kernels[language] = replace(kernel, file=None, copied=True)
 
     def _begun(self, record: Mapping[str, Any]) -> None:
         if self.session.running is not None:
@@ -249,7 +255,6 @@ class SessionFold:
         turn.effect, turn.answer = int(record["id"]), None
         if not again:
             turn.calls = {}
-        turn.effects += 1
         turn.steps, turn.said = int(record.get("steps", turn.steps)), int(record.get("said", turn.said))
         self.session.seq += 1
         turn.told += record.get("told", [])
@@ -275,6 +280,10 @@ class SessionFold:
             file=None if record.get("file") is None else str(record["file"]),
         )
         self.session.kernels[kernel.language] = kernel
+
+    def _original(self, record: Mapping[str, Any]) -> None:
+        language = str(record["language"])
+        self.session.kernels[language] = RecordedKernel(language=language, epoch=str(record["epoch"]), copied=True)
 
     def _call(self, record: Mapping[str, Any]) -> None:
         turn = self._turn(record)
@@ -318,12 +327,17 @@ _TAKES = {
     "effect": SessionFold._effect,
     "answer": SessionFold._answer,
     "kernel": SessionFold._kernel,
+    "original": SessionFold._original,
     "call": SessionFold._call,
     "called": SessionFold._called,
     "said": SessionFold._said,
     "end": SessionFold._end,
     "closed": SessionFold._closed,
 }
+
+
+_NO_FACTS = ("k", "seq", "last_said", "known", "copied")
+"""What a `session` record says of the session itself."""
 
 
 def compacted(session: RecordedSession) -> Iterator[Record]:
@@ -352,9 +366,13 @@ def compacted(session: RecordedSession) -> Iterator[Record]:
         else:
             effect = turn.checkpoint.outstanding_effect_id or 0
             yield {"k": "effect", **where, "id": effect, "kind": "", "steps": turn.steps, "said": turn.said}
-            for call in turn.calls:
-                yield {"k": "call", "turn": turn.number, "effect": effect, "call": call}
+            waits = turn.checkpoint.outstanding_effect
+            for call in waits.calls if isinstance(waits, ToolCalls) else ():
+                if call.call_id in turn.calls:
+                    about: Record = {"call": call.call_id, "name": call.tool_name, "args": call.args}
+                    yield {"k": "call", "turn": turn.number, "at": turn.at, "effect": effect, **about}
     for kernel in session.kernels.values():
-        yield {"k": "kernel", **asdict(kernel)}
+        known: Record = {"language": kernel.language, "epoch": kernel.epoch}
+        yield {"k": "original", **known} if kernel.copied else {"k": "kernel", **known, "file": kernel.file}
     for number, text in session.said.items():
         yield {"k": "said", "n": number, "text": text}

@@ -1,8 +1,9 @@
 """How a session is written down: one journal, opened when there is something to record, its records in their order.
 
 Decided here: what goes into which record, which records have to be on the disk before anything goes on, and when the
-journal is compacted. A difference that could not be written is kept and written before the next record, so that the
-journal never has a hole: until then nothing that would have to be recorded can happen. The forms are `recorded.py`'s.
+journal is compacted. A difference that could not be written is kept and written before the next record, or at the end,
+so that the journal never has a hole: until then nothing that would have to be recorded can happen. Of a copy, the
+kernels that were recorded before are the original's. The forms are `recorded.py`'s.
 
 Writing is done by the caller's thread (order is the order of the calls), waiting for the disk by another.
 """
@@ -13,7 +14,8 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from .machine.state import TurnCheckpoint
 from .machine.wire import Json
 from .recorded import Asked, RecordedSession, SessionFold, compacted
 from .stores.journal import Journal, read_records, session_directory
+from .stores.segments import inode, segment_of
 from .trust import Redactor
 from .version import __version__
 
@@ -71,9 +74,20 @@ class SessionRecorder:
         self._waiting: dict[int, str] = {}
         self._past_bytes = 0
         self._closed = False
+        self._turn: int | None = None
+        """The turn that has not ended in the journal."""
+        self._pid = os.getpid()
         self._lock = threading.RLock()
 
     # -- life ----------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """For one thread at a time; a forked child is refused, where the lock may be held by a thread that is not."""
+        if self._pid != os.getpid():
+            raise JournalError("a forked child cannot record its parent's session: open a session of its own")
+        with self._lock:
+            yield
 
     def open(self) -> None:
         """Make the journal, if it is not open yet.
@@ -83,20 +97,26 @@ class SessionRecorder:
             JournalInUseError: another process writes it.
             JournalError: it cannot be written.
         """
-        with self._lock:
+        with self._locked():
             if self._journal is not None:
                 return
             if self._closed:
-                raise JournalError(f"the session {self._session!r} was closed, and nothing more of it is recorded")
+                raise self._was_closed()
             journal = Journal.open(self.directory, session=self._session, create=True, owner=self._owner())
-            if journal.records:
-                journal.close()
-                raise InputError(
-                    f"there is a session {self._session!r} already: Session.resume({self._session!r}) goes on with it, "
-                    f"`lash-nb sessions rm {self._session}` forgets it"
-                )
+            try:
+                if journal.records:
+                    raise InputError(
+                        f"there is a session {self._session!r} already: Session.resume({self._session!r}) goes on with "
+                        f"it, `lash-nb sessions rm {self._session}` forgets it"
+                    )
+                journal.append(self._opening())
+            except BaseException:
+                _let_go(journal)
+                raise
             self._journal = journal
-            self._write(self._opening())
+
+    def _was_closed(self) -> JournalError:
+        return JournalError(f"the session {self._session!r} was closed, and nothing more of it is recorded")
 
     def take_up(self) -> tuple[RecordedSession, tuple[str, ...]]:
         """Open the journal of an earlier process; what it says, and what has to be told of its state.
@@ -107,26 +127,37 @@ class SessionRecorder:
             CorruptJournalError: it is damaged in its midst.
             JournalError: it cannot be read or written.
         """
-        with self._lock:
+        with self._locked():
             journal = Journal.open(self.directory, session=self._session, create=False, owner=self._owner())
             try:
                 fold = SessionFold(self._session)
                 for record in journal.records:
                     fold.take(record)
-                self._journal = journal
-                self._go_on(fold)
+                journal.records.clear()  # all that is needed of them is in the session
                 self._label = fold.session.label
-                told = {name: value for name, value in self._opening().items() if value is not None}
-                self._write({**fold.session.facts, **told})
+                opening = {**fold.session.facts, **self._opening(), **self._copy(journal, fold.session)}
+                journal.append(opening)
+                fold.take(opening)
+                self._go_on(fold)
+                self._journal = journal
+                if journal.copied:
+                    self._try_to_compact()
             except BaseException:
                 self._journal = None
-                journal.close()
+                _let_go(journal)
                 raise
             return fold.session, journal.notes
 
+    def _copy(self, journal: Journal, session: RecordedSession) -> dict[str, Json]:
+        """What is to be recorded of a copy that was not taken up before: kernels of until then are the original's."""
+        if not journal.copied:
+            return {}
+        file = inode(segment_of(self.directory, journal.segment))
+        return {} if file is None or file[1] == session.copied else {"copied": file[1]}
+
     def bring_in(self, session: RecordedSession) -> None:
         """Make the journal of a session that came from somewhere else. Raises as `open` does."""
-        with self._lock:
+        with self._locked():
             self._label = session.label
             self.open()
             assert self._journal is not None
@@ -141,14 +172,19 @@ class SessionRecorder:
         self._deltas = fold.writer()
         self._kernels = {name: kernel.epoch for name, kernel in fold.session.kernels.items()}
         self._said, self._waiting = fold.session.last_said, dict(fold.session.said)
+        self._turn = fold.session.running.number if fold.session.running is not None else None
 
     def close(self) -> None:
-        """Let go of the journal; idempotent."""
-        with self._lock:
+        """Let go of the journal; idempotent. What could not be written before is, if it can be now."""
+        if self._pid != os.getpid():
+            return  # it is the parent's, and closed here since the fork
+        with self._locked():
             journal, self._journal, self._closed = self._journal, None, True
             if journal is None:
                 return
             try:
+                for record in self._unwritten:
+                    journal.append(record, durable=False)
                 journal.append({"k": "closed", "at": now_text()}, durable=False)
             except JournalError as error:
                 _log.warning("%s", error)
@@ -164,11 +200,6 @@ class SessionRecorder:
         facts = {name: value for name, value in told.items() if value is not None}  # an earlier process may know it
         return {"k": "session", "at": now_text(), "label": self._label, **facts}
 
-    @property
-    def copied(self) -> bool:
-        """Whether the journal that was taken up is a copy: another process may go on with the original."""
-        return self._journal is not None and self._journal.copied
-
     # -- records -------------------------------------------------------------------------------------------------------
 
     def _write(self, record: dict[str, Json], *, durable: bool = True, keep: bool = False) -> None:
@@ -178,7 +209,7 @@ class SessionRecorder:
             JournalError: it could not be written; with `keep` it is when the next one is (what a delta says is taken
                 for granted by those that follow), else it is as if it had never been.
         """
-        with self._lock:
+        with self._locked():
             if self._journal is None:
                 self.open()
             assert self._journal is not None
@@ -191,11 +222,15 @@ class SessionRecorder:
                 if keep:
                     self._unwritten.append(record)
                 raise
+            except BaseException:
+                # It is no JSON, or this was interrupted: it is not there, and no delta must take it for granted.
+                self._deltas = DeltaWriter()
+                raise
 
     async def write(self, record: dict[str, Json], *, keep: bool = False) -> None:
         """Write a record now (as `_write` does), and wait until it is on the disk."""
         self._write(record, durable=False, keep=keep)
-        await self._synced()
+        await self.synced()
 
     def write_soon(self, record: dict[str, Json]) -> None:
         """Write a record that need not be on the disk before the next one is."""
@@ -205,14 +240,16 @@ class SessionRecorder:
         """Write a record that has to be; it is on the disk when this returns. It is kept as `_write` says."""
         self._write(record, keep=True)
 
-    async def _synced(self) -> None:
+    async def synced(self) -> None:
+        """Wait until everything that was written is on the disk. Raises JournalError: nobody knows whether it is."""
         journal = self._journal
-        if journal is not None:
-            await asyncio.to_thread(journal.sync)
+        if journal is None:
+            raise self._was_closed()
+        await asyncio.to_thread(journal.sync)
 
     def said(self, text: str) -> int:
         """Record what the user says; its number. From any thread. Raises JournalError: it was not said."""
-        with self._lock:
+        with self._locked():
             self.open()
             number = self._said + 1
             self._write({"k": "said", "at": now_text(), "n": number, "text": text})
@@ -223,12 +260,12 @@ class SessionRecorder:
     @property
     def waiting(self) -> list[Json]:
         """What was said and is not delivered."""
-        with self._lock:
+        with self._locked():
             return list(self._waiting.values())
 
     def delivered(self, numbers: Iterable[int]) -> None:
         """What is in the answer that is recorded next does not wait any more."""
-        with self._lock:
+        with self._locked():
             for number in numbers:
                 self._waiting.pop(number, None)
 
@@ -250,7 +287,18 @@ class SessionRecorder:
 
     def begin(self, number: int, asked: Asked) -> None:
         """Record that a turn begins. Raises JournalError: it must not."""
+        if self._turn is not None:
+            raise JournalError(
+                f"turn {self._turn} of session {self._session!r} has not ended in its journal: close the session, and "
+                "go on with it by Session.resume"
+            )
         self._write({"k": "turn", "turn": number, "at": now_text(), "asked": asked.to_json()})
+        self._turn = number
+
+    def end(self, record: dict[str, Json]) -> None:
+        """Write a turn's last record, as `write_now` does."""
+        self._turn = None  # also when it has to wait: nothing is written before it
+        self.write_now(record)
 
     @property
     def label(self) -> str:
@@ -264,24 +312,39 @@ class SessionRecorder:
 
     def delta(self, checkpoint: TurnCheckpoint, protocol: TurnProtocol[Any, Any, Any]) -> dict[str, Json]:
         """A checkpoint as its difference to the one before; every call must be recorded."""
-        return self._deltas.write(checkpoint, protocol)
+        try:
+            return self._deltas.write(checkpoint, protocol)
+        except BaseException:
+            self._deltas = DeltaWriter()  # it may know by now what is in no record
+            raise
 
     # -- compaction ----------------------------------------------------------------------------------------------------
 
     async def settle(self) -> None:
         """Compact the journal when it has grown enough; between two turns. What fails is tried again another time."""
         journal = self._journal
-        if journal is None or journal.size - self._past_bytes < max(COMPACT_BYTES, self._past_bytes):
+        if journal is None or self._unwritten:
             return
+        if journal.copied or journal.size - self._past_bytes >= max(COMPACT_BYTES, self._past_bytes):
+            await asyncio.to_thread(self._try_to_compact)
+
+    def _try_to_compact(self) -> None:
         try:
-            await asyncio.to_thread(self.compact)
+            self.compact()
         except JournalError as error:
             _log.warning("the journal of session %s could not be compacted: %s", self._session, error)
 
     def compact(self) -> None:
-        """Begin a new segment that says the same in fewer records. Raises JournalError: the old one goes on."""
-        with self._lock:
-            assert self._journal is not None
+        """Begin a new segment that says the same in fewer records; not in the midst of a turn, whose answers it loses.
+
+        Raises:
+            JournalError: the old one goes on.
+        """
+        with self._locked():
+            if self._journal is None:
+                raise self._was_closed()
+            if self._unwritten:
+                return  # a turn's end may be among them
             past = list(read_records(self.directory))
             if len(past) != self._journal.count:
                 raise JournalError(
@@ -290,6 +353,8 @@ class SessionRecorder:
             fold = SessionFold(self._session)
             for record in past:
                 fold.take(record)
+            if fold.session.running is not None:
+                return
             records = list(compacted(fold.session))
             self._journal.rotate(records)
             self._past_bytes = self._journal.size
@@ -297,3 +362,9 @@ class SessionRecorder:
             for record in records:
                 again.take(record)
             self._deltas = again.writer()
+
+
+def _let_go(journal: Journal) -> None:
+    """Close it because something else failed, which is what has to be told."""
+    with suppress(JournalError):
+        journal.close()

@@ -19,6 +19,9 @@ from .views.pieces import clean
 
 __all__ = ["count", "history_text", "pick_recorded", "pick_turn", "recorded_history", "status_text", "usage_text"]
 
+_LOOKING_S = 0.5
+"""How long `%lash` looks for an earlier session."""
+
 
 def count(number: int, thing: str) -> str:
     """`1 turn`, `2 turns`."""
@@ -33,7 +36,8 @@ def status_text(sessions: NotebookSessions) -> str:
     except InputError as error:
         model = str(error)
     which = f"{sessions.label}, no turns yet"
-    if session is not None and (session.turns or session.interrupted):
+    begun = session is not None and bool(session.turns or session.interrupted)
+    if session is not None and begun:
         waits = f"; turn {len(session.turns) + 1} was interrupted (`%lash resume`)" if session.interrupted else ""
         which = f"{session.label} ({session.id}), {count(len(session.turns), 'turn')}{waits}"
     kernel = session.kernel if session is not None else None
@@ -44,11 +48,20 @@ def status_text(sessions: NotebookSessions) -> str:
         [
             f"lash_nb {__version__}",
             f"session: {which}",
+            *_earlier(sessions, begun=begun),
             f"model: {model}",
             f"kernel: {lives}",
             f"copies: journal {_journal(session)} · outputs ✓ · notebook metadata {sessions.copy_status()}",
         ]
     )
+
+
+def _earlier(sessions: NotebookSessions, *, begun: bool) -> list[str]:
+    """The line on what `%lash resume` would go on with; once another session has begun, only where a turn waits."""
+    if sessions.run is not None:
+        return []
+    found = sessions.earlier(most=1, within_s=_LOOKING_S)
+    return [earlier.sentence for earlier in found if earlier.interrupted or not begun]
 
 
 def _journal(session: Session | None) -> str:

@@ -29,8 +29,8 @@ __all__ = ["ResumeWord", "history_word"]
 _FLAGS = ("--follow", "--no", "--yes")
 _LOOK_S = 0.1
 _MOST_NAMES = 12
-_WITHOUT_ASKING = (
-    "Nothing was run: `%lash resume --yes` agrees and goes on, a new request ends the turn as it stands instead."
+_NOTHING_RUN = (
+    "nothing was run; the turn stays interrupted: `%lash resume --yes` goes on with it, the next request leaves it"
 )
 
 
@@ -81,6 +81,13 @@ class ResumeWord:
         """
         given = _Given.read(line)
         found = self._find(given.which)
+        if found is None:
+            print(
+                "nothing was interrupted, and there is no earlier session of this notebook in "
+                f"{self._sessions.state_dir}: `%lash resume SESSION` takes any other by its id, or the path of a "
+                "notebook that carries one"
+            )
+            return None
         if given.follow:
             self._follow(found)
             return None
@@ -99,7 +106,8 @@ class ResumeWord:
 
     # -- which session -------------------------------------------------------------------------------------------------
 
-    def _find(self, which: str) -> Found:
+    def _find(self, which: str) -> Found | None:
+        """The session that is named, else the one that is next; None: there is none."""
         from .resuming import Found, find_session
 
         if which:
@@ -110,11 +118,7 @@ class ResumeWord:
         where = self._sessions.state_dir
         for earlier in self._sessions.earlier(most=1):
             return Found(session=earlier.session, state_dir=where)
-        has = f" but the current one ({current.id[:8]})" if current is not None and current.turns else ""
-        raise InputError(
-            f"no session of this notebook{has} is in {where}: `%lash resume SESSION` takes any other by its id, or the "
-            "path of a notebook that carries one"
-        )
+        return None
 
     def _opened(self, found: Found) -> Session:
         """The session, as the current one; says what has to be told of that."""
@@ -136,20 +140,28 @@ class ResumeWord:
         choice = self._sessions.choose()
         model = self._sessions.open(choice.name)
         self._announce(choice)
-        if not given.yes and (given.no or not self._agrees("Go on with it? [y/N] ", _WITHOUT_ASKING)):
+        if given.no:
+            print(_NOTHING_RUN)
+            return None
+        if not given.yes and not self._agrees("Go on with it? [y/N] ", _NOTHING_RUN):
             return None
         request = CellRequest(text=None, model=model, live=self._live)
         return CellTurn(request, self._sessions, on_shown=self._on_shown).block()
 
     def _agrees(self, question: str, otherwise: str) -> bool:
-        """What the person says; says `otherwise` where nobody can be asked."""
+        """Whether the person says yes; says `otherwise` where that is not so, or nobody can be asked."""
+        agreed = False
         if can_ask(self._shell):
             try:
-                return input(question).strip().casefold() in ("y", "yes")
+                agreed = input(question).strip().casefold() in ("y", "yes")
             except (EOFError, OSError):
                 pass  # no terminal, or the end of its input
-        print(otherwise)
-        return False
+            except KeyboardInterrupt as error:
+                _shown_as(error, f"KeyboardInterrupt: {otherwise}")
+                raise
+        if not agreed:
+            print(otherwise)
+        return agreed
 
     # -- following -----------------------------------------------------------------------------------------------------
 
@@ -167,8 +179,16 @@ class ResumeWord:
 
         following = Following(found.state_dir, found.session)
         if following.look():
+            assert following.turn is not None
+            print(
+                f"turn {following.turn.number} of session {found.session[:8]} runs in another process: Stop, or "
+                "an interrupt of this cell, ends the watching; the turn goes on"
+            )
             try:
                 self._watch(following)
+            except KeyboardInterrupt as error:
+                _shown_as(error, f"KeyboardInterrupt: {_followed(following, found.session)}")
+                raise
             finally:
                 store = BlobStore(found.state_dir / "blobs")
                 publish(static_bundle(following.picture, store=store, with_request=True), {})
@@ -191,6 +211,11 @@ class ResumeWord:
         from .views.live import QuietView, choose_view
 
         return choose_view(on_stop=on_stop) if self._live else QuietView()
+
+
+def _shown_as(error: BaseException, sentence: str) -> None:
+    """What IPython shows of it, in place of what the magics say of any interrupt."""
+    error.__dict__["_render_traceback_"] = lambda: [sentence]
 
 
 def _followed(following: Following, session: str) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from .consent import ask
-from .errors import JournalInUseError, NotebookError, TurnFailed
+from .errors import InputError, JournalInUseError, NotebookError, TurnFailed
 from .trace_words import cut
 
 if TYPE_CHECKING:
@@ -124,8 +124,7 @@ def _go_on(session: Session, options: argparse.Namespace, *, before_it_runs: Cal
 def _expected(session: Session) -> Outstanding | None:
     """What is outstanding as far as it can be told without taking a kernel over: to let go of one is to end it."""
     from .following import read_session
-    from .orphans import kernel_lives
-    from .resuming import outstanding
+    from .resuming import lost_kernels, outstanding
     from .stores.journal import session_directory
     from .stores.session_files import is_copy
 
@@ -133,10 +132,19 @@ def _expected(session: Session) -> Outstanding | None:
         return None
     recorded = read_session(session.state_dir, session.id)
     assert recorded.running is not None
-    kernel = recorded.kernels.get("python")
     copied = is_copy(session_directory(session.state_dir, session.id))
-    lost = kernel is not None and (copied or not kernel_lives(kernel))
-    return outstanding(recorded.running, kernel_lost=lost, said=recorded.said.values())
+    lost = lost_kernels(recorded.kernels, copied=copied)
+    return outstanding(recorded.running, lost=lost, said=recorded.said.values(), model=_model(session))
+
+
+def _model(session: Session) -> str:
+    """Who is asked from now on; empty when nothing says so, which is found when it is."""
+    from .models.choice import choose_model
+
+    try:
+        return session.model_name or choose_model().name
+    except InputError:
+        return ""
 
 
 def _agreed(session: Session, options: argparse.Namespace) -> bool:

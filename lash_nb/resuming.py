@@ -2,14 +2,15 @@
 
 Decided here: a session is named by its id (or the beginning of it), by its directory, or by a notebook file. Of a
 notebook the journal is taken where there is one; else the turns that the file carries become a new journal. What a
-notebook says is untrusted: no path, no model and no bound of it is followed, and its kernel is looked for by id among
-this user's own. Nothing here runs, unpickles or calls anything.
+notebook says is untrusted: no path of it is followed, no bound of it is above ours, the one model that it may name is
+a cassette beside it, and its kernel is looked for by id among this user's own. Nothing here runs, unpickles or calls
+anything.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from .stores.state_dir import default_state_dir
 from .stores.summaries import summarize
 from .stores.told import told_of
 
-__all__ = ["Found", "Outstanding", "find_session", "outstanding", "session_of_notebook"]
+__all__ = ["Found", "Outstanding", "find_session", "lost_kernels", "outstanding", "session_of_notebook"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +99,9 @@ def _block(path: Path) -> Block:
     return block
 
 
-def session_of_notebook(path: Path, *, most_steps: int | None, most_seconds: float | None) -> RecordedSession:
+def session_of_notebook(
+    path: Path, *, most_steps: int | None, most_seconds: float | None, most_cell_seconds: float | None = None
+) -> RecordedSession:
     """The session that a notebook carries; its bounds are at most those given.
 
     Raises:
@@ -110,7 +113,12 @@ def session_of_notebook(path: Path, *, most_steps: int | None, most_seconds: flo
     session = RecordedSession(id=block.session)
     before: TurnCheckpoint | None = None
     for place, envelope in block.placed():
-        asked = _asked(envelope, place, most_steps=most_steps, most_seconds=most_seconds)
+        asked = _bounded(
+            _asked(envelope, place),
+            max_steps=most_steps,
+            time_limit_s=most_seconds,
+            cell_limit_s=most_cell_seconds,
+        )
         try:
             checkpoint = TurnCheckpoint.from_text(checkpoint_text(envelope, place=place), protocol_of(asked.protocol))
         except (DecodeError, JournalError) as error:
@@ -137,8 +145,8 @@ def _turn(envelope: Envelope, asked: Asked, checkpoint: TurnCheckpoint, before: 
     waits = checkpoint.outstanding_effect
     return RecordedTurn(
         number=number,
-        # The journal that is made of this is believed later; a cassette is the one model that a notebook may name.
-        asked=replace(asked, model=asked.model if asked.model.startswith("replay:") else ""),
+        # The journal that is made of this is believed later.
+        asked=replace(asked, model=asked.model if _is_cassette_beside(asked.model) else ""),
         at=envelope["saved_at"],
         told=told_of(checkpoint, before, turn=number, request=asked.text, model=asked.model, protocol=asked.protocol),
         checkpoint=checkpoint,
@@ -154,29 +162,38 @@ def _turn(envelope: Envelope, asked: Asked, checkpoint: TurnCheckpoint, before: 
     )
 
 
-def _asked(envelope: Envelope, place: str, *, most_steps: int | None, most_seconds: float | None) -> Asked:
+def _is_cassette_beside(model: str) -> bool:
+    """Whether it names a cassette, and by no more than the name of a file."""
+    word, _, name = model.partition(":")
+    return word == "replay" and name not in ("", ".", "..") and not re.search(r"[/\\:\0]", name)
+
+
+def _asked(envelope: Envelope, place: str) -> Asked:
     """The request as the envelope says; older ones say nothing."""
     value = envelope.get("resume", {}).get("asked")
     if value is None:
-        return Asked(text="", model="", protocol="code", max_steps=most_steps, time_limit_s=most_seconds)
+        return Asked(text="", model="", protocol="code")
     try:
-        asked = Asked.from_json(value)
+        return replace(Asked.from_json(value), instructions="")
     except DecodeError as error:
         raise CorruptCheckpointError(f"{place}.resume is damaged: {error}") from error
-    return replace(
-        asked,
-        instructions="",
-        max_steps=_least(asked.max_steps, most_steps),
-        time_limit_s=_least(asked.time_limit_s, most_seconds),
-    )
 
 
-def _least(told: Any, most: Any) -> Any:
-    return most if told is None or (most is not None and told > most) or told <= 0 else told
+def _bounded(asked: Asked, **most: float | None) -> Asked:
+    """With no bound above those given, which stand where it says none that is a bound (NaN is none)."""
+    bounds: dict[str, Any] = {}
+    for name, ours in most.items():
+        told = getattr(asked, name)
+        is_one = told is not None and 0 < told < _MOST and (ours is None or told <= ours)
+        bounds[name] = told if is_one else ours
+    return replace(asked, **bounds)
+
+
+_MOST = 2**31
 
 
 def _count(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31 else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST else 0
 
 
 _MOST_WAITING = 100
@@ -186,7 +203,7 @@ def _learn(session: RecordedSession, envelope: Envelope) -> None:
     """Label, kernels, variables' names and what waits to be delivered, as far as they are what they should be."""
     resume = envelope.get("resume", {})
     label, kernels, known = resume.get("label"), resume.get("kernels"), resume.get("known")
-    if isinstance(label, str) and label.isdecimal():
+    if isinstance(label, str) and re.fullmatch("[0-9]{1,9}", label):
         session.label = label
     for language, epoch in kernels.items() if isinstance(kernels, Mapping) else ():
         if isinstance(epoch, str) and re.fullmatch("[0-9a-f]{8,64}", epoch):
@@ -229,29 +246,62 @@ class Outstanding:
         )
 
 
-def outstanding(turn: RecordedTurn, *, kernel_lost: bool, said: Iterable[str] = ()) -> Outstanding:
-    """What the turn would do next; `kernel_lost` says that the kernel of before is gone, `said` what waits for it."""
+def _kernel_before(kernels: Mapping[str, RecordedKernel], language: str) -> RecordedKernel | None:
+    """The one that had cells of that language, whose case does not count."""
+    folded = language.casefold()
+    return next((kernel for name, kernel in kernels.items() if name.casefold() == folded), None)
+
+
+def lost_kernels(kernels: Mapping[str, RecordedKernel], *, copied: bool) -> Callable[[str], bool]:
+    """Whether the kernel that had the cells of a language is gone, or is not ours (`copied`); no kernel is touched."""
+    from .kernels.specs import find_spec
+    from .orphans import kernel_lives
+
+    def lost(language: str) -> bool:
+        kernel = _kernel_before(kernels, language)
+        if kernel is not None:
+            return copied or not kernel_lives(kernel)
+        try:
+            spoken = find_spec(language).language if kernels and language.casefold() != "python" else ""
+        except UnknownNameError:
+            return False
+        # By the name of its kernelspec a cell gets a kernel of its own, never one that was taken over.
+        return _kernel_before(kernels, spoken) is not None
+
+    return lost
+
+
+def outstanding(
+    turn: RecordedTurn, *, lost: Callable[[str], bool], said: Iterable[str] = (), model: str = ""
+) -> Outstanding:
+    """What the turn would do next.
+
+    `lost` says of a language whether its kernel of before is known to be another life than the one that runs its cells
+    now; `said` is what waits for the turn, `model` the name of the one that is asked from now on (else the recorded).
+    """
     effect = turn.checkpoint.outstanding_effect if turn.checkpoint is not None else None
     answered = turn.answer is not None
     detail = ""
     match effect:
         case ExecCode():
             detail = effect.code
+            cell = "cell" if effect.language.casefold() == "python" else f"{_visible(effect.language)} cell"
             if answered:
-                sentence = "The cell has run, and its result is recorded; the model is told of it next. The cell:"
-            elif kernel_lost:
+                sentence = f"The {cell} has run, and its result is recorded; the model is told of it next. The cell:"
+            elif lost(effect.language):
                 sentence = (
-                    "This cell was outstanding, and its kernel is gone. It is not run again, because nobody knows "
+                    f"This {cell} was outstanding, and its kernel is gone. It is not run again, because nobody knows "
                     "whether it ran; the model is told so, and goes on in a new kernel. The cell:"
                 )
             else:
-                sentence = "This cell runs next, unless its kernel says that it has run:"
+                sentence = f"This {cell} runs next, unless its kernel says that it has run:"
         case ToolCalls():
             detail = "\n".join(f"{call.tool_name}({dumps(call.args)})" for call in effect.calls)
             sentence = "These tool calls are made next; those that had begun are not made again:"
         case LlmCall():
             words = "Its model's answer is recorded, and followed" if answered else "Its model is asked next"
-            sentence = f"{words} ({turn.asked.model or 'the model that is chosen'})."
+            name = turn.asked.model if answered else model or turn.asked.model
+            sentence = f"{words} ({_visible(name or 'the model that is chosen')})."
         case Checkpoint():
             sentence = (
                 "It goes on between two steps: what was said meanwhile is delivered, then it finishes or asks on."

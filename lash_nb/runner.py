@@ -33,8 +33,8 @@ from .machine.outcomes import TurnStopReason
 from .machine.state import TurnCheckpoint
 from .models import OFFLINE
 from .models.choice import choose_model, open_model
-from .stores.documents import Output, load_notebook, place_output, with_parameters
-from .stores.notebook import METADATA_KEY, MODEL_KEY, open_checkpoint, read_block
+from .stores.documents import Output, error_output, load_notebook, place_output, with_parameters
+from .stores.notebook import METADATA_KEY, MODEL_KEY, interrupted_turn, open_checkpoint, read_block
 from .stores.summaries import TurnSummary, summarize
 
 __all__ = ["CellReport", "CellState", "RunOptions", "RunResult", "RunStatus", "run_notebook", "run_notebook_async"]
@@ -96,6 +96,8 @@ class RunResult:
     usage: LlmUsage
     error: str = ""
     """One sentence, when the status is not `done`."""
+    interrupted: int | None = None
+    """The number of a turn that has not ended, because its process did: `lash-nb resume OUT` goes on with it."""
 
     @property
     def exit_code(self) -> int:
@@ -252,8 +254,15 @@ class _Run:
         self._output.save(self._notebook)
         turns = tuple(self._turns.values())
         usage = sum((turn.usage for turn in turns), LlmUsage())
+        interrupted = interrupted_turn(self._notebook.metadata)
         return RunResult(
-            status=status, error=error, out=self._output.path, cells=tuple(self._cells), turns=turns, usage=usage
+            status=status,
+            error=error,
+            out=self._output.path,
+            cells=tuple(self._cells),
+            turns=turns,
+            usage=usage,
+            interrupted=None if interrupted is None else interrupted[1],
         )
 
     async def _execute(self, kernel: HeadlessKernel) -> tuple[RunStatus, str]:
@@ -303,6 +312,8 @@ class _Run:
             case CellError() as error:
                 return self._blame(error, cell)
             case KernelDiedError() as error:
+                # Nothing of the cell would be seen else: neither that it began nor why it has no outputs.
+                cell.outputs.append(error_output(error))
                 return RunStatus.FAILED, str(error)
             case error:
                 raise error

@@ -71,11 +71,11 @@ class Session(SessionParts):
 
         Nothing is run by this: `outstanding` says what a turn that was interrupted does next, `resume_turn` goes on
         with it. A managed kernel that still lives is taken over; of one that is gone, model and user are told what it
-        held.
+        held. When this session is closed and the turn is still interrupted, that kernel is left as it was found.
 
         Args:
             which: its id (or how that begins), the directory that holds it, or a notebook file that carries it.
-            model: None means the one of its last turn, unless only a notebook says so.
+            model: None means the one of its last turn, unless only a notebook or a copied journal says so.
             state_dir: where it is looked for; of a notebook, `FILE.lash` beside it is tried first.
 
         Raises:
@@ -91,8 +91,10 @@ class Session(SessionParts):
             session._recorder.close()
             raise
         if last is not None:
-            session._instructions = session._instructions or last.asked.instructions
-            session._model.fall_back_on(last.asked.model, trusted=found.has_journal)
+            trusted = found.has_journal and not session._past.copied  # a mailed journal must not choose who is asked
+            if trusted:
+                session._instructions = session._instructions or last.asked.instructions
+            session._model.fall_back_on(last.asked.model, trusted=trusted)
         return session
 
     # -- turns ---------------------------------------------------------------------------------------------------------
@@ -123,6 +125,7 @@ class Session(SessionParts):
         Raises:
             TurnFailed: the turn ended without an answer; `.turn` holds it, the session can go on.
             InputError: something that only the user can put right; the turn is recorded as failed.
+            JournalError: the turn cannot be recorded (any more), so nothing more of it was begun.
             SessionClosedError: the session was closed.
             CancelledError: the caller was cancelled; the turn was stopped, and is the last of `turns`.
         """

@@ -11,11 +11,12 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, get_args
 
-from .bridge import LoopThread, shared_loop
+from .bridge import LoopThread, shared_loop, undisturbed
 from .calls import RetryPolicy
 from .conversation import Conversation, OnBlock
 from .errors import UnknownNameError
@@ -98,6 +99,7 @@ class SessionParts:
         self._past = SessionPast(self._conversation, self._inbox, self._kernels, partial(attached_kernel, **around))
         self._starting: asyncio.Task[None] | None = None
         self._closed = self._shut = False
+        self._shutting = asyncio.Lock()
         self._loop: LoopThread = shared_loop()
         self._slot = TurnSlot(self._loop)
 
@@ -142,7 +144,8 @@ class SessionParts:
     async def aclose(self) -> None:
         """Stop a running turn, end the kernel if it is the session's own, let go of the model; idempotent.
 
-        In a forked child nothing happens: all of it is the parent's.
+        It goes on to its end also when the caller is cancelled, and each part is done whatever becomes of the others;
+        what one of them raises is raised then. In a forked child nothing happens: all of it is the parent's.
         """
         if self._loop.is_ours:
             await self._loop.wait(self._close())
@@ -153,16 +156,26 @@ class SessionParts:
             self._loop.run(self._close())
 
     async def _close(self) -> None:
-        if self._shut:
-            return
-        self._closed = self._shut = True
-        await self._slot.stop()
+        self._closed = True
+        await undisturbed(self._shut_down())
+
+    async def _shut_down(self) -> None:
+        async with self._shutting:
+            if self._shut:
+                return
+            async with AsyncExitStack() as model:
+                model.push_async_callback(self._model.aclose)
+                async with AsyncExitStack() as parts:  # the last one comes first
+                    parts.callback(self._recorder.close)
+                    parts.push_async_callback(self._kernels.shutdown)
+                    parts.push_async_callback(self._stop_starting)
+                    parts.push_async_callback(self._slot.stop)
+                self._shut = True  # a model that cannot be let go of is not asked again
+
+    async def _stop_starting(self) -> None:
         if self._starting is not None:
             self._starting.cancel()
             await asyncio.wait({self._starting})
-        await self._kernels.shutdown()
-        await self._model.aclose()
-        self._recorder.close()
 
     def end_now(self) -> None:
         """Stop a running turn and kill the kernels that are the session's own: at once, from any thread, idempotent.

@@ -42,7 +42,8 @@ class SessionPast:
         self._attach = attach
         self._recorded: dict[str, RecordedKernel] = {}
         self._recovered = True
-        self._copied = False
+        self.copied = False
+        """Whether the journal was copied here from somewhere else: then it is believed no more than a notebook."""
         self._recovering = asyncio.Lock()
 
     def take_up(
@@ -55,7 +56,9 @@ class SessionPast:
             self._inbox.say(text, number=number)
         self.interrupted = session.running
         self._recorded, self._recovered = session.kernels, False
-        self._copied = recorder.copied
+        # Whoever only looks, or could not go on, must not cost the turn its kernel.
+        self._kernels.leaving = lambda: self.interrupted is not None
+        self.copied = session.copied is not None
         return session.running or (session.turns[-1] if session.turns else None)
 
     def _read(self, found: Found, recorder: SessionRecorder, limits: Limits) -> RecordedSession:
@@ -79,23 +82,29 @@ class SessionPast:
         """Take over what still lives of the kernels; once."""
         async with self._recovering:
             if not self._recovered:
-                if not self._copied:  # else they are the original's, whoever goes on with that
-                    await self._kernels.recover(self._recorded.values(), self._attach)
+                ours = [kernel for kernel in self._recorded.values() if not kernel.copied]
+                await self._kernels.recover(ours, self._attach)
                 before = self._recorded.get(self._kernels.the_main().language)
                 self._conversation.known_epoch = before.epoch if before is not None else ""
                 self._recovered = True
 
-    @property
-    def _kernel_lost(self) -> bool:
-        kernel = self._kernels.the_main()
-        before = self._recorded.get(kernel.language)
-        return before is not None and (before.epoch != kernel.epoch or not kernel.alive)
+    def _lost(self, language: str) -> bool:
+        """Whether the kernel that had cells of a language is known to be another life than the one that runs them now.
+
+        As `cell_runs` sees it: what this says of a cell is what becomes of it.
+        """
+        folded = language.casefold()
+        before = next((kernel for name, kernel in self._recorded.items() if name.casefold() == folded), None)
+        kernel = self._kernels.living(language)
+        return before is not None and (kernel is None or before.epoch != kernel.epoch or not kernel.alive)
 
     def left(self) -> Interrupted | None:
         """The interrupted turn with what it needs to go on; after `recover`."""
         if self.interrupted is None:
             return None
-        return Interrupted(turn=self.interrupted, kernels=self._recorded, kernel_lost=self._kernel_lost)
+        return Interrupted(
+            turn=self.interrupted, kernels=self._recorded, kernel_lost=self._lost(self._kernels.the_main().language)
+        )
 
     async def outstanding(self) -> Outstanding | None:
         """What the interrupted turn does next."""
@@ -103,4 +112,4 @@ class SessionPast:
         if self.interrupted is None:
             return None
         said = self._inbox.waiting.values()
-        return outstanding(self.interrupted, kernel_lost=self._kernel_lost, said=said)
+        return outstanding(self.interrupted, lost=self._lost, said=said)

@@ -171,7 +171,7 @@ def _directory(found: Found) -> Path:
 def _session_json(session: RecordedSession, seen: SessionGlance) -> dict[str, Any]:
     from .machine.llm import LLM_USAGE, LlmUsage
     from .orphans import kernel_lives
-    from .resuming import outstanding
+    from .resuming import lost_kernels, outstanding
     from .stores.session_files import is_copy
     from .tracing import ended_turns
     from .turns import dollars_of
@@ -187,8 +187,8 @@ def _session_json(session: RecordedSession, seen: SessionGlance) -> dict[str, An
     if running is not None:
         status = "running" if seen.owner is not None else "interrupted"
         turns.append({"turn": running.number, "request": running.asked.text, "status": status, "sentence": status})
-        lost = "python" in session.kernels and "python" not in living
-        next_ = outstanding(running, kernel_lost=lost) if seen.owner is None else None
+        lost = lost_kernels(session.kernels, copied=is_copy(seen.directory))
+        next_ = outstanding(running, lost=lost) if seen.owner is None else None
     models = [turn.asked.model for turn in (*session.turns, *([running] if running else []))]
     usage = sum((turn.usage for turn in ended), LlmUsage())
     return {

@@ -2,7 +2,8 @@
 
 Decided here: of a call that an earlier host had begun, the recorded result is given; where there is none, nobody knows
 whether it took effect, so it is not made again, and whoever made it is told that. This holds for calls of the model and
-for those of a cell alike. Names and numbers of a cell's calls are the kernel's.
+for those of a cell alike. Once one could not be recorded, no other call of the turn is made. Names and numbers of a
+cell's calls are the kernel's.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+from .errors import JournalError
 from .machine.effects import EffectId, ToolCalls
 from .machine.events import TurnActivity
 from .machine.tool_calls import (
@@ -37,28 +39,31 @@ class ToolRuns:
     """Makes the tool calls of one turn."""
 
     def __init__(self, ports: TurnPorts) -> None:
-        self._ports = ports
+        self.ports = ports
+        self.unrecorded: JournalError | None = None
+        """Why a call or its result could not be recorded; the turn cannot go on then."""
 
     async def batch(self, effect: ToolCalls) -> tuple[CompletedToolCall, ...]:
         """The results of all calls of one effect, in their order; one that fails does not end the others."""
-        with self.caller(effect.id, on_activity=self._ports.on_activity, most_at_once=MOST_AT_ONCE) as caller:
+        with self.caller(effect.id, on_activity=self.ports.on_activity, most_at_once=MOST_AT_ONCE) as caller:
             calls = [asyncio.ensure_future(caller.call(call)) for call in effect.calls]
             try:
                 completed = await asyncio.gather(*calls)
             finally:
                 for call in calls:  # when one could not be recorded, the others' results would not be, either
                     call.cancel()
-        return tuple(self._ports.redactor.completed(one) for one in completed)
+                await asyncio.gather(*calls, return_exceptions=True)
+        return tuple(self.ports.redactor.completed(one) for one in completed)
 
     @contextmanager
     def caller(
         self, effect_id: EffectId, *, on_activity: Callable[[TurnActivity], None], most_at_once: int
     ) -> Iterator[RecordedCaller]:
         """Who makes the calls of one effect; all of them share one bound."""
-        resumed = self._ports.resumed
+        resumed = self.ports.resumed
         known = resumed.calls if resumed is not None and resumed.effect_id == effect_id else {}
-        with ToolCaller(self._ports.tools, on_activity=on_activity, most_at_once=most_at_once) as caller:
-            yield RecordedCaller(caller, self._ports, effect_id, known)
+        with ToolCaller(self.ports.tools, on_activity=on_activity, most_at_once=most_at_once) as caller:
+            yield RecordedCaller(caller, self, effect_id, known)
 
 
 class RecordedCaller:
@@ -67,17 +72,21 @@ class RecordedCaller:
     def __init__(
         self,
         caller: ToolCaller,
-        ports: TurnPorts,
+        runs: ToolRuns,
         effect_id: EffectId,
         known: Mapping[str, ToolCallOutput | None],
     ) -> None:
         self._caller = caller
-        self._ports = ports
+        self._runs = runs
         self._effect_id = effect_id
         self._known = known
 
     async def call(self, call: PendingToolCall) -> CompletedToolCall:
-        """Make one call, or give what is recorded of it. Raises JournalError: it was not made, or is not passed on."""
+        """Make one call, or give what is recorded of it.
+
+        Raises:
+            JournalError: it was not made, or what it gave is not passed on; nor is any call of the turn made after it.
+        """
         if call.call_id in self._known:
             output = self._known[call.call_id] or ToolCallOutput(outcome=_unknown())
             return completed_call(call, output.outcome, 0)
@@ -86,10 +95,16 @@ class RecordedCaller:
     async def _recorded(
         self, call: PendingToolCall, make: Callable[[], Awaitable[CompletedToolCall]]
     ) -> CompletedToolCall:
-        log, redactor = self._ports.log, self._ports.redactor
-        await log.calling(self._effect_id, redactor.call(call))
-        completed = await make()
-        await log.called(self._effect_id, call.call_id, redactor.output(completed.output))
+        if self._runs.unrecorded is not None:
+            raise self._runs.unrecorded
+        log, redactor = self._runs.ports.log, self._runs.ports.redactor
+        try:
+            await log.calling(self._effect_id, redactor.call(call))
+            completed = await make()
+            await log.called(self._effect_id, call.call_id, redactor.output(completed.output))
+        except JournalError as error:
+            self._runs.unrecorded = error
+            raise
         return completed
 
 

@@ -180,7 +180,7 @@ class Tracer:
                 living = {"language": record["language"], "epoch": record["epoch"], "at": record.get("at")}
                 self.kernels.append({**living, "turn": None if self._turn is None else self._turn.turn})
             case "call":
-                self._called(record, begun_at=record.get("at"), name=record["name"], args=record["args"])
+                self._called(record, begun_at=record.get("at"), name=record.get("name", ""), args=record.get("args"))
             case "called":
                 self._called(record, ended_at=record.get("at"), output=record["output"])
             case "said":

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .errors import JournalError
 from .kernels import Kernel
 from .machine.activities import Told
 from .machine.effects import (
@@ -58,20 +59,24 @@ class TurnRecorder:
         await self._session.write(record, keep=True)
 
     async def answered(self, response: Response) -> None:
-        record = self._record("answer", id=response.id, response=RESPONSE.encode(response))
-        known, self._known = self._known, None
-        self._steps += isinstance(response, LlmComplete)
-        delivers, self._delivers = self._delivers, ()
-        if known is not None:
-            record["known"] = NAMESPACE.encode(known)
-        if delivers:
-            record["said"] = list(delivers)
-            self._said += len(delivers)
-            self._session.delivered(delivers)
-        if _can_be_had_again(response):
+        values: dict[str, Json] = {"id": response.id, "response": RESPONSE.encode(response)}
+        if self._known is not None:
+            values["known"] = NAMESPACE.encode(self._known)
+        if self._delivers:
+            values["said"] = list(self._delivers)
+        record = self._record("answer", **values)
+        try:
             self._session.write_soon(record)
-        else:
-            await self._session.write(record)
+        except JournalError:
+            self._told.give_back()  # it was shown: the turn's end says so
+            raise
+        self._known = None
+        self._steps += isinstance(response, LlmComplete)
+        self._said += len(self._delivers)
+        self._session.delivered(self._delivers)
+        self._delivers = ()
+        if not _can_be_had_again(response):
+            await self._session.synced()
 
     def looked(self, known: NamespaceSummary) -> None:
         self._known = known
@@ -108,7 +113,7 @@ class TurnRecorder:
         chain = None if envelope is None else {name: envelope[name] for name in _CHAIN}
         record = self._record("end", chain=chain, dollars=dollars)
         record["delta"] = self._session.delta(checkpoint, self._protocol)
-        self._session.write_now(record)
+        self._session.end(record)
 
     def _record(self, k: str, **values: Json) -> dict[str, Json]:
         told: list[Json] = self._session.redactor.value(self._told.take())

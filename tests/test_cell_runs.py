@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from lash_nb import ScriptedKernel, ScriptedModel, Session
-from lash_nb.cell_runs import tools_told
-from lash_nb.errors import KernelStartError
+from lash_nb.cell_runs import CellRuns, tools_told
+from lash_nb.errors import JournalError, KernelStartError
+from lash_nb.host import TurnHost
 from lash_nb.kernels import CellTools, ToolOffer
 from lash_nb.kernels.scripted import ScriptedCell
 from lash_nb.machine.driver import StartExec
-from lash_nb.machine.events import (
-    CodeBlockCompleted,
-    PluginEvent,
-    StatusRuntimeEvent,
-    ToolCallStart,
-)
-from lash_nb.machine.execution import CellOutcome, CellResult, ExecResponse, FinishValue
+from lash_nb.machine.effects import EffectId, ExecCode
+from lash_nb.machine.events import CodeBlockCompleted, PluginEvent, StatusRuntimeEvent, ToolCallStart
+from lash_nb.machine.execution import CellOutcome, CellResult, ExecResponse, FinishValue, NamespaceSummary
 from lash_nb.machine.tool_calls import ToolCallOutput, ToolFailed, ToolFailureClass, ToolSucceeded
+from lash_nb.ports import Resumed, Unrecorded
+from lash_nb.tool_runs import ToolRuns
 from lash_nb.toolkits import ToolFunction
 
 from .conversations import stdout
@@ -134,6 +134,43 @@ async def test_a_key_of_other_code_is_not_run_and_ends_no_turn() -> None:
     await run.to_the_end()
     assert "used for other code" in run.protocol.results[0].error
     assert run.errors == []
+
+
+@pytest.mark.parametrize(
+    ("language", "epochs", "outcome"),
+    [
+        ("bash", {}, "ok"),
+        ("bash", {"python": "gone"}, "ok"),
+        ("bash", {"bash": "scripted-1"}, "ok"),
+        ("bash", {"bash": "gone"}, "lost"),
+        ("Bash", {"BASH": "gone"}, "lost"),
+        ("cobol", {}, "aborted"),
+        ("cobol", {"cobol": "gone"}, "lost"),
+    ],
+)
+async def test_a_cell_of_an_earlier_host_is_lost_with_the_kernel_of_its_language(
+    language: str, epochs: dict[str, str], outcome: str
+) -> None:
+    bash = ScriptedKernel(language="bash")
+    await bash.start()
+    run = Run(Told(), kernels={"bash": bash})
+    ports = replace(run.host.ports, resumed=Resumed(effect_id=EffectId(1), epochs=epochs))
+    cells = CellRuns(ports, tools=ToolRuns(ports), tell=lambda sentence: None)
+    await cells.run(ExecCode(id=EffectId(1), language=language, code="ls"), known=NamespaceSummary())
+    assert [one.outcome for one in completed(run)] == [outcome]
+    assert bash.ran == ([("scripted-1:s:1:1", "ls")] if outcome == "ok" else [])
+
+
+async def test_a_cell_whose_kernel_died_before_it_went_on_is_lost_and_no_new_one_is_started_for_it() -> None:
+    bash = ScriptedKernel(language="bash")
+    await bash.start()
+    await bash.kill()
+    run = Run(Told(), kernels={"bash": bash})
+    ports = replace(run.host.ports, resumed=Resumed(effect_id=EffectId(1), epochs={"bash": "scripted-1"}))
+    cells = CellRuns(ports, tools=ToolRuns(ports), tell=lambda sentence: None)
+    await cells.run(ExecCode(id=EffectId(1), language="bash", code="ls"), known=NamespaceSummary())
+    assert [one.outcome for one in completed(run)] == [CellOutcome.LOST]
+    assert (bash.ran, bash.epoch) == ([], "scripted-1")
 
 
 # -- tools -------------------------------------------------------------------------------------------------------------
@@ -295,6 +332,45 @@ async def test_a_turn_that_is_stopped_lets_go_of_the_call_it_waits_for(kind: str
     assert left.is_set() is (kind == "async")
     left.set()
     assert completed(run)[0].outcome is CellOutcome.INTERRUPTED
+
+
+class _Full(Unrecorded):
+    """A log that has no room for one kind of record."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    async def calling(self, *record: Any) -> None:
+        self._write("calling")
+
+    async def called(self, *record: Any) -> None:
+        self._write("called")
+
+    def _write(self, kind: str) -> None:
+        if kind == self.kind:
+            raise JournalError("the disk is full")
+
+
+@pytest.mark.parametrize(("kind", "paid"), [("calling", []), ("called", ["x"])])
+async def test_when_a_call_cannot_be_recorded_the_cell_is_stopped_and_the_turn_ends_by_it(
+    kind: str, paid: list[str]
+) -> None:
+    """The cell would go on to the next call whatever the first one came to."""
+    made: list[str] = []
+    run = Run(
+        executing(("python", "1"), ("python", "2")),
+        kernel=calling(call("pay", to="x"), call("pay", to="y")),
+        tools={"pay": lambda to: made.append(to)},
+    )
+    await run.kernel.start()
+    host = TurnHost(run.machine, replace(run.host.ports, log=_Full(kind)))
+    with pytest.raises(JournalError, match="the disk is full"):
+        await host.run()
+    assert made == paid
+    assert [code for _, code in run.kernel.ran] == ["1"]
+    assert [one.outcome for one in completed(run)] == [CellOutcome.INTERRUPTED]
+    assert run.errors == ["the disk is full"]
+    assert (await run.kernel.run("", "free")).outcome is not CellOutcome.INTERRUPTED
 
 
 def test_the_model_is_told_of_the_tools() -> None:

@@ -7,8 +7,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,17 @@ from IPython.utils.capture import capture_output
 
 from lash_nb.errors import CorruptJournalError, JournalError
 from lash_nb.following import Following, read_session
+from lash_nb.machine.effects import EffectId
+from lash_nb.machine.state import TurnCheckpoint, WaitingTools
+from lash_nb.recorded import RecordedTurn, compacted
 from lash_nb.resume_magic import ResumeWord
-from lash_nb.stores.journal import Journal, JournalFollower, holder
+from lash_nb.stores.journal import Journal, JournalFollower, holder, session_directory
 from lash_nb.views.live import QuietView
 
 from .cut_journals import cell_asked, cut, journal, left, left_notebook
 from .notebook_shell import Notebook
 from .stores.journals import fork, wait
+from .told_turns import call
 
 
 @pytest.fixture
@@ -99,7 +103,12 @@ def test_its_turn_is_followed_to_its_end(notebook: Notebook, used: Used, monkeyp
     monkeypatch.setattr("builtins.input", lambda question: "y")
     when_followed(monkeypatch, lambda: append(used))
     captured = notebook.run("%lash resume")
-    assert f"turn 1 of session {used.session[:8]} has ended there" in captured.stdout
+    *_, runs, ended = captured.stdout.splitlines()
+    assert runs == (
+        f"turn 1 of session {used.session[:8]} runs in another process: Stop, or an interrupt of this cell, ends the "
+        "watching; the turn goes on"
+    )
+    assert ended == f"turn 1 of session {used.session[:8]} has ended there"
     (output,) = captured.outputs
     assert [text in output.data["text/plain"] for text in ("Request 1.", "kept = 41", "It is 41.")] == [True] * 3
     assert not output.metadata
@@ -124,6 +133,8 @@ def test_an_interrupt_ends_the_following_alone(notebook: Notebook, used: Used, m
     with capture_output() as captured:
         result = notebook.shell.run_cell("%lash resume --follow")
     assert isinstance(result.error_in_exec, KeyboardInterrupt)
+    told = f"KeyboardInterrupt: turn 1 of session {used.session[:8]} goes on there, and is not followed any more"
+    assert captured.stdout.splitlines()[-1] == told
     assert "kept = 41" in captured.outputs[0].data["text/plain"]
     owner = holder(used.path.parent)
     assert owner is not None
@@ -157,18 +168,76 @@ def test_a_turn_is_seen_as_far_as_it_is_recorded(tmp_path: Path, used: Used) -> 
     assert following.look()
     (step,) = following.picture.steps
     assert (step.prose, step.outcome, following.picture.request) == ("I look.\n", None, "Request 1.")
+    assert (step.running, following.picture.sentence) == (True, "running a cell")
     lines = used.rest.splitlines(keepends=True)
     seen = []
+    doing = ["running a cell"]
     for line in lines:
         with used.path.open("ab") as file:
             file.write(line)
         goes_on = following.look()
         seen.append((goes_on, len(following.picture.steps), following.picture.answer))
+        if following.picture.sentence != doing[-1]:
+            doing.append(following.picture.sentence)
+    assert doing == [
+        "running a cell",
+        "preparing the next step",
+        "waiting for the model",
+        "the model is answering",
+        "preparing the next step",
+        "done",
+    ]
     assert seen[0] == (True, 1, None)
     assert seen[-1] == (False, 1, "It is 41.")
     assert following.turn is not None
     assert following.turn.ended
     assert not following.abandoned
+
+
+@contextmanager
+def rewritten(
+    place: Path, change: Callable[[RecordedTurn, TurnCheckpoint], None]
+) -> Iterator[tuple[Journal, Following]]:
+    """A running turn that is not what was left, and that this process has."""
+    session = read_session(place / "state", left(place))
+    assert session.running is not None
+    assert session.running.checkpoint is not None
+    change(session.running, session.running.checkpoint)
+    with Journal.open(session_directory(place / "new", session.id), session=session.id, create=True) as written:
+        written.append_many(compacted(session))
+        yield written, Following(place / "new", session.id)
+
+
+def test_a_turn_that_came_without_its_activities_waits_for_the_model(tmp_path: Path) -> None:
+    session = left(tmp_path, interrupted=False)
+    cut(journal(tmp_path / "state", session), behind=lambda record: record.get("kind") == "LlmCall")
+    asking = read_session(tmp_path / "state", session).running
+    assert asking is not None
+
+    def ask(turn: RecordedTurn, checkpoint: TurnCheckpoint) -> None:
+        turn.checkpoint, turn.effect = asking.checkpoint, asking.effect
+        turn.told.clear()
+
+    with rewritten(tmp_path, ask) as (_, following):
+        assert following.look()
+        assert following.picture.sentence == "waiting for the model"
+
+
+def test_tools_are_shown_while_they_run(tmp_path: Path) -> None:
+    calls = (call("pay", "a", to="x"), call("pay", "b", to="y"))
+
+    def pay(turn: RecordedTurn, checkpoint: TurnCheckpoint) -> None:
+        turn.checkpoint = replace(checkpoint, state=WaitingTools(effect_id=EffectId(3), calls=calls))
+        turn.calls = {"a": None, "b": None}
+
+    with rewritten(tmp_path, pay) as (written, following):
+        assert following.look()
+        assert following.picture.sentence == "running tools"
+        output = {"outcome": {"status": "success", "payload": "paid"}}
+        written.append({"k": "called", "turn": 1, "effect": 3, "call": "a", "output": output})
+        assert following.look()
+        shown = [(one.args, one.succeeded) for one in following.picture.steps[-1].tool_calls]
+        assert shown == [({"to": "x"}, True), ({"to": "y"}, None)]
 
 
 def test_nobody_writes_it(tmp_path: Path) -> None:
@@ -178,6 +247,7 @@ def test_nobody_writes_it(tmp_path: Path) -> None:
     assert following.abandoned
     assert following.turn is not None
     assert not following.turn.ended
+    assert following.picture.sentence != "running a cell"
 
 
 def test_no_turn_runs(tmp_path: Path) -> None:

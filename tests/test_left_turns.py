@@ -153,3 +153,36 @@ asyncio.run(main())
         assert isinstance(session.kernel, ManagedKernel)
     assert turn.text == "Awake."
     assert [output["data"]["text/plain"] for output in turn.outputs] == ["42"]
+
+
+async def test_whoever_only_looks_leaves_the_kernel_to_the_next(tmp_path: Path) -> None:
+    script = cell("import time; time.sleep(3); print('slept')")
+    host = f"""
+import asyncio, os
+from lash_nb import ScriptedModel, Session
+from lash_nb.machine.events import CodeBlockStarted
+
+async def main():
+    model = ScriptedModel({{1: [{script!r}]}})
+    async with Session(model, session_id="one", state_dir={str(tmp_path)!r}) as session:
+        def watch(activity):
+            if isinstance(activity, CodeBlockStarted):
+                asyncio.get_running_loop().call_later(0.5, os.kill, os.getpid(), 9)
+        await session.run("Sleep.", on_activity=watch)
+
+asyncio.run(main())
+"""
+    process = await asyncio.to_thread(subprocess.run, [sys.executable, "-c", host], timeout=50)
+    assert process.returncode == -9
+    model = ScriptedModel({1: [script, "Done."]})
+    for _ in range(2):
+        async with Session.resume("one", model=model, state_dir=tmp_path) as session:
+            looked = await session.outstanding()
+            assert looked is not None
+            assert "runs next" in looked.sentence
+    async with Session.resume("one", model=model, state_dir=tmp_path) as session:
+        turn = await session.resume_turn()
+        kernel = session.kernel
+    assert [output["text"] for output in turn.outputs] == ["slept\n"]
+    assert kernel is not None
+    assert not kernel.alive

@@ -93,6 +93,7 @@ def test_help_lists_words_and_options(notebook: Notebook) -> None:
         "model test",
         "new",
         "history [N]",
+        "resume  ",
         "resume SESSION",
         "usage [N]",
         "--no-raise",

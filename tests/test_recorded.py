@@ -79,7 +79,7 @@ def without_answers(session: RecordedSession) -> RecordedSession:
     def kept(turn: RecordedTurn) -> RecordedTurn:
         if turn.ended:
             turn = replace(turn, effect=None, steps=0, said=0)
-        return replace(turn, answer=None, calls={}, effects=0)
+        return replace(turn, answer=None, calls={})
 
     running = session.running
     if running is not None and running.answer is not None:

@@ -96,7 +96,7 @@ def test_where_nobody_can_be_asked_it_waits_for_a_yes(place: Path) -> None:
     with notebook_kernel(place) as kernel:
         kernel.run(SETUP)
         cell = kernel.finish(kernel.start("%lash resume", allow_stdin=False))
-        assert "Nothing was run: `%lash resume --yes` agrees and goes on" in cell.text
+        assert "nothing was run; the turn stays interrupted: `%lash resume --yes` goes on with it" in cell.text
         assert not cell.error
         assert not cell.bundles
         assert "1 turn; turn 2 was interrupted (`%lash resume`)" in kernel.run("%lash").text

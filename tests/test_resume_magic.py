@@ -7,12 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from IPython.utils.capture import capture_output
 
 from lash_nb.errors import InputError, UnknownNameError
 from lash_nb.stores.journal import holder, session_directory
 
 from .cut_journals import cell_asked, cut, journal, left, left_notebook, recorded
 from .notebook_shell import Notebook, bundles
+
+NOTHING_RUN = (
+    "nothing was run; the turn stays interrupted: `%lash resume --yes` goes on with it, the next request leaves it"
+)
 
 
 @pytest.fixture
@@ -39,12 +44,14 @@ def test_an_unattended_run_says_nothing_of_it(
     options = {"notebook": str(tmp_path / "n.ipynb"), "state_dir": str(tmp_path / "state")}
     monkeypatch.setenv("LASH_NB_RUN_OPTIONS", json.dumps(options))
     assert "earlier" not in notebook.load()
+    assert "earlier" not in notebook.run("%lash").stdout
 
 
 def test_no_opens_the_session_and_its_turn_waits(notebook: Notebook, tmp_path: Path) -> None:
     session = left(tmp_path)
     notebook.load()
     said = notebook.run("%lash resume --no").stdout
+    assert said.splitlines()[-1] == NOTHING_RUN
     assert "Turn 1 was interrupted. It was asked:\n\n    Request 1.\n" in said
     assert "\n    kept = 41\n    print(kept)\n" in said
     assert "scripted:s.json, chosen by the session that goes on; nothing leaves this machine" in said
@@ -69,10 +76,28 @@ def test_the_person_is_asked(
         return answer
 
     monkeypatch.setattr("builtins.input", told)
-    notebook.run("turn = get_ipython().run_line_magic('lash', 'resume')")
+    said = notebook.run("turn = get_ipython().run_line_magic('lash', 'resume')")
     turn = notebook.value("turn")
     assert asked == ["Go on with it? [y/N] "]
     assert (turn.status if turn is not None else None) == status
+    assert (NOTHING_RUN in said.stdout.splitlines()) == (status is None)
+
+
+def test_an_interrupt_at_the_question_says_that_nothing_was_run(
+    notebook: Notebook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left(tmp_path)
+    notebook.load()
+
+    def interrupted(question: str) -> str:
+        raise KeyboardInterrupt("Interrupted by user")
+
+    monkeypatch.setattr("builtins.input", interrupted)
+    with capture_output() as captured:
+        result = notebook.shell.run_cell("%lash resume")
+    assert isinstance(result.error_in_exec, KeyboardInterrupt)
+    assert captured.stdout.splitlines()[-1] == f"KeyboardInterrupt: {NOTHING_RUN}"
+    assert "0 turns; turn 1 was interrupted" in notebook.run("%lash").stdout
 
 
 def test_nothing_draws_over_what_is_to_be_agreed_to(notebook: Notebook, tmp_path: Path) -> None:
@@ -122,11 +147,40 @@ def test_the_session_before_it_ends(notebook: Notebook, tmp_path: Path) -> None:
 def test_only_what_this_notebook_began_is_found_unasked(notebook: Notebook, tmp_path: Path) -> None:
     other = recorded(tmp_path / "state", ["One."], notebook=tmp_path / "other.ipynb", base_dir=tmp_path)
     assert "earlier" not in notebook.load()
-    with pytest.raises(InputError, match="no session of this notebook is in"):
-        notebook.run("%lash resume")
+    nothing = "nothing was interrupted, and there is no earlier session of this notebook in "
+    notebook.run("nothing = get_ipython().run_line_magic('lash', 'resume')")
+    assert notebook.value("nothing") is None
+    said = notebook.run("%lash resume").stdout
+    assert said.startswith(nothing)
+    assert len(said.splitlines()) == 1
+    with pytest.raises(UnknownNameError, match="there is no session"):
+        notebook.run("%lash resume nowhere")
     assert f"session 1 ({other[:8]}): 1 turn; it had no kernel" in notebook.run(f"%lash resume {other[:6]}").stdout
-    with pytest.raises(InputError, match=r"no session of this notebook but the current one \("):
-        notebook.run("%lash resume")
+    assert notebook.run("%lash resume --yes").stdout.startswith(nothing)
+
+
+def test_the_status_tells_of_what_is_not_gone_on_with_yet(notebook: Notebook, tmp_path: Path) -> None:
+    left(tmp_path)
+    waits = (
+        "earlier session of this notebook: turn 1 was interrupted: `%lash resume` shows what is outstanding and asks"
+    )
+    notebook.load()
+    assert notebook.run("%lash").stdout.splitlines()[1:3] == ["session: 1, no turns yet", waits]
+    notebook.run("%lash model scripted:s.json")
+    notebook.run("%%lash\nSomething else.")
+    assert notebook.run("%lash").stdout.splitlines()[2] == waits
+    notebook.run("%lash resume --yes")
+    assert "earlier" not in notebook.run("%lash").stdout
+
+
+def test_the_status_tells_of_an_earlier_session_until_another_has_begun(notebook: Notebook, tmp_path: Path) -> None:
+    left(tmp_path, interrupted=False)
+    notebook.load()
+    goes_on = "earlier session of this notebook: 1 turn, `%lash resume` goes on with it"
+    assert notebook.run("%lash").stdout.splitlines()[2] == goes_on
+    notebook.run("%lash model scripted:s.json")
+    notebook.run("%%lash\nSomething else.")
+    assert "earlier" not in notebook.run("%lash").stdout
 
 
 @pytest.mark.parametrize("line", ["--nonsense", "--yes --no", "-y"])

@@ -17,7 +17,11 @@ import pytest
 
 from lash_nb import ScriptedKernel, ScriptedModel, Session
 from lash_nb.cli import main
+from lash_nb.errors import UnknownNameError
 from lash_nb.kernels.guardian import lives
+from lash_nb.kernels.specs import FoundSpec
+from lash_nb.recorded import RecordedKernel
+from lash_nb.resuming import lost_kernels
 from lash_nb.session import Limits
 from lash_nb.stores.notebook import read_block, verify_chain
 
@@ -112,6 +116,26 @@ async def test_nothing_runs_without_a_yes(resume: Resume, monkeypatch: pytest.Mo
     printed, told = await asyncio.to_thread(resume, "one", code=0)
     assert "Go on? [y/N] " in told
     assert printed == "It is 42.\n"
+
+
+@pytest.mark.parametrize("living", [True, False])
+def test_what_is_lost_goes_by_the_kernel_of_that_language(living: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lash_nb.orphans.kernel_lives", lambda kernel: living)
+    monkeypatch.setattr("lash_nb.kernels.specs.find_spec", found_spec)
+    kernels = {name: RecordedKernel(language=name, epoch="0123456789abcdef") for name in ("python", "R")}
+    lost = lost_kernels(kernels, copied=False)
+    told = {language: lost(language) for language in ("Python", "r", "bash", "cobol")}
+    assert told == {"Python": not living, "r": not living, "bash": False, "cobol": False}
+    assert lost("ir"), "a cell that names a kernelspec gets a kernel of its own"
+    assert lost_kernels(kernels, copied=True)("python"), "the kernels of a copy are the original's"
+    assert not lost_kernels({}, copied=True)("python")
+
+
+def found_spec(wanted: str) -> FoundSpec:
+    language = {"ir": "R", "bash": "bash"}.get(wanted)
+    if language is None:
+        raise UnknownNameError(wanted)
+    return FoundSpec(name=wanted, display_name="", language=language, argv=(), env={}, interrupt_mode="signal")
 
 
 async def test_nothing_was_interrupted(resume: Resume) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from lash_nb.errors import (
     SessionClosedError,
     UnknownNameError,
 )
-from lash_nb.recorded import SessionFold
-from lash_nb.resuming import find_session
+from lash_nb.machine.effects import EffectId
+from lash_nb.machine.state import WaitingExec, WaitingLlm
+from lash_nb.recorded import RecordedTurn, SessionFold
+from lash_nb.resuming import find_session, outstanding, session_of_notebook
 from lash_nb.session import Limits
 from lash_nb.stores.journal import read_records
 from lash_nb.stores.notebook import read_block, verify_chain
@@ -260,3 +263,88 @@ async def test_the_model_of_before_answers_unless_only_a_notebook_names_it(
     session = Session.resume(which, kernel=left.kernel, state_dir=place)
     assert session.model_name == expected
     await session.aclose()
+
+
+@pytest.mark.parametrize(
+    ("named", "taken"),
+    [
+        ("replay:a.cassette.jsonl", True),
+        ("replay:a", True),
+        ("replay:", False),
+        ("replay:..", False),
+        ("replay:/etc/passwd", False),
+        ("replay:../other/a", False),
+        ("replay:sub/a", False),
+        ("replay:..\\a", False),
+        ("replay:c:a", False),
+        ("local:x", False),
+    ],
+)
+async def test_of_the_models_a_notebook_names_a_cassette_beside_it_is_taken(
+    named: str, taken: bool, tmp_path: Path
+) -> None:
+    _, path = await in_a_notebook(tmp_path)
+    rewritten(path, {"asked": {"text": "?", "model": named, "protocol": "code"}})
+    running = session_of_notebook(path, most_steps=None, most_seconds=None).running
+    assert running is not None
+    assert running.asked.model == (named if taken else "")
+
+
+@pytest.mark.parametrize("told", [float("nan"), float("inf"), -1.0, 0.0, 10**400, 61.0], ids=str)
+async def test_what_is_no_bound_in_a_notebook_is_ours(told: float, tmp_path: Path) -> None:
+    _, path = await in_a_notebook(tmp_path)
+    asked = {"text": "?", "model": "", "protocol": "code", "time_limit_s": told, "cell_limit_s": told}
+    rewritten(path, {"asked": asked})
+    running = session_of_notebook(path, most_steps=None, most_seconds=60.0, most_cell_seconds=9.0).running
+    assert running is not None
+    assert (running.asked.time_limit_s, running.asked.cell_limit_s) == (60.0, 9.0)
+
+
+async def test_a_notebooks_lower_bounds_are_kept(tmp_path: Path) -> None:
+    _, path = await in_a_notebook(tmp_path)
+    rewritten(path, {"asked": {"text": "?", "model": "", "protocol": "code", "max_steps": 2, "cell_limit_s": 5}})
+    running = session_of_notebook(path, most_steps=3, most_seconds=None).running
+    assert running is not None
+    assert (running.asked.max_steps, running.asked.time_limit_s, running.asked.cell_limit_s) == (2, None, 5)
+
+
+@pytest.mark.parametrize("told", ["1234567890", "\u0663", "", "1.5", 7], ids=str)
+async def test_a_notebooks_label_is_a_short_number(told: object, tmp_path: Path) -> None:
+    _, path = await in_a_notebook(tmp_path)
+    rewritten(path, {"label": told})
+    assert session_of_notebook(path, most_steps=None, most_seconds=None).label == "1"
+
+
+# -- what is outstanding -----------------------------------------------------------------------------------------------
+
+
+async def interrupted(tmp_path: Path, kind: str) -> RecordedTurn:
+    """The turn of a session that ended before this effect."""
+    left = await Left(tmp_path).after(nth(f"effect {kind}", 1))
+    async with left.resumed() as session:
+        turn = session._past.interrupted
+    assert turn is not None
+    return turn
+
+
+async def test_the_language_of_a_cell_is_shown_and_decides_whether_it_is_lost(tmp_path: Path) -> None:
+    turn = await interrupted(tmp_path, "ExecCode")
+    assert turn.checkpoint is not None
+    state = WaitingExec(effect_id=EffectId(3), language="bash", code="ls", driver_state=None)
+    in_bash = replace(turn, checkpoint=replace(turn.checkpoint, state=state))
+    told = outstanding(in_bash, lost=lambda language: language == "python")
+    assert (told.sentence, told.detail) == ("This bash cell runs next, unless its kernel says that it has run:", "ls")
+    told = outstanding(in_bash, lost=lambda language: language == "bash")
+    assert told.sentence.startswith("This bash cell was outstanding, and its kernel is gone. It is not run again")
+    told = outstanding(turn, lost=lambda language: language == "bash")
+    assert told.sentence == "This cell runs next, unless its kernel says that it has run:"
+
+
+async def test_the_model_that_is_asked_is_named(tmp_path: Path) -> None:
+    turn = await interrupted(tmp_path, "LlmCall")
+    assert turn.checkpoint is not None
+    assert isinstance(turn.checkpoint.state, WaitingLlm)
+    told = outstanding(turn, lost=lambda language: False)
+    assert told.sentence == "Its model is asked next (scripted)."
+    told = outstanding(turn, lost=lambda language: False, model="openai:theirs@http://127.0.0.1:1/v1")
+    assert told.sentence == "Its model is asked next (openai:theirs@http://127.0.0.1:1/v1)."

@@ -76,6 +76,7 @@ class Shop:
         try:
             await asyncio.Event().wait()
         finally:
+            await asyncio.sleep(0.01)
             self.notes.append("stopped")
 
     async def batch(self, *calls: PendingToolCall, effect: int = 7) -> tuple[CompletedToolCall, ...]:
@@ -121,12 +122,24 @@ async def test_a_result_that_cannot_be_recorded_is_not_passed_on() -> None:
     assert shop.notes == ["calling 7 a {'to': 'x'}", "paid x"]
 
 
-async def test_when_a_result_cannot_be_recorded_the_other_calls_are_stopped() -> None:
+async def test_when_a_result_cannot_be_recorded_the_other_calls_are_stopped_and_waited_for() -> None:
     shop = Shop(full="called")
     with pytest.raises(JournalError):
-        await shop.batch(call("pay", "a", to="x"), call("wait", "b"))
-    await asyncio.sleep(0)
+        await shop.batch(call("wait", "b"), call("pay", "a", to="x"))
     assert shop.notes[-1] == "stopped"
+
+
+@pytest.mark.parametrize("full", ["calling", "called"])
+async def test_after_a_call_that_could_not_be_recorded_none_is_made(full: str) -> None:
+    shop = Shop(full=full)
+    with shop.runs.caller(EffectId(7), on_activity=lambda activity: None, most_at_once=4) as caller:
+        with pytest.raises(JournalError) as first:
+            await caller.call(call("pay", "a", to="x"))
+        made = list(shop.notes)
+        with pytest.raises(JournalError) as second:
+            await caller.call(call("wait", "b"))
+    assert second.value is first.value is shop.runs.unrecorded
+    assert shop.notes == made
 
 
 @pytest.mark.parametrize(

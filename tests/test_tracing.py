@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,18 @@ from lash_nb import ScriptedKernel, ScriptedModel, Session
 from lash_nb.calls import RetryPolicy
 from lash_nb.cli import main
 from lash_nb.kernels.scripted import ScriptedCell
+from lash_nb.machine.effects import EffectId
 from lash_nb.machine.llm import LlmCallError, LlmResponse, LlmTerminalReason, LlmUsage, TextOutput
+from lash_nb.machine.state import WaitingTools
 from lash_nb.machine.tool_calls import PendingToolCall
 from lash_nb.models import ModelTraits
 from lash_nb.models.scripted import Reply
+from lash_nb.recorded import Asked, RecordedTurn, protocol_of
 from lash_nb.stores.journal import drop_archives, session_directory
+from lash_nb.stores.notebook import make_block, make_envelope
+from lash_nb.tracing import TracedEffect, TracedTurn, Tracer
 
-from .conversations import cell, stdout
+from .conversations import Blocks, cell, stdout
 from .left_sessions import Left, nth
 
 SECRET = "correct-horse-battery"
@@ -135,6 +141,50 @@ async def test_tool_calls_of_a_cell(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert (made["call"], made["name"], made["args"]) == ("c1", "add", {"a": 1, "b": 2})
     assert made["output"]["outcome"]["status"] == "success"
     assert made["begun_at"] <= made["ended_at"]
+
+
+async def test_tool_calls_that_only_a_notebook_tells_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = Blocks()
+    left = await Left(tmp_path / "there").after(nth("effect ExecCode", 1), on_block=blocks)
+    async with left.resumed() as session:
+        turn = session._past.interrupted
+    assert turn is not None
+    assert turn.checkpoint is not None
+    call = PendingToolCall(call_id="c1", tool_name="add", args={"a": 1})
+    checkpoint = replace(turn.checkpoint, state=WaitingTools(effect_id=EffectId(3), calls=(call,)))
+    carried = next(block["head"] for block in reversed(blocks.blocks) if block["head"] is not None)
+    head = make_envelope(
+        checkpoint.to_json(protocol_of("code")),
+        session="one",
+        turn=1,
+        seq=3,
+        parent=None,
+        saved_at="2025-01-01T00:00:00+00:00",
+        engine="lash_nb",
+        resume=carried["resume"],
+    )
+    path, here = tmp_path / "n.ipynb", tmp_path / "here"
+    block = make_block(session="one", head=head, turns=[])
+    path.write_text(json.dumps({"cells": [], "metadata": {"lash_nb": block}, "nbformat": 4, "nbformat_minor": 5}))
+    await Session.resume(path, kernel=left.kernel, state_dir=here).aclose()
+    told, _ = trace(capsys, "one", "--state-dir", str(here))
+    (effect,) = told["turns"][0]["effects"]
+    assert (effect["kind"], effect["sent"]) == (
+        "ToolCalls",
+        {"calls": [{"call": "c1", "name": "add", "args": {"a": 1}}]},
+    )
+    assert [made["call"] for made in effect["calls"]] == ["c1"]
+    assert main(["trace", "one", "--state-dir", str(here)]) == 0
+
+
+def test_a_call_without_its_name(tmp_path: Path) -> None:
+    """As segments of an earlier version say it again."""
+    tracer = Tracer("one")
+    tracer._turn = TracedTurn(turn=1, request="", model="", protocol="code", began_at="")
+    tracer._turn.effects.append(TracedEffect(id=3, kind="ExecCode", asked_at="", sent=None))
+    tracer._fold.session.running = RecordedTurn(number=1, asked=Asked(text="", model="", protocol="code"))
+    tracer._take({"k": "call", "turn": 1, "effect": 3, "call": "c1"}, in_fewer_words=False)
+    assert [(made["call"], made["name"], made["args"]) for made in tracer._turn.effects[0].calls] == [("c1", "", None)]
 
 
 async def test_what_was_said_and_to_which_turn_it_came(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,7 @@ from .outputs import OutputFold
 
 _log = logging.getLogger(__name__)
 
-__all__ = ["EXECUTE", "FINISH", "KEY_USED", "Cell"]
+__all__ = ["EXECUTE", "FINISH", "KEY_USED", "Cell", "followed_cell"]
 
 FINISH = "LashFinish"
 """The name of the exception with which `finish()` ends a cell, and of the reply's payload that holds the value."""
@@ -281,3 +281,14 @@ class Cell:
             if payload.get("source") == FINISH:
                 return FinishValue(value=cast("Json", json.loads(str(payload.get("value")))))
         return None
+
+
+def followed_cell(running: Mapping[str, object], calls: object, *, fold: OutputFold, inner: InnerCalls) -> Cell:
+    """The cell that an earlier host began, with what its kernel says of it: outputs so far, calls without an answer."""
+    cell = Cell(msg_id=str(running["msg_id"]), key=str(running["key"]), frames=[], fold=fold, calls=inner, begun=True)
+    cell.digest = str(running["digest"])
+    if isinstance(entries := running.get("entries"), list):
+        fold.load(entries)
+    for call in calls if isinstance(calls, list) else ():
+        inner.inherit(call)
+    return cell

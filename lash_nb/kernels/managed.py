@@ -24,7 +24,7 @@ from ..machine.attachments import AdoptingStore, AttachmentRef
 from ..machine.execution import CellOutput, CellResult, NamespaceSummary
 from . import CellTools, Kernel, OnInput, OutputSink
 from .attached import AttachedProcess
-from .cells import EXECUTE, Cell
+from .cells import EXECUTE, Cell, followed_cell
 from .flags import Turnstile
 from .inner_calls import InnerCalls
 from .ladder import stop, until_ended
@@ -147,6 +147,18 @@ class ManagedKernel(Kernel):
                 await life.wire.dead.wait(self._shutdown_timeout_s)
             await self._drop("The kernel was shut down while the cell ran; its variables are gone.")
 
+    async def leave(self) -> None:
+        """Give a kernel that was taken over back: it goes on, and waits for another host, as before; others end."""
+        life = self._life
+        if life is None or not isinstance(life.process, AttachedProcess):
+            await self.shutdown()
+            return
+        async with self._turnstile.alone():
+            self._life = None
+            self._forget()
+            await life.wire.close().wait(5.0)
+            life.process.let_go()
+
     def end_now(self) -> None:
         """Kill the kernel, started or starting, and leave nothing of it; from any thread, idempotent."""
         finalizer, self._finalizer, self._life = self._finalizer, None, None
@@ -265,19 +277,9 @@ class ManagedKernel(Kernel):
     def _follow(self, life: Life, running: Mapping[str, Any], calls: object) -> None:
         """Wait for the end of the cell that an earlier host began."""
         msg_id = str(running["msg_id"])
-        cell = Cell(
-            msg_id=msg_id,
-            key=str(running["key"]),
-            frames=[],
-            fold=OutputFold(limits=self._limits, store=self._store),
-            calls=InnerCalls(life.wire, msg_id=msg_id, store=self._store, kept=self._kept, held=True),
-            begun=True,
-        )
-        cell.digest = str(running["digest"])
-        if isinstance(entries := running.get("entries"), list):
-            cell.fold.load(entries)
-        for call in calls if isinstance(calls, list) else ():
-            cell.calls.inherit(call)
+        inner = InnerCalls(life.wire, msg_id=msg_id, store=self._store, kept=self._kept, held=True)
+        fold = OutputFold(limits=self._limits, store=self._store)
+        cell = followed_cell(running, calls, fold=fold, inner=inner)
         life.wire.follow(cell)
         self._followed = cell
 

@@ -94,6 +94,8 @@ class Told:
         self._number = 0
         self._outputs: dict[int, int] = {}
         """Effect id → entry with the outputs that later ones replace."""
+        self._taken: tuple[dict[int, TurnActivity | _Growing], dict[int, int]] = {}, {}
+        """What was taken last, in case that it is given back."""
 
     def __bool__(self) -> bool:
         """Whether there is anything to be written down."""
@@ -137,5 +139,12 @@ class Told:
             TURN_ACTIVITY.encode(entry.whole() if isinstance(entry, _Growing) else entry)
             for entry in self._entries.values()
         ]
+        self._taken = self._entries, self._outputs
         self._entries, self._outputs = {}, {}
         return taken
+
+    def give_back(self) -> None:
+        """What was taken last was not written down: it is there again, before anything that came since."""
+        entries, outputs = self._taken
+        self._entries, self._outputs = {**entries, **self._entries}, {**outputs, **self._outputs}
+        self._taken = {}, {}

@@ -23,7 +23,15 @@ from nbformat import NotebookNode
 
 from ..errors import InputError, MissingExtraError, NotebookError
 
-__all__ = ["Output", "load_notebook", "parse_value", "place_output", "read_parameters", "with_parameters"]
+__all__ = [
+    "Output",
+    "error_output",
+    "load_notebook",
+    "parse_value",
+    "place_output",
+    "read_parameters",
+    "with_parameters",
+]
 
 _nbformat: Any = nbformat
 """Its functions carry no annotations."""
@@ -196,6 +204,13 @@ def _tidy(notebook: NotebookNode) -> NotebookNode:
         cells.append(cell)
     tidy: NotebookNode = _nbformat.NotebookNode({**notebook, "cells": cells})
     return tidy
+
+
+def error_output(error: Exception) -> NotebookNode:
+    """An output that says why a cell has no others."""
+    name, said = type(error).__name__, str(error)
+    output: NotebookNode = _nbformat.v4.new_output("error", ename=name, evalue=said, traceback=[f"{name}: {said}"])
+    return output
 
 
 # ------------------------------------------------------------------------------------------------------- parameters

@@ -34,6 +34,7 @@ __all__ = [
     "Block",
     "checkpoint_text",
     "following",
+    "interrupted_turn",
     "make_block",
     "make_envelope",
     "open_checkpoint",
@@ -319,6 +320,15 @@ def read_block(metadata: Mapping[str, Any]) -> Block | None:
         turns=tuple(read_envelope(turn, place=f"{place}.turns[{index}]") for index, turn in enumerate(turns)),
         earlier=tuple(read_envelope(turn, place=f"{place}.earlier[{index}]") for index, turn in enumerate(earlier)),
     )
+
+
+def interrupted_turn(metadata: Mapping[str, Any]) -> tuple[str, int] | None:
+    """Session and number of the turn that was in progress when it was saved; None also when that cannot be read."""
+    try:
+        block = read_block(metadata)
+    except NotebookError:
+        return None
+    return (block.session, int(block.head["turn"])) if block is not None and block.head is not None else None
 
 
 def verify_chain(block: Block) -> None:

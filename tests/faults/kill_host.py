@@ -107,7 +107,7 @@ def _was_said(directory: Path) -> bool:
         return False
     session = session_of_notebook(path, most_steps=None, most_seconds=None)
     turns = [*session.turns, *([session.running] if session.running is not None else [])]
-    return any(SAID in repr(turn.checkpoint) for turn in turns)
+    return SAID in session.said.values() or any(SAID in repr(turn.checkpoint) for turn in turns)
 
 
 def _keeper(path: Path) -> Callable[[dict[str, Any], bool], None]:

@@ -69,7 +69,7 @@ def death_of(directory: Path) -> Death:
     for record in records_of(directory):
         fold.take(record)
         if record["k"] == "call":
-            names[record["turn"], record["effect"], record["call"]] = record["name"]
+            names[record["turn"], record["effect"], record["call"]] = record.get("name", record["call"])
         elif record["k"] == "called":
             names.pop((record["turn"], record["effect"], record["call"]), None)
     running = fold.session.running

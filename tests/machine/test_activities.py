@@ -221,6 +221,24 @@ def test_what_was_taken_is_gone_and_replaces_nothing_any_more() -> None:
     assert told.take() == [TURN_ACTIVITY.encode(outputs(1, "ab"))]
 
 
+def test_what_was_given_back_is_taken_again_before_what_came_since() -> None:
+    told = Told()
+    told.add(outputs(1, "a"))
+    told.add(TextDelta(content="b"))
+    told.take()
+    told.give_back()
+    told.add(TextDelta(content="c"))
+    told.add(outputs(1, "ab"))
+    assert [TURN_ACTIVITY.decode(one) for one in told.take()] == [TextDelta(content="bc"), outputs(1, "ab")]
+    told.add(outputs(2, "later"))
+    told.give_back()
+    assert [TURN_ACTIVITY.decode(one) for one in told.take()] == [
+        TextDelta(content="bc"),
+        outputs(1, "ab"),
+        outputs(2, "later"),
+    ]
+
+
 def test_what_cannot_be_written_is_still_there() -> None:
     told = Told()
     told.add(TextDelta(content="a"))
