@@ -210,7 +210,9 @@ class CellRuns:
                         await asyncio.wait({self._running})
                     raise
 
-            yield CellTools(offers=self._offers, on_call=on_call)
+            # Of a call that an earlier host had taken our record says whether it was begun; without one nobody knows.
+            recorded = ports.resumed is not None and ports.resumed.calls_known
+            yield CellTools(offers=self._offers, on_call=on_call, on_taken=on_call if recorded else None)
 
 
 async def _replaced(kernel: Kernel, lost: str) -> str:

@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from .errors import KernelAttachError, KernelError
+from .errors import KernelAttachError, KernelError, UnknownNameError
 from .kernels import Kernel, OnInput
 from .kernels.rundir import find_kernel
 from .machine.attachments import AdoptingStore
@@ -100,12 +100,14 @@ class SessionKernels:
         return self._kernel(None)
 
     def living(self, language: str) -> Kernel | None:
-        """The kernel for a language, the main one's included, as far as there is one already."""
-        main = self.main
-        if main is not None and main.language.casefold() == language.casefold():
+        """The kernel that runs the cells of a language, made or not; None when none is installed for it."""
+        main = self.the_main()
+        if main.language.casefold() == language.casefold():
             return main
-        folded = language.casefold()
-        return self._given.get(folded) or self._made.get(folded)
+        try:
+            return self.of(language)
+        except UnknownNameError:
+            return None
 
     def of(self, language: str) -> Kernel:
         """The kernel for cells of another language than the main one's.

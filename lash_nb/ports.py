@@ -117,6 +117,8 @@ class Resumed:
     """The last kernel of each language that cells were given to; one that is not named never had a cell."""
     calls: Mapping[str, ToolCallOutput | None] = field(default_factory=dict)
     """The tool calls of that effect that were begun, by id, and what they gave; None: it is not known."""
+    calls_known: bool = True
+    """Whether those are all that were begun."""
     steps: int = 0
     """Model calls that were answered."""
     said: int = 0

@@ -132,6 +132,8 @@ class RecordedTurn:
     """Its answer."""
     calls: dict[str, ToolCallOutput | None] = field(default_factory=dict)
     """Its tool calls; None: begun, and nothing more is known."""
+    calls_known: bool = True
+    """Whether those are all: a notebook does not say which were begun."""
     steps: int = 0
     """Model calls that were answered."""
     said: int = 0
@@ -254,7 +256,7 @@ class SessionFold:
         again = turn.effect == record["id"] and turn.answer is None
         turn.effect, turn.answer = int(record["id"]), None
         if not again:
-            turn.calls = {}
+            turn.calls, turn.calls_known = {}, record.get("calls_known") is not False
         turn.steps, turn.said = int(record.get("steps", turn.steps)), int(record.get("said", turn.said))
         self.session.seq += 1
         turn.told += record.get("told", [])
@@ -365,7 +367,8 @@ def compacted(session: RecordedSession) -> Iterator[Record]:
             yield {"k": "end", **where, "chain": turn.chain, "dollars": turn.dollars}
         else:
             effect = turn.checkpoint.outstanding_effect_id or 0
-            yield {"k": "effect", **where, "id": effect, "kind": "", "steps": turn.steps, "said": turn.said}
+            counts: Record = {"steps": turn.steps, "said": turn.said, "calls_known": turn.calls_known}
+            yield {"k": "effect", **where, "id": effect, "kind": "", **counts}
             waits = turn.checkpoint.outstanding_effect
             for call in waits.calls if isinstance(waits, ToolCalls) else ():
                 if call.call_id in turn.calls:

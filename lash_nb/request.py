@@ -181,7 +181,7 @@ class RequestRun:
             model=around.model.name,
             protocol=protocol.name,
             grammar=around.grammar,
-            schema=request.wanted.schema if request.wanted is not None else request.schema,
+            schema=around.redactor.value(request.wanted.schema if request.wanted is not None else request.schema),
             typed=request.wanted is not None or request.schema is not None,
             max_steps=request.max_steps,
             time_limit_s=request.time_limit_s,
@@ -257,6 +257,7 @@ class RequestRun:
             answer=turn.answer,
             epochs={language: kernel.epoch for language, kernel in self._before.kernels.items()},
             calls=turn.calls,
+            calls_known=turn.calls_known,
             steps=turn.steps,
             said=turn.said,
         )
@@ -280,7 +281,7 @@ class RequestRun:
             known_variables=self.conversation.known_variables,
             known_epoch=self.conversation.known_epoch,
             on_activity=self._saw,
-            on_record=lambda checkpoint, final: self._recorded(checkpoint, protocol, final),
+            on_record=lambda checkpoint, final: self._recorded(checkpoint, protocol, final, kernel=around.kernel),
             on_log=around.on_log,
             log=self._recorder,
             resumed=self._resumed(),
@@ -312,7 +313,7 @@ class RequestRun:
             _log.exception("a watcher of a turn failed and is not told any more")
             self._watcher = None
 
-    def _recorded(self, checkpoint: TurnCheckpoint, protocol: ModelProtocol, final: bool) -> None:
+    def _recorded(self, checkpoint: TurnCheckpoint, protocol: ModelProtocol, final: bool, *, kernel: Kernel) -> None:
         if not final and not self.conversation.has_readers:
             return
         assert self._recorder is not None
@@ -321,7 +322,7 @@ class RequestRun:
             checkpoint,
             protocol.turn_protocol,
             dollars=self.picture.dollars,
-            resume=self._recorder.resume_facts(),
+            resume=self._recorder.resume_facts(kernel),
         )
         self._envelope = made if final else made or self._envelope
         if not final and self._envelope is not None:

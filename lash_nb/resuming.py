@@ -153,6 +153,7 @@ def _turn(envelope: Envelope, asked: Asked, checkpoint: TurnCheckpoint, before: 
         effect=checkpoint.outstanding_effect_id,
         # A notebook does not say which calls were begun: none of them is made again.
         calls=dict.fromkeys(call.call_id for call in waits.calls) if isinstance(waits, ToolCalls) else {},
+        calls_known=ended,
         steps=_count(resume.get("steps")),
         said=_count(resume.get("said")),
         ended=ended,

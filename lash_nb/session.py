@@ -156,11 +156,11 @@ class Session(SessionParts):
 
     async def outstanding(self) -> Outstanding | None:
         """What the interrupted turn does next, once living kernels are taken over; None: no turn was interrupted."""
-        return await self._loop.wait(self._past.outstanding())
+        return await self._loop.wait(self._past.outstanding(model=self.model_name))
 
     def outstanding_sync(self) -> Outstanding | None:
         """`outstanding` from synchronous code."""
-        return self._loop.run(self._past.outstanding())
+        return self._loop.run(self._past.outstanding(model=self.model_name))
 
     async def resume_turn(self, *, on_tick: OnTick | None = None, **options: Any) -> Turn:
         """Go on with the interrupted turn to its outcome; whoever calls this has agreed to what is outstanding.

@@ -69,7 +69,12 @@ class SessionPast:
                 return session
         assert found.notebook is not None
         seconds = None if limits.max_minutes is None else limits.max_minutes * 60
-        session = session_of_notebook(found.notebook, most_steps=limits.max_steps, most_seconds=seconds)
+        session = session_of_notebook(
+            found.notebook,
+            most_steps=limits.max_steps,
+            most_seconds=seconds,
+            most_cell_seconds=limits.cell_seconds,
+        )
         recorder.bring_in(session)
         return session
 
@@ -93,9 +98,9 @@ class SessionPast:
 
         As `cell_runs` sees it: what this says of a cell is what becomes of it.
         """
-        folded = language.casefold()
-        before = next((kernel for name, kernel in self._recorded.items() if name.casefold() == folded), None)
         kernel = self._kernels.living(language)
+        folded = (kernel.language if kernel is not None else language).casefold()
+        before = next((kernel for name, kernel in self._recorded.items() if name.casefold() == folded), None)
         return before is not None and (kernel is None or before.epoch != kernel.epoch or not kernel.alive)
 
     def left(self) -> Interrupted | None:
@@ -106,10 +111,10 @@ class SessionPast:
             turn=self.interrupted, kernels=self._recorded, kernel_lost=self._lost(self._kernels.the_main().language)
         )
 
-    async def outstanding(self) -> Outstanding | None:
-        """What the interrupted turn does next."""
+    async def outstanding(self, *, model: str) -> Outstanding | None:
+        """What the interrupted turn does next; `model` is the one that is asked from now on."""
         await self.recover()
         if self.interrupted is None:
             return None
         said = self._inbox.waiting.values()
-        return outstanding(self.interrupted, lost=self._lost, said=said)
+        return outstanding(self.interrupted, lost=self._lost, said=said, model=model)

@@ -96,12 +96,16 @@ class TurnRecorder:
         record: dict[str, Json] = {"effect": effect_id, "call": call_id, "output": TOOL_CALL_OUTPUT.encode(output)}
         await self._session.write({"k": "called", "turn": self._number, "at": now_text(), **record})
 
-    def resume_facts(self) -> dict[str, Json]:
-        """What a copy of this turn needs beside its checkpoint to be gone on with where there is no journal."""
+    def resume_facts(self, kernel: Kernel) -> dict[str, Json]:
+        """What a copy of this turn needs beside its checkpoint to be gone on with where there is no journal.
+
+        `kernel` is the main one: a copy is made before a cell's, and may be all that tells of it afterwards.
+        """
+        main: dict[str, Json] = {kernel.language: kernel.epoch} if kernel.epoch else {}
         return {
             "asked": self._asked.to_json(),
             "label": self._session.label,
-            "kernels": self._session.kernels,
+            "kernels": {**self._session.kernels, **main},
             "known": self._names,
             "steps": self._steps,
             "said": self._said,

@@ -56,6 +56,8 @@ class CellTools:
 
     offers: tuple[ToolOffer, ...]
     on_call: OnToolCall
+    on_taken: OnToolCall | None = None
+    """Answers a call that another host had taken, and may have begun; None: the code is told that nobody knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,8 +3,8 @@
 Decided here: a call is made once the kernel has confirmed that it knows it as taken, so that no other host ever makes
 it again; calls run on the caller's loop, all at once; one whose code stopped waiting is cancelled, and what is left at
 the cell's end too; each leaves a `ToolCallRecord`. Calls of a cell that another host began wait until somebody claims
-the cell; those that the other host had taken are told as lost. `read_output` is answered from the store, and is no
-tool call.
+the cell; those that the other host had taken are answered by `CellTools.on_taken`, or told as lost. `read_output` is
+answered from the store, and is no tool call.
 
 `arrived`, `cancelled` and `tick` run on the I/O thread, the rest on the caller's loop.
 """
@@ -68,10 +68,17 @@ class _Call:
     id: str
     name: str
     args: Any
+    taken: bool = False
+    """By another host."""
 
     @classmethod
     def read(cls, content: Mapping[str, Any]) -> _Call:
-        return cls(id=str(content.get("id")), name=str(content.get("name")), args=json.loads(str(content.get("args"))))
+        return cls(
+            id=str(content.get("id")),
+            name=str(content.get("name")),
+            args=json.loads(str(content.get("args"))),
+            taken=bool(content.get("taken")),
+        )
 
 
 class InnerCalls:
@@ -113,10 +120,7 @@ class InnerCalls:
 
     def inherit(self, content: Mapping[str, Any]) -> None:
         """A call that was waiting when the cell was taken over."""
-        if content.get("taken"):
-            self._refuse(_Call.read(content), _LOST, ToolFailureClass.UNAVAILABLE, "lost")
-        else:
-            self.arrived(content)
+        self.arrived(content)
 
     # -- on the I/O thread -------------------------------------------------------------------------------------------
 
@@ -135,7 +139,10 @@ class InnerCalls:
         """Start the call, a tool's only when the kernel has confirmed that it knows it as taken."""
         loop = self._loop
         assert loop is not None
-        if not self._offered(call):
+        if call.taken and (self._tools is None or self._tools.on_taken is None):
+            self._refuse(call, _LOST, ToolFailureClass.UNAVAILABLE, "lost")
+            return
+        if call.taken or not self._offered(call):
             post(loop, self._start, call)
             return
 
@@ -210,7 +217,7 @@ class InnerCalls:
                 self._refuse(call, f"there is no tool {call.name!r}", ToolFailureClass.INVALID_REQUEST, "unknown_tool")
                 return
             pending = PendingToolCall(call_id=call.id, tool_name=call.name, args=call.args)
-            output = await self._output(self._tools, pending)
+            output = await self._output(self._tools, pending, taken=call.taken)
             self._record(call, output, round((time.monotonic() - began) * 1000))
             self._send(call, output)
         except asyncio.CancelledError:
@@ -223,9 +230,9 @@ class InnerCalls:
             self._running.pop(call.id, None)
             self._unanswered.discard(call.id)
 
-    async def _output(self, tools: CellTools, pending: PendingToolCall) -> ToolCallOutput:
+    async def _output(self, tools: CellTools, pending: PendingToolCall, *, taken: bool) -> ToolCallOutput:
         try:
-            answer = await tools.on_call(pending)
+            answer = await (tools.on_taken if taken and tools.on_taken else tools.on_call)(pending)
             if not isinstance(answer, ToolCallOutput):
                 answer = ToolCallOutput(outcome=ToolSucceeded(payload=answer))
             output = answer
