@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from .consent import ask
-from .errors import InputError, JournalInUseError, NotebookError, TurnFailed
+from .errors import InputError, JournalInUseError, TurnFailed
 from .trace_words import cut
 
 if TYPE_CHECKING:
     from .machine.events import TurnActivity
     from .machine.picture import TurnPicture
+    from .resumed_notebook import NotebookFile
     from .resuming import Found, Outstanding
     from .session import Session
     from .turns import Turn
@@ -53,13 +53,14 @@ def _resume(options: argparse.Namespace) -> int:
     """Go on with a turn that was interrupted, once what is outstanding was shown and agreed to; the answer is printed.
     Exit codes: 0 done or nothing to do, 1 the turn failed, 2 bad input, 3 a bound was hit, 5 stopped or not agreed."""
     from .models.choice import choose_model
+    from .resumed_notebook import NotebookFile
     from .resuming import find_session
     from .session import Session
 
     if options.model is not None:
         choose_model(options.model)  # a name that is none is found before anything is opened
     found = find_session(options.which, state_dir=options.state_dir)
-    file = _NotebookFile(found.notebook) if found.notebook is not None else None
+    file = NotebookFile(found.notebook) if found.notebook is not None else None
     try:
         session = Session.resume(
             options.which,
@@ -74,20 +75,23 @@ def _resume(options: argparse.Namespace) -> int:
         print(f"lash-nb: {error}; `lash-nb resume {options.which} --follow` watches its turn", file=sys.stderr)
         return _BAD_INPUT
     try:
-        code = _go_on(session, options, before_it_runs=file.check if file is not None else lambda: None)
+        code = _go_on(session, options, file)
     finally:
         session.close()
         if file is not None:  # also a turn that failed is the notebook's
             file.save()
+            if file.cell is not None:
+                print(f"lash-nb: the turn is shown in cell {file.cell} of {found.notebook}", file=sys.stderr)
     return code
 
 
 def _base_dir(found: Found) -> Path:
     """Where the session worked before, if that is still there: its model's name may be relative to it."""
     from .stores.journal import session_directory
-    from .stores.session_files import glance
+    from .stores.session_files import glance, is_copy
 
-    place = glance(session_directory(found.state_dir, found.session)).place if found.has_journal else None
+    directory = session_directory(found.state_dir, found.session)
+    place = glance(directory).place if found.has_journal and not is_copy(directory) else None
     if place is not None and Path(place).is_dir():
         return Path(place)
     return found.notebook.absolute().parent if found.notebook is not None else Path.cwd()
@@ -96,7 +100,7 @@ def _base_dir(found: Found) -> Path:
 # -------------------------------------------------------------------------------------------------------- going on
 
 
-def _go_on(session: Session, options: argparse.Namespace, *, before_it_runs: Callable[[], None]) -> int:
+def _go_on(session: Session, options: argparse.Namespace, file: NotebookFile | None) -> int:
     for note in session.notes:
         print(f"lash-nb: {note}", file=sys.stderr)
     expected = _expected(session)
@@ -105,10 +109,12 @@ def _go_on(session: Session, options: argparse.Namespace, *, before_it_runs: Cal
         if options.json:
             _print_json({"session": session.id, "id": None, "state": "nothing to do"})
         return 0
+    session.check_model()  # before anybody is asked
     print(expected, file=sys.stderr)
     if not _agreed(session, options):
         return _STOPPED
-    before_it_runs()
+    if file is not None:
+        file.check()
     found = session.outstanding_sync()
     if str(found) != str(expected):
         print(f"\nIt has come otherwise:\n\n{found}", file=sys.stderr)
@@ -118,6 +124,8 @@ def _go_on(session: Session, options: argparse.Namespace, *, before_it_runs: Cal
     if turn is None:
         return _not_run(session, options, "stopped before anything was run")
     _show(turn, options)
+    if file is not None:
+        file.show(turn, session.store)
     return _EXIT_CODES[turn.status]
 
 
@@ -259,55 +267,6 @@ def _show(turn: Turn, options: argparse.Namespace) -> None:
 
 def _print_json(value: Mapping[str, Any]) -> None:
     print(json.dumps(value, ensure_ascii=False))
-
-
-# ------------------------------------------------------------------------------------------------------- the notebook
-
-
-class _NotebookFile:
-    """A closed notebook into which the turn goes when it has ended. Raises NotebookError: it cannot be written."""
-
-    def __init__(self, path: Path) -> None:
-        from .stores.documents import Output
-
-        self._path = Path(os.path.realpath(path))
-        self._bytes = self._read()
-        self._output = Output(self._path)
-        self._output.probe()
-        self._block: dict[str, Any] | None = None
-
-    def _read(self) -> bytes:
-        try:
-            return self._path.read_bytes()
-        except OSError as error:
-            raise NotebookError(f"the notebook {self._path} cannot be read: {error.strerror}") from None
-
-    def take(self, block: dict[str, Any], final: bool) -> None:
-        """What the session says its block is; only one without a turn in progress is kept."""
-        if final:
-            self._block = block
-
-    def check(self) -> None:
-        """See that it is still the file that was read. Raises NotebookError."""
-        if self._read() != self._bytes:
-            raise NotebookError(
-                f"{self._path} was changed meanwhile (is it open somewhere?), and is left as it is: what the turn gave "
-                "is in its session (`lash-nb sessions show`)"
-            )
-
-    def save(self) -> None:
-        """Put the block in. Raises NotebookError: the file is another one by now, or cannot be written."""
-        from .stores.documents import load_notebook
-        from .stores.notebook import METADATA_KEY, following
-
-        if self._block is None:
-            return
-        self.check()
-        notebook = load_notebook(self._path)
-        self.check()
-        before = cast("Mapping[str, Any] | None", notebook.metadata.get(METADATA_KEY))
-        notebook.metadata[METADATA_KEY] = following(before, self._block)
-        self._output.save(notebook)
 
 
 # ----------------------------------------------------------------------------------------------------------- following

@@ -216,6 +216,10 @@ class SessionParts:
         """The name of the model that answers, once it is known."""
         return self._model.name
 
+    def check_model(self) -> str:
+        """The name of the model that answers, once it is known that it can. Raises InputError."""
+        return self._model.the().name
+
     async def set_model(self, model: Model | str) -> None:
         """Another model from the next turn on. Raises InputError when the name cannot be opened; nothing changes."""
         opened = self._model.open(model) if isinstance(model, str) else model

@@ -248,9 +248,14 @@ async def interrupted_notebook(resume: Resume, *, journal: bool) -> Path:
 async def test_the_notebook_gets_the_finished_turn(resume: Resume, journal: bool) -> None:
     path = await interrupted_notebook(resume, journal=journal)
     before = read(path, as_version=4)
-    printed, _ = await asyncio.to_thread(resume, str(path), "--yes", code=0)
+    printed, told = await asyncio.to_thread(resume, str(path), "--yes", code=0)
     assert printed == "It is 42.\n"
+    assert "the turn is shown in cell 1 of" in told
     after = read(path, as_version=4)
+    (shown,) = after.cells[0].outputs
+    assert "It is 42." in shown.data["text/plain"]
+    assert set(shown.metadata["lash_nb"]) == {"session", "turn", "sha256"}
+    after.cells[0].outputs = []
     block = read_block(after.metadata)
     assert block is not None
     verify_chain(block)
@@ -263,6 +268,29 @@ async def test_the_notebook_gets_the_finished_turn(resume: Resume, journal: bool
     assert sorted(child.name for child in resume.place.iterdir()) == ["n.ipynb", "script.json", "state"]
     _, told = await asyncio.to_thread(resume, str(path), code=0)
     assert "there is nothing to do" in told
+
+
+async def test_where_two_cells_ask_the_same_the_metadata_alone_has_the_turn(resume: Resume) -> None:
+    path = await interrupted_notebook(resume, journal=True)
+    twice = read(path, as_version=4)
+    twice.cells.append(v4.new_code_cell("%%lash\nSix times seven?"))
+    path.write_text(v4.writes(twice))
+    _, told = await asyncio.to_thread(resume, str(path), "--yes", code=0)
+    assert "shown in cell" not in told
+    after = read(path, as_version=4)
+    assert [cell.get("outputs", []) for cell in after.cells] == [[], [], []]
+    block = read_block(after.metadata)
+    assert block is not None
+    assert block.head is None
+
+
+async def test_a_model_that_cannot_answer_is_found_before_anybody_is_asked(resume: Resume) -> None:
+    path = await interrupted_notebook(resume, journal=True)
+    before = path.read_bytes()
+    _, told = await asyncio.to_thread(resume, str(path), "--yes", "-m", "scripted:none.json", code=2)
+    assert "was interrupted" not in told
+    assert path.read_bytes() == before
+    assert (await asyncio.to_thread(resume, str(path), "--yes", code=0))[0] == "It is 42.\n"
 
 
 async def test_without_a_yes_the_notebook_is_as_it_was(resume: Resume) -> None:
