@@ -250,7 +250,7 @@ def play(path: Path, *arguments: str) -> subprocess.Popen[str]:
 def wait_for(path: Path) -> None:
     """Until the cell has said that it is where it shall be hit."""
     for _ in range(400):
-        if path.exists():
+        if path.exists() and path.stat().st_size:  # it is made before it is written
             return
         time.sleep(0.05)
     raise AssertionError(f"{path} did not appear")
