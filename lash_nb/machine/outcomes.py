@@ -13,7 +13,9 @@ from .wire import (
     Codec,
     Json,
     array,
+    canonical_json,
     defaulted,
+    dumps,
     externally_tagged,
     internally_tagged,
     omit_empty,
@@ -42,7 +44,13 @@ __all__ = [
     "TurnOutcome",
     "TurnStop",
     "TurnStopReason",
+    "value_text",
 ]
+
+
+def value_text(value: Json) -> str:
+    """A value that ended a turn, in a sentence: the same whether it was recorded meanwhile or not."""
+    return value if isinstance(value, str) else dumps(canonical_json(value))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,10 +54,11 @@ from .outcomes import (
     TurnOutcome,
     TurnStop,
     TurnStopReason,
+    value_text,
 )
 from .sequences import GrowingText
 from .tool_calls import ToolSucceeded
-from .wire import Json, dumps
+from .wire import Json
 
 __all__ = [
     "GrowingText",
@@ -379,9 +380,9 @@ class TurnPicture:
         failed = PictureState.FAILED
         match stop:
             case SubmittedError(value=value):
-                return failed, f"the agent gave up: {value if isinstance(value, str) else dumps(value)}"
+                return failed, f"the agent gave up: {value_text(value)}"
             case ToolError(tool_name=name, value=value):
-                return failed, f"the tool {name} ended the turn: {value if isinstance(value, str) else dumps(value)}"
+                return failed, f"the tool {name} ended the turn: {value_text(value)}"
             case TurnStopReason.CANCELLED:
                 return PictureState.STOPPED, f"by you: {self._doing()}"
             case TurnStopReason.MAX_TURNS:

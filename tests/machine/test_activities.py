@@ -40,7 +40,7 @@ from lash_nb.machine.execution import (
     StreamOutput,
     VariableSummary,
 )
-from lash_nb.machine.outcomes import AssistantMessage, Finished
+from lash_nb.machine.outcomes import AssistantMessage, Finished, Stopped, SubmittedError
 from lash_nb.machine.picture import TurnPicture
 from lash_nb.machine.wire import dumps, loads
 
@@ -311,3 +311,12 @@ def test_so_does_anything_that_can_happen(activities: list[TurnActivity], takes:
     read = written(activities, takes)
     assert fold(read) == fold(activities)
     assert lasting(read) == lasting(activities)
+
+
+def test_the_keys_of_a_value_that_ended_a_turn_are_shown_in_one_order() -> None:
+    """Whether it came from the model or from a record, which sorts them."""
+    ends = [
+        TurnOutcomeEvent(outcome=Stopped(stop=SubmittedError(value=value)))
+        for value in ({"b": 1, "a": 2}, {"a": 2, "b": 1})
+    ]
+    assert [fold([end]).why for end in ends] == ['the agent gave up: {"a":2,"b":1}'] * 2
