@@ -261,7 +261,7 @@ def lost_kernels(kernels: Mapping[str, RecordedKernel], *, copied: bool) -> Call
     def lost(language: str) -> bool:
         kernel = _kernel_before(kernels, language)
         if kernel is not None:
-            return copied or not kernel_lives(kernel)
+            return copied or kernel.copied or not kernel_lives(kernel)
         try:
             spoken = find_spec(language).language if kernels and language.casefold() != "python" else ""
         except UnknownNameError:

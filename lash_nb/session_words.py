@@ -177,7 +177,8 @@ def _session_json(session: RecordedSession, seen: SessionGlance) -> dict[str, An
     from .turns import dollars_of
 
     ended, running = ended_turns(session), session.running
-    kernels = [] if is_copy(seen.directory) else list(session.kernels.values())
+    ours = [kernel for kernel in session.kernels.values() if not kernel.copied]
+    kernels = [] if is_copy(seen.directory) else ours
     living = {kernel.language for kernel in kernels if kernel_lives(kernel)}
     turns: list[dict[str, Json]] = [
         {"turn": t.number, "request": t.request, "status": t.status, "sentence": t.picture.sentence, "text": t.text}

@@ -11,7 +11,6 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from .bridge import LoopThread
-from .bridge import undisturbed as undisturbed
 from .errors import TurnFailed
 from .turns import Turn
 

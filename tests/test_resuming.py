@@ -22,8 +22,8 @@ from lash_nb.errors import (
 )
 from lash_nb.machine.effects import EffectId
 from lash_nb.machine.state import WaitingExec, WaitingLlm
-from lash_nb.recorded import RecordedTurn, SessionFold
-from lash_nb.resuming import find_session, outstanding, session_of_notebook
+from lash_nb.recorded import RecordedKernel, RecordedTurn, SessionFold
+from lash_nb.resuming import find_session, lost_kernels, outstanding, session_of_notebook
 from lash_nb.session import Limits
 from lash_nb.stores.journal import read_records
 from lash_nb.stores.notebook import read_block, verify_chain
@@ -348,3 +348,15 @@ async def test_the_model_that_is_asked_is_named(tmp_path: Path) -> None:
     assert told.sentence == "Its model is asked next (scripted)."
     told = outstanding(turn, lost=lambda language: False, model="openai:theirs@http://127.0.0.1:1/v1")
     assert told.sentence == "Its model is asked next (openai:theirs@http://127.0.0.1:1/v1)."
+
+
+@pytest.mark.parametrize(("copied", "whole_copy"), [(True, False), (False, True)])
+def test_a_kernel_of_the_original_is_lost_to_a_copy_though_it_lives(
+    copied: bool, whole_copy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also once the copy was written anew, so that its file is its own."""
+    monkeypatch.setattr("lash_nb.orphans.kernel_lives", lambda kernel: True)
+    kernels = {"python": RecordedKernel(language="python", epoch="e", copied=copied)}
+    assert lost_kernels(kernels, copied=whole_copy)("python")
+    ours = {"python": RecordedKernel(language="python", epoch="e")}
+    assert not lost_kernels(ours, copied=False)("python")
