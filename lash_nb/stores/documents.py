@@ -67,9 +67,16 @@ def load_notebook(path: Path) -> NotebookNode:
         )
     if data["nbformat"] == nbformat.current_nbformat and not isinstance(data.get("cells"), list):
         raise NotebookError(f"{path} is not a valid notebook: it has no list of cells")
+    minor = data.get("nbformat_minor", 0)
+    if not isinstance(minor, int):  # nbformat's own checks end in an assertion
+        raise NotebookError(
+            f"{path} is not a valid notebook: nbformat_minor is of type {type(minor).__name__}, not a whole number"
+        )
     try:
         notebook = _as_v4(data)
-        nbformat.validate(notebook, relax_add_props=True)
+        # Of every minor version that nbformat does not know yet it would compile (and keep) a schema of its own.
+        at_most = min(notebook.nbformat_minor, nbformat.current_nbformat_minor + 1)
+        nbformat.validate(notebook, version=notebook.nbformat, version_minor=at_most, relax_add_props=True)
     except nbformat.ValidationError as error:
         place = ".".join(str(step) for step in getattr(error, "absolute_path", ())) or "notebook"
         raise NotebookError(f"{path} is not a valid notebook: {place}: {_first_line(error)}") from None

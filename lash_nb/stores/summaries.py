@@ -1,8 +1,9 @@
 """What a stored TurnCheckpoint says about its turn: request, answer, code, value, outcome, steps, tokens.
 
-Decided here: a turn's own messages are those that the checkpoint of the turn before does not hold, because histories
-only grow; its outcome is what the machine had still to tell when the checkpoint was taken (a finished turn is stored
-before its last effects are drained). Reads the machine's records only; opens no envelope, runs nothing.
+Decided here: a turn's own messages are those from its request on, because histories only grow; where that cannot be
+told, those that the checkpoint of the turn before does not hold. Its outcome is what the machine had still to tell when
+the checkpoint was taken (a finished turn is stored before its last effects are drained). Reads the machine's records
+only; opens no envelope, runs nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from ..machine.outcomes import (
 from ..machine.state import TurnCheckpoint
 from ..machine.wire import Json
 
-__all__ = ["TurnSummary", "summarize"]
+__all__ = ["TurnSummary", "own_messages", "summarize"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +59,7 @@ class TurnSummary:
 
 def summarize(checkpoint: TurnCheckpoint, *, session: str, turn: int, before: TurnCheckpoint | None) -> TurnSummary:
     """The summary of a turn; `before` is the checkpoint of the turn before it in the session."""
-    messages = _own(_messages(checkpoint), _messages(before) if before else ())
+    messages = own_messages(checkpoint, before, turn=turn)
     told = [effect.event for effect in checkpoint.pending_effects if isinstance(effect, Emit)]
     outcomes = [event.outcome for event in told if isinstance(event, TurnOutcomeEvent)]
     outcome = outcomes[-1] if outcomes else None
@@ -83,15 +84,20 @@ def summarize(checkpoint: TurnCheckpoint, *, session: str, turn: int, before: Tu
     )
 
 
+def own_messages(checkpoint: TurnCheckpoint, before: TurnCheckpoint | None, *, turn: int) -> list[Message]:
+    """Those of the turn itself, its request first; `before` is the last checkpoint of the turn before it."""
+    messages = _messages(checkpoint)
+    for index in range(len(messages) - 1, -1, -1):
+        if messages[index].id == f"m_user_{turn}":
+            return list(messages[index:])
+    known = {message.id for message in _messages(before)} if before is not None else set()
+    return [message for message in messages if message.id not in known]
+
+
 def _messages(checkpoint: TurnCheckpoint) -> Sequence[Message]:
     """The conversation; that of a finished turn has moved into its Done effect."""
     done = [effect for effect in checkpoint.pending_effects if isinstance(effect, Done)]
     return done[-1].messages if done else checkpoint.messages
-
-
-def _own(messages: Sequence[Message], earlier: Sequence[Message]) -> list[Message]:
-    known = {message.id for message in earlier}
-    return [message for message in messages if message.id not in known]
 
 
 def _answer(finish: TurnFinish) -> str:

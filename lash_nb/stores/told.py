@@ -6,16 +6,14 @@ are not in a checkpoint. Reads the machine's records only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ..machine.activities import TURN_ACTIVITY
 from ..machine.activity import CodeBlockCompleted, CodeBlockStarted, TurnStarted
-from ..machine.effects import Done
 from ..machine.events import LlmRequestEvent, TextDelta, TurnActivity
 from ..machine.execution import CellOutcome, CellOutput, StreamOutput
 from ..machine.messages import Message, MessageRole, PartKind
 from ..machine.state import TurnCheckpoint
 from ..machine.wire import Json
+from .summaries import own_messages
 
 __all__ = ["told_of"]
 
@@ -25,18 +23,12 @@ def told_of(
 ) -> list[Json]:
     """The activities (`TURN_ACTIVITY`) of a turn; `before` is the last checkpoint of the turn before it."""
     told: list[TurnActivity] = [TurnStarted(turn=turn, request=request, model=model, protocol=protocol)]
-    known = {message.id for message in _messages(before)} if before is not None else set()
-    own = [message for message in _messages(checkpoint) if message.id not in known]
+    own = own_messages(checkpoint, before, turn=turn)
     for number, message in enumerate(own):
         if message.role is MessageRole.ASSISTANT:
             following = own[number + 1] if number + 1 < len(own) else None
             told += _step(message, following, number)
     return [TURN_ACTIVITY.encode(activity) for activity in told]
-
-
-def _messages(checkpoint: TurnCheckpoint) -> Sequence[Message]:
-    done = [effect for effect in checkpoint.pending_effects if isinstance(effect, Done)]
-    return done[-1].messages if done else checkpoint.messages
 
 
 def _step(message: Message, following: Message | None, number: int) -> list[TurnActivity]:

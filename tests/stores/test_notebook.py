@@ -8,7 +8,6 @@ import hashlib
 import json
 import zlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -19,22 +18,16 @@ from hypothesis import strategies as st
 
 from lash_nb.errors import CorruptCheckpointError, DecodeError, NotebookError
 from lash_nb.machine.state import TurnCheckpoint
-from lash_nb.stores.copies import NotebookCopies
-from lash_nb.stores.notebook import (
+from lash_nb.stores.copies import NotebookLine
+from lash_nb.stores.envelopes import (
     INLINE_BYTES,
     checkpoint_text,
-    following,
-    make_block,
     make_envelope,
     open_checkpoint,
-    read_block,
-    schema,
-    verify_chain,
 )
+from lash_nb.stores.notebook import make_block, read_block, schema, verify_chain
 
-STORED = (
-    (Path(__file__).parent.parent / "conformance" / "raw_checkpoints.jsonl").read_text(encoding="utf-8").splitlines()
-)
+from .envelopes import STORED
 
 
 def envelope(text: str = STORED[0], **changes: Any) -> dict[str, Any]:
@@ -54,19 +47,6 @@ def block() -> dict[str, Any]:
     second = envelope(STORED[1], turn=2, seq=3, parent=first["sha256"])
     head = envelope(STORED[2], turn=3, seq=4, parent=second["sha256"])
     return dict(make_block(session="s", head=head, turns=[first, second]))
-
-
-def test_a_new_session_keeps_what_the_ones_before_it_left() -> None:
-    second = dict(make_block(session="t", head=None, turns=[envelope(session="t")]))
-    third = dict(make_block(session="u", head=None, turns=[]))
-    value = following(following(following(None, block()), second), second)
-    value = following(value, third)
-    jsonschema.validate(value, schema())
-    found = read_block({"lash_nb": value})
-    assert found is not None
-    assert [(kept["session"], kept["turn"]) for kept in found.earlier] == [("s", 1), ("s", 2), ("s", 3), ("t", 1)]
-    with pytest.raises(NotebookError, match=r"earlier\[0\] is 1"):
-        read_block({"lash_nb": {**third, "earlier": [1]}})
 
 
 # ------------------------------------------------------------------------------------------------------ round trips
@@ -178,6 +158,13 @@ def drop(*path: Any) -> Change:
     return change
 
 
+REF = {"bytes": 3, "request": "", "outcome": "done"}
+
+
+def reference(**changes: Any) -> dict[str, Any]:
+    return {**{name: value for name, value in envelope().items() if name != "checkpoint"}, "ref": REF, **changes}
+
+
 WRONG: list[tuple[str, Change]] = [
     ("version", put("version", "1")),
     ("version", put("version", True)),
@@ -203,6 +190,17 @@ WRONG: list[tuple[str, Change]] = [
     ("head.checkpoint", drop("head", "checkpoint")),
     ("head.checkpoint", put("head", "encoding", "zlib+base64")),
     ("head.encoding", put("head", "encoding", "pickle")),
+    ("head.checkpoint", put("head", "ref", REF)),
+    ("turns[0].ref", put("turns", 0, reference(ref=1))),
+    ("turns[0].ref.bytes", put("turns", 0, reference(ref={**REF, "bytes": -1}))),
+    ("turns[0].ref.request", put("turns", 0, reference(ref={**REF, "request": None}))),
+    ("turns[0].ref.outcome", put("turns", 0, reference(ref={**REF, "outcome": "odd"}))),
+    ("turns[0].ref.outcome", put("turns", 0, reference(ref={**REF, "outcome": []}))),
+    ("turns[0].seq", put("turns", 0, "seq", 2**63)),
+    ("forked_from", put("forked_from", "s")),
+    ("forked_from.session", put("forked_from", {"session": "", "turn": 1, "sha256": None})),
+    ("forked_from.turn", put("forked_from", {"session": "r", "turn": -1, "sha256": None})),
+    ("forked_from.sha256", put("forked_from", {"session": "r", "turn": 1, "sha256": "a"})),
 ]
 
 
@@ -318,11 +316,11 @@ def test_a_broken_chain_is_noticed(change: Change, why: str) -> None:
 # ---------------------------------------------------------------------------------------------------- from the kernel
 
 
-@pytest.mark.parametrize("offered", [True, False])
-def test_where_there_is_no_notebook_nothing_is_sent(offered: bool) -> None:
-    copies = NotebookCopies(offered=offered)
-    copies.begin()
-    assert copies.set(make_block(session="s", head=None, turns=[])) is None
-    assert copies.answering is False
-    assert not copies.acknowledged(None)
-    copies.close()
+def test_where_there_is_no_notebook_nothing_is_sent() -> None:
+    line = NotebookLine(on_here=lambda holder: pytest.fail("nobody is there"))
+    line.open()
+    line.begin()
+    number = line.set(make_block(session="s", head=None, turns=[]))
+    assert number is None
+    assert not line.acknowledged(number)
+    line.close()

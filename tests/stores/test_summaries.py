@@ -11,7 +11,8 @@ from lash_nb.machine.execution import FinishValue
 from lash_nb.machine.outcomes import Finished, TurnStopReason
 from lash_nb.machine.state import TurnCheckpoint
 from lash_nb.session import Limits
-from lash_nb.stores.notebook import open_checkpoint, read_block, verify_chain
+from lash_nb.stores.envelopes import open_checkpoint
+from lash_nb.stores.notebook import read_block, verify_chain
 from lash_nb.stores.summaries import TurnSummary, summarize
 
 

@@ -15,8 +15,9 @@ from lash_nb.cli import main
 from lash_nb.kernels.scripted import ScriptedCell
 from lash_nb.recorded import RecordedSession, SessionFold
 from lash_nb.stores.documents import load_notebook
+from lash_nb.stores.envelopes import open_checkpoint
 from lash_nb.stores.journal import read_header, read_records
-from lash_nb.stores.notebook import open_checkpoint, read_block, verify_chain
+from lash_nb.stores.notebook import read_block, verify_chain
 from lash_nb.stores.session_files import sessions_in
 
 from ..conversations import Blocks, cell, history, last_message
