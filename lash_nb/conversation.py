@@ -26,16 +26,20 @@ from .machine.picture import TurnPicture
 from .machine.state import TurnCheckpoint
 from .machine.wire import Json
 from .recorded import RecordedSession, RecordedTurn, protocol_of
-from .stores.notebook import make_block, make_envelope
+from .stores.envelopes import make_envelope
+from .stores.notebook import make_block
 from .turns import Turn
 
-__all__ = ["Conversation", "OnBlock"]
+__all__ = ["Conversation", "OnBlock", "OnHead"]
 
 _log = logging.getLogger("lash_nb")
 
 
 OnBlock = Callable[[dict[str, Any], bool], None]
 """Told the value of `metadata.lash_nb`, and whether no turn is in progress."""
+OnHead = Callable[[Callable[[], None]], None]
+"""Given what makes the block with the turn in progress and hands it on: to be called at once, a little later, or never.
+Of several the newest alone counts; all are called on the session's loop, and what comes too late does nothing."""
 
 
 @dataclass(slots=True)
@@ -50,7 +54,9 @@ class _Link:
 class Conversation:
     """The turns of one session, so far."""
 
-    def __init__(self, session_id: str, *, engine: str, on_block: OnBlock | None = None) -> None:
+    def __init__(
+        self, session_id: str, *, engine: str, on_block: OnBlock | None = None, on_head: OnHead | None = None
+    ) -> None:
         self.session_id = session_id
         self.turns: list[Turn] = []
         self.messages: AppendOnly[Message] = AppendOnly()
@@ -62,13 +68,19 @@ class Conversation:
         """The life of the main kernel in which those were seen."""
         self._engine = engine
         self._on_block = on_block
+        self._on_head: OnHead = on_head or (lambda publish: publish())
+        self.forked_from: Mapping[str, Json] | None = None
+        """Of which session, after which turn (`session`, `turn`, `sha256`) this one went its own way."""
         self._seq = 0
         self._chain: list[_Link] = []
 
     @property
     def next_number(self) -> int:
         """Of the turn that is asked for next; a notebook need not carry the first ones."""
-        return self.turns[-1].number + 1 if self.turns else 1
+        if self.turns:
+            return self.turns[-1].number + 1
+        last = self._chain[-1].envelope if self._chain else None
+        return 1 if last is None else int(last["turn"]) + 1
 
     def asked(self, number: int, text: str) -> AppendOnly[Message]:
         """The history with a new request at its end; the conversation itself changes only with `adopt`."""
@@ -114,6 +126,8 @@ class Conversation:
 
     def restore(self, session: RecordedSession, *, store: AttachmentStore) -> None:
         """Take in the turns that earlier processes finished. Raises DecodeError."""
+        self._chain += [_Link(str(reference["sha256"]), dict(reference)) for reference in session.folded]
+        self.forked_from = session.forked_from
         for recorded in session.turns:
             assert recorded.checkpoint is not None
             assert recorded.done is not None
@@ -168,10 +182,13 @@ class Conversation:
             return None
         return envelope if envelope["sha256"] == recorded.chain["sha256"] else None
 
-    @property
-    def has_readers(self) -> bool:
-        """Whether somebody is told the block: else nobody needs a head."""
-        return self._on_block is not None
+    def progress(self, publish: Callable[[], None]) -> None:
+        """A turn is in progress: `publish` makes its envelope and hands it on, when and if somebody wants that."""
+        if self._on_block is not None:
+            try:
+                self._on_head(publish)
+            except Exception:
+                _log.exception("a copy of the turn in progress could not be handed on")
 
     def publish(self, head: dict[str, Any] | None) -> None:
         """Hand on the block. Copies are copies: when one cannot be made, the turn goes on."""
@@ -180,7 +197,8 @@ class Conversation:
         try:
             linked = _linked([*self._envelopes(), *([head] if head is not None else [])])
             turns, head = (linked[:-1], linked[-1]) if head is not None else (linked, None)
-            self._on_block(make_block(session=self.session_id, head=head, turns=turns), head is None)
+            block = make_block(session=self.session_id, head=head, turns=turns, forked_from=self.forked_from)
+            self._on_block(block, head is None)
         except Exception:
             _log.exception("a copy of the turn could not be handed on")
 

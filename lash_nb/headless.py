@@ -1,9 +1,9 @@
 """The notebook's kernel where there is no frontend: nbclient, started, asked, interrupted and ended our way.
 
-Decided here: which kernel a notebook gets, what lash_nb in that kernel learns of the run (`LASH_NB_RUN_OPTIONS`), and
-that the comm target `lash_nb.notebook` is answered: what the kernel asks to be set is on the disk before it is
-acknowledged. What the process says outside of cells is kept for the message when it does not start. nbclient's own
-`async_execute` is not used: it takes a cancelled task for a dead kernel, and signals for its own.
+Decided here: which kernel a notebook gets, and what lash_nb in that kernel learns of the run (`LASH_NB_RUN_OPTIONS`).
+The notebook is held for it: what it asks to be set is on the disk before it is acknowledged. What the process says
+outside of cells is kept for the message when it does not start. nbclient's own `async_execute` is not used: it takes a
+cancelled task for a dead kernel, and signals for its own.
 """
 
 from __future__ import annotations
@@ -13,17 +13,16 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, KernelSpecManager
-from jupyter_client.session import Session
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 
-from .errors import InputError, KernelDiedError, KernelStartError, NotebookError
+from .errors import InputError, KernelDiedError, KernelStartError
+from .holder import NotebookHolder
 from .stores.documents import Output
-from .stores.notebook import COMM_TARGET, METADATA_KEY, following, read_block
 
 __all__ = ["RUN_OPTIONS", "CellError", "HeadlessKernel", "kernel_for"]
 
@@ -55,55 +54,15 @@ class CellError(Exception):
 
 
 class _Client(NotebookClient):
-    """nbclient that answers the comm by which the kernel has `metadata.lash_nb` set."""
+    """nbclient that holds the notebook for its kernel."""
 
     def __init__(self, notebook: NotebookNode, *, output: Output, **options: Any) -> None:
         super().__init__(notebook, **options)
-        self._output = output
-        self._answers: Any = None
-        self.comm_open_handlers[COMM_TARGET] = lambda message: self
+        self.holder = NotebookHolder(self, kind="runner", path=str(output.path), save=lambda: output.save(self.nb))
 
-    def open_answers(self) -> None:
-        """A socket of its own for answers, which nobody reads.
-
-        A send on the socket that nbclient awaits the cell's reply on can eat the event that announces the reply (the
-        descriptor of a ZeroMQ socket is edge-triggered, and jupyter_client sends past pyzmq's asyncio half): the run
-        would hang.
-        """
-        manager: Any = self.km
-        # Under an identity of its own: of two sockets with one identity the kernel answers only the newer.
-        session = Session(key=manager.session.key, signature_scheme=manager.session.signature_scheme)
-        self._answers = manager.client(session=session)
-        self._answers.start_channels(shell=True, iopub=False, stdin=False, hb=False, control=False)
-
-    def close_answers(self) -> None:
-        """Close that socket."""
-        if self._answers is not None:
-            self._answers.stop_channels()
-            self._answers = None
-
-    def handle_msg(self, message: Mapping[str, Any]) -> None:
-        """A request of the kernel."""
-        data = message["content"]["data"]
-        answer = {"id": data.get("id"), **self._answer(data.get("op"), data.get("key"), data.get("value"))}
-        if self._answers is not None:
-            content = {"comm_id": message["content"]["comm_id"], "data": answer}
-            self._answers.shell_channel.send(self._answers.session.msg("comm_msg", content))
-
-    def _answer(self, op: object, key: object, value: object) -> dict[str, Any]:
-        if key != METADATA_KEY or op not in ("get", "set"):
-            return {"ok": False, "error": f"only {METADATA_KEY} can be got and set"}
-        if op == "get":
-            return {"ok": True, "value": self.nb.metadata.get(METADATA_KEY)}
-        try:
-            read_block({METADATA_KEY: value})
-            self.nb.metadata[METADATA_KEY] = following(
-                self.nb.metadata.get(METADATA_KEY), cast("Mapping[str, Any]", value)
-            )
-            self._output.save(self.nb)
-        except NotebookError as error:  # if it is the disk, the save at the end of the cell ends the run
-            return {"ok": False, "error": str(error)}
-        return {"ok": True}
+    def handle_comm_msg(self, outs: list[NotebookNode], msg: dict[str, Any], cell_index: int) -> None:
+        if not self.holder.take(msg):
+            super().handle_comm_msg(outs, msg, cell_index)
 
 
 class HeadlessKernel:
@@ -127,7 +86,6 @@ class HeadlessKernel:
                 await client.async_start_new_kernel(env=env, cwd=str(cwd), stdout=noise, stderr=noise)
                 kc: Any = await client.async_start_new_kernel_client()
                 reply = await client.async_wait_for_reply(kc.kernel_info())
-                client.open_answers()
             except (RuntimeError, OSError) as error:
                 noise.seek(0)
                 said = noise.read().decode(errors="replace").strip().rpartition("\n")[2] or str(error)
@@ -172,7 +130,7 @@ class HeadlessKernel:
         except RuntimeError:  # it ended by itself in the meantime
             pass
         finally:
-            self._client.close_answers()
+            self._client.holder.close()
             await manager.cleanup_resources()
             if self._client.kc is not None:
                 self._client.kc.stop_channels()

@@ -71,7 +71,7 @@ class CellTurn:
         self._known = len(self._session.turns)
         self._picture = TurnPicture()
         self._stop_wanted = False
-        sessions.copies.begin()
+        sessions.copying.begin()
         self._desk = sessions.desk
         self._view: LiveView = QuietView()
         if request.live and not request.quiet:
@@ -125,8 +125,10 @@ class CellTurn:
         self._view.show(self._picture)
         if isinstance(activity, CodeBlockCompleted):
             self._desk.withdraw()  # nobody waits for an answer any more
-        if self._stop_wanted and isinstance(activity, TurnStarted):
-            self._session.request_stop()
+        if isinstance(activity, TurnStarted):
+            self._sessions.tell()
+            if self._stop_wanted:
+                self._session.request_stop()
 
     def _choose_view(self) -> None:
         self._view = choose_view(on_stop=self._stop)
@@ -151,7 +153,7 @@ class CellTurn:
     async def _acknowledged(self) -> None:
         """Wait, bounded, until the notebook's holder says that it has written the block."""
         waited = 0.0
-        while self._sessions.copying and waited < _ACK_WAIT_S:
+        while self._sessions.copying.pending and waited < _ACK_WAIT_S:
             await asyncio.sleep(_ACK_TICK_S)
             waited += _ACK_TICK_S
 
@@ -191,7 +193,7 @@ class CellTurn:
         """The metadata of the turn's display: its envelope, or what finds it in the notebook's own metadata."""
         if turn.envelope is None:
             return {}
-        if not self._sessions.copied:
+        if not self._sessions.copying.written:
             return {METADATA_KEY: turn.envelope}
         return {METADATA_KEY: {name: turn.envelope[name] for name in ("session", "turn", "sha256")}}
 

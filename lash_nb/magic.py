@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from IPython.core import magic_arguments
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
-from traitlets import Enum, Float, Integer, Unicode
 
 from .errors import InputError, LashError, UnknownNameError
 from .models.choice import ModelChoice
+from .previews import known_previews
 from .rewrite import Rewriter
 from .run_settings import RunSettings, notebook_file
 from .sessions import NotebookSessions
+from .settings import Settings
 from .shutdown import ShutdownHook
 from .version import __version__
 
@@ -71,32 +72,8 @@ def _as_magic(function: Magic) -> Magic:
 
 
 @magics_class
-class Lash(Magics):
-    """The magics, their settings, and what they keep between cells."""
-
-    model = Unicode(
-        "", help="Which model answers (`openai:…`, `anthropic:…`, `local`, …) when nothing nearer says so."
-    ).tag(config=True)
-    max_steps = Integer(30, min=1, allow_none=True, help="Model calls that a turn may take; None: no bound.").tag(
-        config=True
-    )
-    max_minutes = Float(30.0, min=0.01, allow_none=True, help="Minutes that a turn may take; None: no bound.").tag(
-        config=True
-    )
-    grammar = Enum(
-        ["tags", "fence"],
-        default_value="tags",
-        help="How the model marks a cell; `fence` for models that insist on ```python.",
-    ).tag(config=True)
-    protocol = Enum(
-        ["auto", "code", "snippet"],
-        default_value="auto",
-        help="How the model conducts a turn: `code` writes cells until it answers, `snippet` writes one (for small "
-        "models), `auto` takes what suits the model.",
-    ).tag(config=True)
-    state_dir = Unicode(
-        "", help="Where images and long outputs are kept; empty: LASH_NB_STATE_DIR, else the user's own directory."
-    ).tag(config=True)
+class Lash(Magics, Settings):
+    """The magics, and what they keep between cells."""
 
     def __init__(self, shell: Any, *, env: Mapping[str, str]) -> None:
         super().__init__(shell)
@@ -109,6 +86,8 @@ class Lash(Magics):
             state_dir=lambda: os.path.expanduser(self.state_dir) or None,
             grammar=lambda: "fence" if self.grammar == "fence" else "tags",
             protocol=lambda: None if self.protocol == "auto" else str(self.protocol),
+            saves=lambda: self.save_notebook,
+            previews=lambda: known_previews(self.previews),
         )
         self._announced: ModelChoice | None = None
         self._suggestion = self.sessions.suggestion
@@ -222,7 +201,7 @@ class Lash(Magics):
     def _say_what_is_left(self) -> None:
         session = self.sessions.current
         if session is not None and session.interrupted:
-            print(f"turn {len(session.turns) + 1}, which was interrupted, is ended as it stands")
+            print(f"turn {session.next_number}, which was interrupted, is ended as it stands")
 
     def _suggest(self) -> None:
         """Once: what the notebook's author would like, which is not what you chose."""
@@ -313,6 +292,7 @@ class Lash(Magics):
         for turn in self._shown:
             turn.shown = False
         self._shown.clear()
+        self.sessions.tell()
 
     def close(self) -> None:
         """End what runs for this notebook; also when the process exits."""
@@ -330,8 +310,10 @@ class Lash(Magics):
         print(f"lash_nb {__version__}: {about}. Help: %lash?")
         self._suggest()
         if self.sessions.run is None:
-            for earlier in self.sessions.earlier(most=1, within_s=_LOOKING_S):
-                print(earlier.sentence)
+            said = self.sessions.past.sentence(within_s=_LOOKING_S)
+            if said:
+                print(said)
+        self.sessions.copying.load()
         if self._announced is not None:
             self.sessions.warm_up()
 

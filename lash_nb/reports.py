@@ -38,7 +38,7 @@ def status_text(sessions: NotebookSessions) -> str:
     which = f"{sessions.label}, no turns yet"
     begun = session is not None and bool(session.turns or session.interrupted)
     if session is not None and begun:
-        waits = f"; turn {len(session.turns) + 1} was interrupted (`%lash resume`)" if session.interrupted else ""
+        waits = f"; turn {session.next_number} was interrupted (`%lash resume`)" if session.interrupted else ""
         which = f"{session.label} ({session.id}), {count(len(session.turns), 'turn')}{waits}"
     kernel = session.kernel if session is not None else None
     lives = "not started yet"
@@ -51,7 +51,7 @@ def status_text(sessions: NotebookSessions) -> str:
             *_earlier(sessions, begun=begun),
             f"model: {model}",
             f"kernel: {lives}",
-            f"copies: journal {_journal(session)} · outputs ✓ · notebook metadata {sessions.copy_status()}",
+            f"copies: journal {_journal(session)} · outputs ✓ · notebook metadata {sessions.copying.status()}",
         ]
     )
 
@@ -60,7 +60,7 @@ def _earlier(sessions: NotebookSessions, *, begun: bool) -> list[str]:
     """The line on what `%lash resume` would go on with; once another session has begun, only where a turn waits."""
     if sessions.run is not None:
         return []
-    found = sessions.earlier(most=1, within_s=_LOOKING_S)
+    found = sessions.past.earlier(most=1, within_s=_LOOKING_S)
     return [earlier.sentence for earlier in found if earlier.interrupted or not begun]
 
 
@@ -107,10 +107,11 @@ def pick_turn(session: Session | None, which: str, *, word: str) -> Turn:
     """The turn that `%lash WORD N` names. Raises InputError when there is none."""
     turns = session.turns if session is not None else []
     if not (which.isascii() and which.isdigit()):
-        raise InputError(f"`%lash {word} {which}`: which turn? a number from 1 to {len(turns)}")
-    if not 1 <= int(which) <= len(turns):
-        raise InputError(f"there is no turn {which}; this session has {len(turns)}")
-    return turns[int(which) - 1]
+        raise InputError(f"`%lash {word} {which}`: which turn? a number, as `%lash history` has them")
+    for turn in turns:
+        if turn.number == int(which):
+            return turn
+    raise InputError(f"there is no turn {which}; this session has {len(turns)}")
 
 
 def usage_text(session: Session | None, which: str = "") -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -31,6 +32,7 @@ from .machine.turn import TurnMachine
 from .models import CallContext, Model, ModelTraits
 from .models.prices import call_price
 from .ports import Inbox, Resumed, TurnPorts
+from .previews import Previews
 from .protocols import PROTOCOLS, ModelProtocol, ValidateValue
 from .protocols.grammar import Grammar
 from .protocols.termination import CodeTermination, FinishRequired, Natural
@@ -95,6 +97,7 @@ class Surroundings:
     tools: Mapping[str, ToolFunction] = field(default_factory=dict)
     on_log: Callable[[LogEvent], None] = lambda event: None
     retries: RetryPolicy = field(default_factory=RetryPolicy)
+    previews: Previews = "sample"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +126,8 @@ class RequestRun:
         self._recorder: TurnRecorder | None = None
         self._priced_as = ""
         self._envelope: dict[str, Any] | None = None
+        self._over = False
+        """Whether its last envelope was made: a head that comes later is none."""
 
     async def run(self, around: Surroundings) -> Turn:
         """Drive the turn to its end and take it into the conversation; raises as `TurnHost.run` does."""
@@ -280,6 +285,7 @@ class RequestRun:
             redactor=around.redactor,
             known_variables=self.conversation.known_variables,
             known_epoch=self.conversation.known_epoch,
+            previews=around.previews,
             on_activity=self._saw,
             on_record=lambda checkpoint, final: self._recorded(checkpoint, protocol, final, kernel=around.kernel),
             on_log=around.on_log,
@@ -314,21 +320,28 @@ class RequestRun:
             self._watcher = None
 
     def _recorded(self, checkpoint: TurnCheckpoint, protocol: ModelProtocol, final: bool, *, kernel: Kernel) -> None:
-        if not final and not self.conversation.has_readers:
-            return
         assert self._recorder is not None
-        made = self.conversation.envelope(
+        make = partial(
+            self.conversation.envelope,
             self.number,
             checkpoint,
             protocol.turn_protocol,
             dollars=self.picture.dollars,
-            resume=self._recorder.resume_facts(kernel),
+            resume=self._recorder.resume_facts(kernel),  # as they are now: the envelope may be made later
         )
-        self._envelope = made if final else made or self._envelope
-        if not final and self._envelope is not None:
-            self.conversation.publish(self._envelope)
         if final:
-            self._recorder.ended(checkpoint, envelope=made, dollars=self.picture.dollars)
+            self._over = True
+            self._envelope = make()
+            self._recorder.ended(checkpoint, envelope=self._envelope, dollars=self.picture.dollars)
+        else:
+            self.conversation.progress(partial(self._publish, make))
+
+    def _publish(self, make: Callable[[], dict[str, Any] | None]) -> None:
+        if self._over:
+            return
+        head = make()
+        if head is not None:
+            self.conversation.publish(head)
 
     def _ended(self, result: TurnResult, around: Surroundings) -> Turn:
         turn = Turn(

@@ -25,17 +25,19 @@ from .languages import EndsNow
 from .models import Model
 from .models.choice import MODEL_VARIABLE, ModelChoice, choose_model, open_model, suggestion
 from .models.weights import LOCAL_WEIGHTS, find_weights
+from .notebook_past import NotebookPast
 from .run_settings import RunSettings
 from .stores.state_dir import default_state_dir
 from .suggestion import suggested_model
 from .trust import Redactor
 
 if TYPE_CHECKING:
-    from .earlier import EarlierSession
+    from .copying import Copying
+    from .finding import Found
     from .kernels import Kernel
+    from .previews import Previews
     from .protocols.grammar import Grammar
     from .session import Limits, Session
-    from .stores.copies import NotebookCopies
 
 __all__ = ["NotebookSessions"]
 
@@ -55,6 +57,8 @@ class NotebookSessions:
         state_dir: Callable[[], str | None] = lambda: None,
         grammar: Callable[[], Grammar] = lambda: "tags",
         protocol: Callable[[], str | None] = lambda: None,
+        saves: Callable[[], bool] = lambda: False,
+        previews: Callable[[], Previews] = lambda: "sample",
     ) -> None:
         self.run = run
         self.label = 1
@@ -71,15 +75,13 @@ class NotebookSessions:
         self.home = notebook.parent if notebook else Path.cwd()
         self._stem = self.file.stem if self.file else None
         self._configured, self._limits, self._state_dir = configured, limits, state_dir
-        self._grammar, self._protocol = grammar, protocol
+        self._grammar, self._protocol, self._saves, self._previews = grammar, protocol, saves, previews
         self._models: dict[str, Model] = {}
         self._session: Session | None = None
         self._made: list[Session] = []
         """Those that have not been ended yet."""
         self.desk = Desk()
         """Where the agent's code asks the person at the notebook."""
-        self._copies: NotebookCopies | None = None
-        self._block_number: int | None = None
         self._closed = False
         self._pid = os.getpid()
         self._lock = threading.RLock()
@@ -111,6 +113,9 @@ class NotebookSessions:
             UnknownModelError: nothing chooses a model, or what does is not of any known form.
             CassetteError: the run shall replay, and there is nothing to replay.
         """
+        return replace(self._chosen(named), previews=self._previews())
+
+    def _chosen(self, named: str | None) -> ModelChoice:
         ordered = self.ordered
         if ordered == "-m":
             assert self.run
@@ -187,6 +192,13 @@ class NotebookSessions:
 
     # -- which session -------------------------------------------------------------------------------------------------
 
+    @cached_property
+    def copying(self) -> Copying:
+        """What has the notebook carry its turns."""
+        from .copying import Copying
+
+        return Copying(attended=self.run is None, suggested=lambda: self.suggested, saves=self._saves)
+
     @property
     def current(self) -> Session | None:
         """The session, if there is one already."""
@@ -213,6 +225,7 @@ class NotebookSessions:
                 self._made.append(self._session)
             # Settings hold from the next turn on, also where the session was made in the background before.
             self._session.protocol, self._session.grammar = self._protocol(), self._grammar()
+            self._session.previews = self._previews()
             limits = self._limits()
             if limits is not None:
                 self._session.limits = limits
@@ -224,24 +237,40 @@ class NotebookSessions:
             "kernel": self.make_kernel() if self.make_kernel else None,
             "notebook": self.file,
             "state_dir": self.told_state_dir,
-            # Without a holder nobody needs the turn's head, which costs a little at every effect.
-            "on_block": self._keep if self.run is not None else None,
+            "on_block": self.copying.keep,
+            "on_head": self.copying.head,
             # Unattended nobody is there; the kernel says so itself.
             "on_input": self.desk.ask if self.run is None else None,
         }
 
-    def earlier(self, *, most: int | None = None, within_s: float | None = None) -> list[EarlierSession]:
-        """The sessions that were begun for this notebook before, newest first; arguments as `earlier_sessions`."""
-        from .earlier import earlier_sessions
-
-        mine = {session.id for session in self._made}
-        return earlier_sessions(
-            self.state_dir, notebook=self.file, directory=self.home, but=mine, most=most, within_s=within_s
+    def tell(self) -> None:
+        """Say what may be shown beside the notebook: session, model, what runs or was interrupted."""
+        session = self._session
+        name = (self.resumed_model or "") if session is None else session.model_name
+        with contextlib.suppress(InputError):
+            name = self.choose().name
+        self.copying.tell(
+            session=session.id if session is not None else None,
+            label=str(self.label),
+            model=name,
+            running=session.next_number if session is not None and session.running else None,
+            interrupted=session.next_number if session is not None and session.interrupted else None,
         )
 
-    def resume(self, which: str, *, state_dir: Path) -> Session:
-        """Go on with an earlier session, which becomes the current one; the one before it ends. Arguments as those of
-        `Session.resume`.
+    @cached_property
+    def past(self) -> NotebookPast:
+        """What earlier processes left for this notebook."""
+        return NotebookPast(
+            file=self.file,
+            home=self.home,
+            state_dir=lambda: self.state_dir,
+            told_state_dir=lambda: self.told_state_dir,
+            notebook=lambda: self.copying.notebook,
+            mine=lambda: {session.id for session in self._made},
+        )
+
+    def resume(self, found: Found) -> Session:
+        """Go on with an earlier session, which becomes the current one; the one before it ends.
 
         Raises:
             UnknownNameError, NotebookError, JournalInUseError, JournalError: as `Session.resume`; nothing changed.
@@ -251,7 +280,7 @@ class NotebookSessions:
         with self._lock:
             limits = self._limits()
             bounds = {} if limits is None else {"limits": limits}
-            session = Session.resume(which, **{**self._arranged(), **bounds, "state_dir": state_dir})
+            session = Session.resume(found, **{**self._arranged(), **bounds, "state_dir": found.state_dir})
             before, self._session = self._session, session
             self._made.append(session)
             if session.label.isdecimal():
@@ -302,9 +331,7 @@ class NotebookSessions:
             self._closed = True
             session, self._session = self._session, None
             models, self._models = self._models, {}
-            copies, self._copies = self._copies, None
-        if copies is not None:
-            copies.close()
+        self.copying.close()
         if session is not None:
             self._end(session)
         for model in models.values():
@@ -331,43 +358,6 @@ class NotebookSessions:
         if session.kernel is not None:
             shared_loop().run(session.kernel.shutdown())
         self._made.remove(session)
-
-    # -- copies in the notebook ----------------------------------------------------------------------------------------
-
-    @property
-    def copies(self) -> NotebookCopies:
-        """The line to whoever holds the notebook; only a runner is known to answer."""
-        if self._copies is None:
-            from .stores.copies import NotebookCopies
-
-            self._copies = NotebookCopies(offered=self.run is not None)
-        return self._copies
-
-    def _keep(self, block: dict[str, Any], final: bool) -> None:
-        copies = self._copies
-        if copies is not None:
-            self._block_number = copies.set(block)
-
-    @property
-    def copied(self) -> bool:
-        """Whether the newest block has been written into the notebook."""
-        return self._copies is not None and self._copies.acknowledged(self._block_number)
-
-    @property
-    def copying(self) -> bool:
-        """Whether that may still come."""
-        if self._copies is None or self._block_number is None or self.copied:
-            return False
-        return self._copies.answering is not False and self._copies.refusal(self._block_number) is None
-
-    def copy_status(self) -> str:
-        """Where the notebook-level copy is, for `%lash`."""
-        if self.run is None:
-            return "✗ (nothing here writes it; `lash-nb run` does)"
-        if self._block_number is None:
-            return "– (no turn yet)"
-        refusal = self._copies.refusal(self._block_number) if self._copies else None
-        return "✓" if self.copied else f"✗ ({refusal})" if refusal else "✗ (not acknowledged)"
 
 
 def _local_provenance() -> str:

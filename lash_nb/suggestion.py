@@ -1,8 +1,9 @@
-"""Which model a notebook suggests: `metadata.lash_nb.model` of its file, read as the untrusted text that it is.
+"""What a notebook's file says of itself at first sight: which model it suggests, which session it seems to carry.
 
-Decided here: a file that cannot be found, is too large or is no notebook suggests nothing, silently: the name is a hint
-of the frontend and may be stale. Only regular files are read, and only so much of them. What is done with a suggestion
-is `models.choice`'s: only `replay:` is followed unasked. Light: `%load_ext` waits for it.
+All of it is read as the untrusted text that it is. Decided here: a file that cannot be found, is too large or is no
+notebook says nothing, silently: its name is a hint of the frontend and may be stale. Only regular files are read, and
+only so much of them. What is done with a suggestion is `models.choice`'s: only `replay:` is followed unasked. Light:
+`%load_ext` waits for it.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import json
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
-__all__ = ["suggested_model"]
+__all__ = ["carried_sentence", "read_document", "suggested_model"]
 
 _MAX_BYTES = 20_000_000
 _MAX_NAME = 300
@@ -20,13 +22,7 @@ _MAX_NAME = 300
 
 def suggested_model(notebook: Path) -> str | None:
     """The name in the notebook's metadata; None when there is none that could be one."""
-    try:
-        content = _content(notebook)
-        if content is None:
-            return None
-        document = json.loads(content)
-    except (OSError, ValueError, RecursionError):
-        return None
+    document: object = read_document(notebook)
     for key in ("metadata", "lash_nb", "model"):
         if not isinstance(document, dict):
             return None
@@ -35,6 +31,34 @@ def suggested_model(notebook: Path) -> str | None:
         return None
     # What is shown must not be able to draw over the terminal or hide a part of itself.
     return "".join(sign for sign in document.strip() if sign.isprintable())
+
+
+def carried_sentence(notebook: Path) -> str | None:
+    """What `%load_ext` says of the turns that the notebook's file seems to carry: nothing of them is checked yet."""
+    document = read_document(notebook) or {}
+    metadata = document.get("metadata")
+    block = metadata.get("lash_nb") if isinstance(metadata, dict) else None
+    fields = (block.get(name) for name in ("session", "turns", "head")) if isinstance(block, dict) else _NO
+    session, turns, head = fields
+    if not isinstance(session, str) or not session or not isinstance(turns, list):
+        return None
+    name = "".join(sign for sign in session[:8] if sign.isprintable())
+    left = ", and one that was interrupted" if isinstance(head, dict) else ""
+    plural = "" if len(turns) == 1 else "s"
+    return f"this notebook carries session {name}: {len(turns)} turn{plural}{left} (`%lash resume` goes on with it)"
+
+
+_NO = (None, None, None)
+
+
+def read_document(notebook: Path) -> dict[str, Any] | None:
+    """What a notebook's file holds, unchecked; None where that cannot be had."""
+    try:
+        content = _content(notebook)
+        document = None if content is None else json.loads(content)
+    except (OSError, ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
 
 
 def _content(path: Path) -> bytes | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from jupyter_client.manager import KernelManager
 
-__all__ = ["Cell", "NotebookKernel", "is_gone", "notebook_kernel", "wait_until_gone"]
+__all__ = ["Cell", "NotebookKernel", "Page", "is_gone", "notebook_kernel", "wait_until_gone"]
 
 PATIENCE_S = 40.0
 
@@ -55,6 +55,39 @@ class Cell:
         return [content for content in self.outputs if content["msg_type"] == kind]
 
 
+@dataclass
+class Page:
+    """A page that shows the notebook, and holds what it carries, as JupyterLab's extension does."""
+
+    name: str = "page 1"
+    kind: str = "jupyterlab"
+    path: str = "notebook.ipynb"
+    value: Any = None
+    there: bool = True
+    """Whether it answers: else its browser was closed."""
+    heard: list[dict[str, Any]] = field(default_factory=list)
+    """What the kernel said, in order."""
+    heard_at: list[float] = field(default_factory=list)
+
+    def here(self) -> dict[str, Any]:
+        return {"op": "here", "kind": self.kind, "path": self.path, "value": self.value}
+
+    def take(self, data: dict[str, Any]) -> dict[str, Any] | None:
+        self.heard.append(data)
+        self.heard_at.append(time.monotonic())
+        if data["op"] == "status":
+            return None
+        if data["op"] == "who":
+            return self.here()
+        answer: dict[str, Any] = {"id": data["id"], "ok": True}
+        if data["op"] == "set" and self.there:
+            self.value = data["value"]
+        return {**answer, "value": self.value, "path": self.path} if data["op"] == "get" else answer
+
+    def of(self, op: str) -> list[dict[str, Any]]:
+        return [data for data in self.heard if data["op"] == op]
+
+
 class NotebookKernel:
     """One kernel and the only client of it."""
 
@@ -63,6 +96,22 @@ class NotebookKernel:
         self.client: Any = manager.client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=PATIENCE_S)
+        self.pages: list[Page] = []
+        """Those who hold the notebook."""
+
+    def opened(self, page: Page) -> None:
+        """A page of the notebook is opened, and finds the kernel."""
+        self.pages.append(page)
+        self.client.comm_info(target_name="lash_nb.notebook")
+        reply = self.client.get_shell_msg(timeout=PATIENCE_S)
+        while reply["msg_type"] != "comm_info_reply":
+            reply = self.client.get_shell_msg(timeout=PATIENCE_S)
+        if "lash_nb.notebook" in reply["content"]["comms"]:
+            self._say(page, page.here())
+
+    def _say(self, page: Page, data: Mapping[str, Any]) -> None:
+        content = {"comm_id": "lash_nb.notebook", "data": {**data, "holder": page.name}}
+        self.client.shell_channel.send(self.client.session.msg("comm_msg", content))
 
     def run(self, code: str) -> Cell:
         """A cell, to its end."""
@@ -97,6 +146,12 @@ class NotebookKernel:
 
     def _take(self, cell: Cell, message: Mapping[str, Any]) -> None:
         kind, content = message["msg_type"], message["content"]
+        if kind == "comm_msg" and content["comm_id"] == "lash_nb.notebook":
+            for page in self.pages:
+                answer = page.take(content["data"])
+                if answer is not None and page.there:
+                    self._say(page, answer)
+            return
         if kind == "comm_open" and "_model_name" in content["data"].get("state", {}):
             cell.widgets[content["data"]["state"]["_model_name"]] = content["comm_id"]
         if message["parent_header"].get("msg_id") != cell.message_id:

@@ -20,7 +20,8 @@ from nbclient import NotebookClient
 from lash_nb.kernels.guardian import lives
 from lash_nb.machine.state import WaitingExec
 from lash_nb.runner import RunStatus, run_notebook
-from lash_nb.stores.notebook import checkpoint_text, open_checkpoint, read_block, verify_chain
+from lash_nb.stores.envelopes import checkpoint_text, open_checkpoint
+from lash_nb.stores.notebook import read_block, verify_chain
 
 from .notebook_kernel import Cell, NotebookKernel, notebook_kernel, wait_until_gone
 

@@ -14,7 +14,7 @@ from lash_nb import magic
 from lash_nb.errors import InputError, SessionClosedError, TurnFailed, UnknownModelError, UnknownNameError
 from lash_nb.kernels.scripted import ScriptedCell
 from lash_nb.machine.execution import StreamOutput
-from lash_nb.stores.notebook import checkpoint_text, open_checkpoint
+from lash_nb.stores.envelopes import checkpoint_text, open_checkpoint
 from lash_nb.turns import Turn
 
 from .notebook_shell import CELL, PNG, Notebook, bundles, notebook_shell

@@ -91,5 +91,5 @@ async def test_history_and_turns_that_are_not_there() -> None:
         ]
         with pytest.raises(InputError, match="there is no turn 3; this session has 2"):
             usage_text(session, "3")
-        with pytest.raises(InputError, match=r"`%lash usage two`: which turn\? a number from 1 to 2"):
+        with pytest.raises(InputError, match=r"`%lash usage two`: which turn\? a number, as `%lash history` has them"):
             usage_text(session, "two")

@@ -24,17 +24,20 @@ from lash_nb.machine.events import TurnOutcomeEvent
 from lash_nb.machine.outcomes import Stopped, SubmittedError, TurnStop, TurnStopReason
 from lash_nb.machine.state import Finished, TurnCheckpoint
 from lash_nb.runner import CellReport, CellState, RunStatus, run_notebook, run_notebook_async
-from lash_nb.stores.notebook import open_checkpoint, read_block
+from lash_nb.stores.envelopes import open_checkpoint
+from lash_nb.stores.notebook import read_block
 
 v4: Any = nbformat.v4
 CHECKPOINTS = Path(__file__).parent / "conformance" / "raw_checkpoints.jsonl"
 
 COPIES = f"""
 import asyncio, json, threading, time
-from lash_nb.stores.copies import NotebookCopies
-from lash_nb.stores.notebook import make_block, make_envelope
+from lash_nb.stores.copies import NotebookLine
+from lash_nb.stores.envelopes import make_envelope
+from lash_nb.stores.notebook import make_block
 STORED = open({str(CHECKPOINTS)!r}, encoding="utf-8").read().splitlines()
-copies = NotebookCopies(offered=True)
+copies = NotebookLine(on_here=lambda holder: None, expected=True)
+copies.open()
 def envelope(turn, seq, text=STORED[0]):
     return make_envelope(text, session="s", turn=turn, seq=seq, parent=None, saved_at="now", engine="test")
 def block(head=None, turns=()):
@@ -202,7 +205,7 @@ def test_copies_are_made_while_the_cell_runs(tmp_path: Path, where: str) -> None
             break
         await asyncio.sleep(0.02)
     saved = json.load(open("in.out.ipynb"))["metadata"]["lash_nb"]
-    print([copies.acknowledged(n) for n in numbers], copies.answering, [t["seq"] for t in saved["turns"]])
+    print([copies.acknowledged(n) for n in numbers], copies.held, [t["seq"] for t in saved["turns"]])
     """
     refused = """
     number = copies.set({"version": 1})
@@ -212,7 +215,7 @@ def test_copies_are_made_while_the_cell_runs(tmp_path: Path, where: str) -> None
         await asyncio.sleep(0.02)
     print(copies.refusal(number), copies.acknowledged(number))
     copies.close()
-    print(copies.set(block()), copies.answering)
+    print(copies.set(block()), copies.held)
     """
     result = run_notebook(write(tmp_path, COPIES, turn, "copies.begin()" + textwrap.dedent(refused)))
     assert result.error == ""
@@ -226,19 +229,6 @@ def test_copies_are_made_while_the_cell_runs(tmp_path: Path, where: str) -> None
     assert open_checkpoint(block.turns[0]).to_text() == CHECKPOINTS.read_text(encoding="utf-8").splitlines()[0]
     assert [turn.id for turn in result.turns] == ["s.1"]
     assert result.cells[1].steps == 1
-
-
-def test_where_nobody_answers_the_comm_is_not_used_twice(tmp_path: Path) -> None:
-    """A frontend that does not know the target closes the comm; the kernel says so when it looks."""
-    closed = """
-    copies.begin()
-    from comm import get_comm_manager
-    get_comm_manager().comm_close(None, None, {"content": {"comm_id": copies.comm_id}})
-    print(copies.answering, copies.set(block()))
-    copies.begin(); copies.close()
-    """
-    result = run_notebook(write(tmp_path, COPIES, closed))
-    assert texts(result.out)[1] == "False None\n"
 
 
 def play(path: Path, *arguments: str) -> subprocess.Popen[str]:
