@@ -42,6 +42,8 @@ class EarlierSession:
     """Whether one more has not."""
     owner: Mapping[str, Any] | None = None
     """Who writes it now (`pid`, `host`, `since`); None: nobody does."""
+    used_at: float = 0.0
+    """When it was written to last, in seconds since 1970."""
 
     @property
     def sentence(self) -> str:
@@ -84,7 +86,7 @@ def earlier_sessions(
             glance = _Glance.at(path)
             if glance.session in but or not _is_of(glance.facts, used_at, notebook=notebook, directory=directory):
                 continue
-            earlier = _earlier(glance, path, by_name=notebook is not None)
+            earlier = _earlier(glance, path, by_name=notebook is not None, used_at=used_at)
         except (OSError, JournalError, DecodeError):
             continue
         if earlier is not None:
@@ -122,7 +124,7 @@ def _is_same(ours: Path, theirs: str) -> bool:
         return False
 
 
-def _earlier(glance: _Glance, path: Path, *, by_name: bool) -> EarlierSession | None:
+def _earlier(glance: _Glance, path: Path, *, by_name: bool, used_at: float) -> EarlierSession | None:
     """None: there is nothing in it, or this very process writes it."""
     owner = holder(path.parent)
     last = glance.last_of_a_turn()
@@ -135,6 +137,7 @@ def _earlier(glance: _Glance, path: Path, *, by_name: bool) -> EarlierSession | 
         turns=int(last["turn"]) - (not ended),
         interrupted=not ended,
         owner=owner,
+        used_at=used_at,
     )
 
 

@@ -23,7 +23,7 @@ passed over. Reads records only: opens no file, runs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from importlib import import_module
@@ -33,7 +33,7 @@ from .errors import CorruptJournalError, DecodeError, JournalError
 from .machine.activities import TURN_ACTIVITY
 from .machine.config import TurnProtocol
 from .machine.deltas import DeltaReader, DeltaWriter
-from .machine.effects import RESPONSE, Done, Emit, LlmComplete, Response, ToolCalls
+from .machine.effects import RESPONSE, Done, Emit, LlmComplete, Response
 from .machine.execution import NAMESPACE, NamespaceSummary
 from .machine.picture import TurnPicture
 from .machine.state import TurnCheckpoint
@@ -41,7 +41,7 @@ from .machine.tool_calls import TOOL_CALL_OUTPUT, ToolCallOutput
 from .machine.wire import Json
 from .protocols import PROTOCOLS
 
-__all__ = ["Asked", "RecordedKernel", "RecordedSession", "RecordedTurn", "SessionFold", "compacted", "protocol_of"]
+__all__ = ["Asked", "Record", "RecordedKernel", "RecordedSession", "RecordedTurn", "SessionFold", "protocol_of"]
 
 Record = dict[str, Json]
 
@@ -183,6 +183,10 @@ class RecordedSession:
     """The main kernel's variables as last seen."""
     seq: int = 0
     """At least as high as that of any envelope that was made."""
+    folded: list[dict[str, Any]] = field(default_factory=list)
+    """References to turns before those, of which nothing more is known (`stores.envelopes`)."""
+    forked_from: dict[str, Json] | None = None
+    """Of which session, after which turn, it went its own way (`session`, `turn`, `sha256`)."""
     began_at: str = ""
     last_at: str = ""
     closed: bool = False
@@ -238,6 +242,8 @@ class SessionFold:
         session.began_at = str(record.get("began_at") or session.began_at)
         if "known" in record:
             session.known = NAMESPACE.decode(record["known"])
+        session.folded = list(record.get("folded", session.folded))
+        session.forked_from = record.get("forked_from", session.forked_from)
         if "copied" in record:
             session.copied = int(record["copied"])
             for language, kernel in session.kernels.items():
@@ -338,44 +344,5 @@ _TAKES = {
 }
 
 
-_NO_FACTS = ("k", "seq", "last_said", "known", "copied")
+_NO_FACTS = ("k", "seq", "last_said", "known", "copied", "folded", "forked_from")
 """What a `session` record says of the session itself."""
-
-
-def compacted(session: RecordedSession) -> Iterator[Record]:
-    """The fewest records that say the same of a session: for a new segment, or for one that came from a notebook.
-
-    Of a running turn only where it stands is kept, and no answer.
-    """
-    deltas = DeltaWriter()
-    yield {
-        **session.facts,
-        "k": "session",
-        "label": session.label,
-        "seq": session.seq,
-        "last_said": session.last_said,
-        "began_at": session.began_at,
-        "known": NAMESPACE.encode(session.known),
-    }
-    for turn in (*session.turns, *([session.running] if session.running is not None else ())):
-        yield {"k": "turn", "turn": turn.number, "at": turn.at, "asked": turn.asked.to_json()}
-        if turn.checkpoint is None:
-            continue
-        delta = deltas.write(turn.checkpoint, protocol_of(turn.asked.protocol))
-        where: Record = {"turn": turn.number, "at": turn.ended_at or turn.at, "delta": delta, "told": list(turn.told)}
-        if turn.ended:
-            yield {"k": "end", **where, "chain": turn.chain, "dollars": turn.dollars}
-        else:
-            effect = turn.checkpoint.outstanding_effect_id or 0
-            counts: Record = {"steps": turn.steps, "said": turn.said, "calls_known": turn.calls_known}
-            yield {"k": "effect", **where, "id": effect, "kind": "", **counts}
-            waits = turn.checkpoint.outstanding_effect
-            for call in waits.calls if isinstance(waits, ToolCalls) else ():
-                if call.call_id in turn.calls:
-                    about: Record = {"call": call.call_id, "name": call.tool_name, "args": call.args}
-                    yield {"k": "call", "turn": turn.number, "at": turn.at, "effect": effect, **about}
-    for kernel in session.kernels.values():
-        known: Record = {"language": kernel.language, "epoch": kernel.epoch}
-        yield {"k": "original", **known} if kernel.copied else {"k": "kernel", **known, "file": kernel.file}
-    for number, text in session.said.items():
-        yield {"k": "said", "n": number, "text": text}

@@ -20,13 +20,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from .compacting import compacted, kernel_records, turn_records
 from .errors import InputError, JournalError
 from .kernels import Kernel
 from .machine.config import TurnProtocol
 from .machine.deltas import DeltaWriter
 from .machine.state import TurnCheckpoint
 from .machine.wire import Json
-from .recorded import Asked, RecordedSession, SessionFold, compacted
+from .recorded import Asked, RecordedSession, SessionFold
 from .stores.journal import Journal, read_records, session_directory
 from .stores.segments import inode, segment_of
 from .trust import Redactor
@@ -167,6 +168,31 @@ class SessionRecorder:
             for record in records:
                 fold.take(record)
             self._go_on(fold)
+
+    def extend(self, session: RecordedSession) -> RecordedSession:
+        """Record what a notebook carries of the session beyond its journal, which was taken up and has no running turn.
+
+        What is known of it then. Raises JournalError: nothing was recorded.
+        """
+        with self._locked():
+            if self._journal is None:
+                raise self._was_closed()
+            past = list(read_records(self.directory))
+            fold = SessionFold(self._session)
+            for record in past:
+                fold.take(record)
+            last = fold.session.turns[-1].number if fold.session.turns else 0
+            running = [session.running] if session.running is not None else []
+            new = [turn for turn in (*session.turns, *running) if turn.number > last]
+            records = [record for turn in new for record in turn_records(turn, self._deltas)]
+            records += [*kernel_records(session), {**self._opening(), "seq": session.seq}]
+            for number, text in enumerate(session.said.values(), fold.session.last_said + 1):
+                records.append({"k": "said", "n": number, "text": text})
+            self._journal.append_many(records)
+            for record in records:
+                fold.take(record)
+            self._go_on(fold)
+            return fold.session
 
     def _go_on(self, fold: SessionFold) -> None:
         self._deltas = fold.writer()

@@ -18,8 +18,8 @@ from .models.choice import ModelChoice
 from .sessions import NotebookSessions
 
 if TYPE_CHECKING:
+    from .finding import Found
     from .following import Following
-    from .resuming import Found
     from .session import Session
     from .turns import Turn
     from .views import LiveView
@@ -108,24 +108,21 @@ class ResumeWord:
 
     def _find(self, which: str) -> Found | None:
         """The session that is named, else the one that is next; None: there is none."""
-        from .resuming import Found, find_session
+        from .finding import Found, find_session
 
         if which:
             return find_session(which, state_dir=self._sessions.told_state_dir)
         current = self._sessions.current
         if current is not None and current.interrupted:  # it waits for a yes
             return Found(session=current.id, state_dir=current.state_dir)
-        where = self._sessions.state_dir
-        for earlier in self._sessions.earlier(most=1):
-            return Found(session=earlier.session, state_dir=where)
-        return None
+        return self._sessions.past.left()
 
     def _opened(self, found: Found) -> Session:
         """The session, as the current one; says what has to be told of that."""
         before = self._sessions.current
         if before is not None and before.id == found.session:
             return before
-        session = self._sessions.resume(str(found.notebook or found.session), state_dir=found.state_dir)
+        session = self._sessions.resume(found)
         if before is not None and (before.turns or before.interrupted):
             print(f"session {before.label} ({before.id[:8]}) and its kernel were ended")
         for note in session.notes:
@@ -271,17 +268,17 @@ def history_word(which: str, sessions: NotebookSessions) -> None:
 
 
 def _recorded_history(which: str, sessions: NotebookSessions) -> None:
+    from .finding import find_session
     from .following import read_session
     from .live import publish
     from .reports import pick_recorded, recorded_history
-    from .resuming import find_session
     from .stores.blobs import BlobStore
     from .views.text import static_bundle
 
     name, dot, number = which.rpartition(".")
     by_number = bool(dot and name) and number.isascii() and number.isdigit()
     found = find_session(name if by_number else which, state_dir=sessions.told_state_dir)
-    session = read_session(found.state_dir, found.session)
+    session = read_session(found.state_dir, found.recorded)
     if not by_number:
         print(recorded_history(session))
         return

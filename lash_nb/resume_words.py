@@ -22,10 +22,11 @@ from .errors import InputError, JournalInUseError, TurnFailed
 from .trace_words import cut
 
 if TYPE_CHECKING:
+    from .finding import Found
     from .machine.events import TurnActivity
     from .machine.picture import TurnPicture
     from .resumed_notebook import NotebookFile
-    from .resuming import Found, Outstanding
+    from .resuming import Outstanding
     from .session import Session
     from .turns import Turn
 
@@ -52,9 +53,9 @@ def add(commands: Any) -> None:
 def _resume(options: argparse.Namespace) -> int:
     """Go on with a turn that was interrupted, once what is outstanding was shown and agreed to; the answer is printed.
     Exit codes: 0 done or nothing to do, 1 the turn failed, 2 bad input, 3 a bound was hit, 5 stopped or not agreed."""
+    from .finding import find_session
     from .models.choice import choose_model
     from .resumed_notebook import NotebookFile
-    from .resuming import find_session
     from .session import Session
 
     if options.model is not None:
@@ -63,9 +64,8 @@ def _resume(options: argparse.Namespace) -> int:
     file = NotebookFile(found.notebook) if found.notebook is not None else None
     try:
         session = Session.resume(
-            options.which,
+            found,
             model=options.model,
-            state_dir=options.state_dir,
             base_dir=_base_dir(found),
             on_block=file.take if file is not None else None,
         )
@@ -101,7 +101,7 @@ def _base_dir(found: Found) -> Path:
 
 
 def _go_on(session: Session, options: argparse.Namespace, file: NotebookFile | None) -> int:
-    for note in session.notes:
+    for note in (*session.notes, *([file.refusal] if file is not None and file.refusal else [])):
         print(f"lash-nb: {note}", file=sys.stderr)
     expected = _expected(session)
     if expected is None:

@@ -18,7 +18,7 @@ from nbformat import NotebookNode
 from .errors import NotebookError
 from .machine.attachments import AttachmentStore
 from .stores.documents import Output, load_notebook
-from .stores.notebook import METADATA_KEY, following
+from .stores.notebook import METADATA_KEY, folded, following, read_block
 from .turns import Turn
 from .views.text import figures, static_bundle
 
@@ -36,6 +36,8 @@ class NotebookFile:
         self._bytes = self._read()
         self._output = Output(self._path)
         self._output.probe()
+        self.refusal = self._cannot_take()
+        """Why the turn cannot be put in; empty: it can."""
         self._block: dict[str, Any] | None = None
         self._shown: tuple[Turn, AttachmentStore] | None = None
         self.cell: int | None = None
@@ -47,9 +49,16 @@ class NotebookFile:
         except OSError as error:
             raise NotebookError(f"the notebook {self._path} cannot be read: {error.strerror}") from None
 
+    def _cannot_take(self) -> str:
+        try:
+            read_block(load_notebook(self._path).metadata)
+        except NotebookError as error:
+            return f"{error}; {self._path} is left as it is, and what the turn gives is in its session"
+        return ""
+
     def take(self, block: dict[str, Any], final: bool) -> None:
         """What the session says its block is; only one without a turn in progress is kept."""
-        if final:
+        if final and not self.refusal:
             self._block = block
 
     def check(self) -> None:
@@ -76,7 +85,7 @@ class NotebookFile:
         notebook = load_notebook(self._path)
         self.check()
         before = cast("Mapping[str, Any] | None", notebook.metadata.get(METADATA_KEY))
-        notebook.metadata[METADATA_KEY] = following(before, self._block)
+        notebook.metadata[METADATA_KEY] = folded(following(before, self._block))
         if self._shown is not None:
             self.cell = _put_in(notebook, *self._shown)
         self._output.save(notebook)

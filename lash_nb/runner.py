@@ -34,7 +34,8 @@ from .machine.state import TurnCheckpoint
 from .models import OFFLINE
 from .models.choice import choose_model, open_model
 from .stores.documents import Output, error_output, load_notebook, place_output, with_parameters
-from .stores.notebook import METADATA_KEY, MODEL_KEY, interrupted_turn, open_checkpoint, read_block
+from .stores.envelopes import is_reference, open_checkpoint
+from .stores.notebook import METADATA_KEY, MODEL_KEY, interrupted_turn, read_block
 from .stores.summaries import TurnSummary, summarize
 
 __all__ = ["CellReport", "CellState", "RunOptions", "RunResult", "RunStatus", "run_notebook", "run_notebook_async"]
@@ -356,7 +357,10 @@ class _Run:
             before = None
             for place, envelope in block.placed() if block else ():
                 key = (envelope["session"], envelope["turn"])
-                checkpoint = self._opened.get(envelope["sha256"]) or open_checkpoint(envelope, place=place)
+                known = self._opened.get(envelope["sha256"])
+                if known is None and is_reference(envelope):  # it was folded before anybody could look at it
+                    continue
+                checkpoint = known or open_checkpoint(envelope, place=place)
                 self._opened[envelope["sha256"]] = checkpoint
                 summary = summarize(checkpoint, session=key[0], turn=key[1], before=before)
                 self._turns[key] = replace(summary, dollars=envelope.get("dollars"))

@@ -17,11 +17,13 @@ from typing import Any
 
 from .bridge import OnTick, undisturbed
 from .errors import InputError, LashError, SessionClosedError
+from .finding import Found, find_session
 from .machine.events import TurnActivity
 from .models import Model
+from .previews import allowed_previews
 from .recorded import RecordedTurn
 from .request import Interrupted, Limits, Request, RequestRun, Surroundings
-from .resuming import Outstanding, find_session
+from .resuming import Outstanding
 from .session_parts import SessionParts
 from .trust import whole_text
 from .turns import Turn
@@ -49,19 +51,25 @@ class Session(SessionParts):
         base_dir: what relative paths in model names are relative to, and the kernel's working directory.
         notebook: the notebook that this session belongs to, for those who look for it later; never read or written.
         state_dir: where journal and blobs are kept; None means `LASH_NB_STATE_DIR`, else the user's state directory.
+        previews: how much of the values in the kernel is told to the model: "schema" (names, types, shapes, columns),
+            "sample" (the default: some dozen characters of each) or "full" (up to 2,000), as far as
+            `LASH_NB_PREVIEWS` allows.
         on_block: told `metadata.lash_nb` whenever it changes (on the session's loop).
+        on_head: given, at each effect of a turn, what has `on_block` told of it: to call now, later, or never; None
+            calls it at once.
         on_input: answers `input()` of code in kernels that the session makes (on a thread of its own, may block;
             EOFError is passed on to the code); None refuses it.
 
     Raises:
         UnknownNameError: no such protocol or grammar.
-        InputError: `tools` cannot be called by name; the model's name cannot be opened (from the first `run`).
+        InputError: no such previews; `tools` cannot be called by name; the model's name cannot be opened (from the
+            first `run`).
     """
 
     @classmethod
     def resume(
         cls,
-        which: str | os.PathLike[str],
+        which: str | os.PathLike[str] | Found,
         *,
         model: Model | str | None = None,
         state_dir: str | os.PathLike[str] | None = None,
@@ -74,7 +82,8 @@ class Session(SessionParts):
         held. When this session is closed and the turn is still interrupted, that kernel is left as it was found.
 
         Args:
-            which: its id (or how that begins), the directory that holds it, or a notebook file that carries it.
+            which: its id (or how that begins), the directory that holds it, or a notebook file that carries it; or
+                what `find_session` found for one of these.
             model: None means the one of its last turn, unless only a notebook or a copied journal says so.
             state_dir: where it is looked for; of a notebook, `FILE.lash` beside it is tried first.
 
@@ -82,7 +91,9 @@ class Session(SessionParts):
             UnknownNameError: there is no such session. NotebookError: the notebook carries none that can be read.
             JournalInUseError: another process goes on with it. JournalError: its journal cannot be read.
         """
-        found = find_session(os.fspath(which), state_dir=Path(state_dir) if state_dir is not None else None)
+        if not isinstance(which, Found):
+            which = find_session(os.fspath(which), state_dir=Path(state_dir) if state_dir is not None else None)
+        found = which
         session = cls(model, session_id=found.session, state_dir=found.state_dir, **options)
         session.notebook = session.notebook or found.notebook
         try:
@@ -91,7 +102,8 @@ class Session(SessionParts):
             session._recorder.close()
             raise
         if last is not None:
-            trusted = found.has_journal and not session._past.copied  # a mailed journal must not choose who is asked
+            # What was mailed, notebook or journal, must not choose who is asked.
+            trusted = found.has_journal and found.carried is None and not session._past.copied
             if trusted:
                 session._instructions = session._instructions or last.asked.instructions
             session._model.fall_back_on(last.asked.model, trusted=trusted)
@@ -299,4 +311,5 @@ class Session(SessionParts):
             tools=self._tools,
             on_log=self._on_log,
             retries=self.retries,
+            previews=allowed_previews(self.previews, env=os.environ),
         )

@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self, get_args
 
-from .bridge import LoopThread, shared_loop, undisturbed
+from .bridge import shared_loop, undisturbed
 from .calls import RetryPolicy
-from .conversation import Conversation, OnBlock
+from .conversation import Conversation, OnBlock, OnHead
 from .errors import UnknownNameError
 from .kernels import InputRequest, Kernel
 from .languages import SessionKernels, attached_kernel, managed_kernel
@@ -28,6 +28,7 @@ from .machine.wire import Json
 from .models import Model
 from .models.choice import ModelChoice
 from .ports import Inbox
+from .previews import Previews, allowed_previews, known_previews
 from .protocols import PROTOCOLS
 from .protocols.grammar import Grammar
 from .recording import SessionRecorder
@@ -47,6 +48,12 @@ __all__ = ["SessionParts"]
 
 _LAST_MOMENT_S = 0.5
 """How long the end of the process is held up, at most, to record how the running turn was stopped."""
+
+
+def _check_words(protocol: str | None, grammar: Grammar) -> None:
+    for kind, name, known in (("protocol", protocol, PROTOCOLS), ("grammar", grammar, get_args(Grammar))):
+        if name is not None and name not in known:
+            raise UnknownNameError(f"no {kind} is called {name!r}; there are: {', '.join(sorted(known))}")
 
 
 class SessionParts:
@@ -69,13 +76,13 @@ class SessionParts:
         base_dir: str | os.PathLike[str] | None = None,
         notebook: str | os.PathLike[str] | None = None,
         state_dir: str | os.PathLike[str] | None = None,
+        previews: Previews | None = None,
         on_block: OnBlock | None = None,
+        on_head: OnHead | None = None,
         on_log: Callable[[LogEvent], None] | None = None,
         on_input: Callable[[InputRequest], str] | None = None,
     ) -> None:
-        for kind, name, known in (("protocol", protocol, PROTOCOLS), ("grammar", grammar, get_args(Grammar))):
-            if name is not None and name not in known:
-                raise UnknownNameError(f"no {kind} is called {name!r}; there are: {', '.join(sorted(known))}")
+        _check_words(protocol, grammar)
         self.id = session_id or uuid.uuid4().hex
         self.base_dir = Path(base_dir) if base_dir is not None else Path.cwd()
         self.limits = limits or Limits()
@@ -89,9 +96,10 @@ class SessionParts:
         self._kernels = SessionKernels(kernel, kernels or {}, make=partial(managed_kernel, **around))
         self.protocol = protocol
         self.grammar: Grammar = grammar
+        self.previews: Previews = allowed_previews(previews and known_previews(previews), env=os.environ)
         self._tools = checked_tools(tools)
         self._on_log = on_log or (lambda event: None)
-        self._conversation = Conversation(self.id, engine=f"lash_nb {__version__}", on_block=on_block)
+        self._conversation = Conversation(self.id, engine=f"lash_nb {__version__}", on_block=on_block, on_head=on_head)
         self._instructions = self._redactor.text(instructions)
         self._inbox = Inbox()
         self._recorder = SessionRecorder(self.state_dir, self.id, label=label, facts=self._facts, redactor=redactor)
@@ -99,8 +107,7 @@ class SessionParts:
         self._past = SessionPast(self._conversation, self._inbox, self._kernels, partial(attached_kernel, **around))
         self._starting: asyncio.Task[None] | None = None
         self._closed = self._shut = False
-        self._shutting = asyncio.Lock()
-        self._loop: LoopThread = shared_loop()
+        self._shutting, self._loop = asyncio.Lock(), shared_loop()
         self._slot = TurnSlot(self._loop)
 
     def _facts(self) -> dict[str, Json]:
@@ -246,6 +253,11 @@ class SessionParts:
     def turns(self) -> list[Turn]:
         """The turns so far, oldest first."""
         return self._conversation.turns
+
+    @property
+    def next_number(self) -> int:
+        """Of the turn that runs, was interrupted, or is asked for next."""
+        return self._conversation.next_number
 
     @property
     def usage(self) -> LlmUsage:

@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from .conversation import Conversation
+from .errors import JournalError
+from .finding import Found
+from .following import read_session
+from .from_notebook import Bounds, session_of
 from .kernels import Kernel
 from .languages import SessionKernels
 from .machine.attachments import AttachmentStore
@@ -17,7 +22,7 @@ from .ports import Inbox
 from .recorded import RecordedKernel, RecordedSession, RecordedTurn
 from .recording import SessionRecorder
 from .request import Interrupted, Limits
-from .resuming import Found, Outstanding, outstanding, session_of_notebook
+from .resuming import Outstanding, outstanding
 
 __all__ = ["SessionPast"]
 
@@ -62,21 +67,23 @@ class SessionPast:
         return session.running or (session.turns[-1] if session.turns else None)
 
     def _read(self, found: Found, recorder: SessionRecorder, limits: Limits) -> RecordedSession:
+        session = None
         if found.has_journal:
-            session, self.notes = recorder.take_up()
-            # Without any turn it may have been begun for what the notebook carries, and no more.
-            if session.turns or session.running is not None or found.notebook is None:
+            session, notes = recorder.take_up()
+            self.notes = (*notes, *found.notes)
+            if found.carried is None:
                 return session
-        assert found.notebook is not None
+        assert found.carried is not None
         seconds = None if limits.max_minutes is None else limits.max_minutes * 60
-        session = session_of_notebook(
-            found.notebook,
-            most_steps=limits.max_steps,
-            most_seconds=seconds,
-            most_cell_seconds=limits.cell_seconds,
-        )
-        recorder.bring_in(session)
-        return session
+        bounds = Bounds(steps=limits.max_steps, seconds=seconds, cell_seconds=limits.cell_seconds)
+        told = session_of(found.carried, bounds=bounds)
+        if session is not None and session.turns:
+            return recorder.extend(told)
+        self.notes = found.notes
+        if found.forked_from is not None:
+            _branch(told, found)
+        recorder.bring_in(told)
+        return told
 
     @property
     def to_recover(self) -> bool:
@@ -118,3 +125,20 @@ class SessionPast:
             return None
         said = self._inbox.waiting.values()
         return outstanding(self.interrupted, lost=self._lost, said=said, model=model)
+
+
+def _branch(told: RecordedSession, found: Found) -> None:
+    """Make it a session of its own; of what both have, the journal knows more than a notebook carries."""
+    try:
+        journal = read_session(found.state_dir, found.original)
+    except JournalError:
+        journal = RecordedSession(id=found.original)
+    known = {turn.chain["sha256"]: turn for turn in journal.turns if turn.chain is not None}
+    told.id, told.forked_from = found.session, found.forked_from
+    for index, turn in enumerate(told.turns):
+        recorded = known.get(turn.chain["sha256"]) if turn.chain is not None else None
+        if recorded is not None:
+            told.turns[index] = replace(recorded, chain=turn.chain)
+    if found.foreign_kernel:
+        kernels = {**journal.kernels, **told.kernels}
+        told.kernels = {name: replace(kernel, file=None, copied=True) for name, kernel in kernels.items()}

@@ -20,10 +20,10 @@ from .errors import InputError
 from .trace_words import cut, found_journal, tokens_text
 
 if TYPE_CHECKING:
+    from .finding import Found
     from .machine.wire import Json
     from .recorded import RecordedSession
     from .removing import Removed
-    from .resuming import Found
     from .stores.session_files import SessionGlance
 
 __all__ = ["add"]

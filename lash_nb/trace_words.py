@@ -10,15 +10,16 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import InputError, JournalError
 
 if TYPE_CHECKING:
+    from .finding import Found
     from .machine.llm import LlmUsage
     from .machine.wire import Json
-    from .resuming import Found
     from .tracing import TracedEffect, TracedTurn, Tracer
 
 __all__ = ["add", "cut", "found_journal", "tokens_text"]
@@ -43,9 +44,11 @@ def found_journal(which: str, state_dir: Path | None) -> Found:
     Raises:
         InputError: there is no such session, or a notebook carries it and it was not gone on with yet.
     """
-    from .resuming import find_session
+    from .finding import find_session
 
     found = find_session(which, state_dir=state_dir)
+    if found.original:  # of a copied notebook too, it is about what was recorded
+        found = replace(found, session=found.original, has_journal=True)
     if not found.has_journal:
         raise InputError(
             f"session {found.session} was never recorded in {found.state_dir}; "

@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 from IPython.utils.capture import capture_output
 
+from lash_nb.compacting import compacted
 from lash_nb.errors import CorruptJournalError, JournalError
 from lash_nb.following import Following, read_session
 from lash_nb.machine.effects import EffectId
 from lash_nb.machine.state import TurnCheckpoint, WaitingTools
-from lash_nb.recorded import RecordedTurn, compacted
+from lash_nb.recorded import RecordedTurn
 from lash_nb.resume_magic import ResumeWord
 from lash_nb.stores.journal import Journal, JournalFollower, holder, session_directory
 from lash_nb.views.live import QuietView

@@ -13,6 +13,7 @@ import pytest
 
 from lash_nb import ScriptedKernel, ScriptedModel, Session
 from lash_nb.errors import (
+    CorruptCheckpointError,
     InputError,
     JournalError,
     JournalInUseError,
@@ -20,10 +21,12 @@ from lash_nb.errors import (
     SessionClosedError,
     UnknownNameError,
 )
+from lash_nb.finding import find_session
+from lash_nb.from_notebook import Bounds, session_of_notebook
 from lash_nb.machine.effects import EffectId
 from lash_nb.machine.state import WaitingExec, WaitingLlm
 from lash_nb.recorded import RecordedKernel, RecordedTurn, SessionFold
-from lash_nb.resuming import find_session, lost_kernels, outstanding, session_of_notebook
+from lash_nb.resuming import lost_kernels, outstanding
 from lash_nb.session import Limits
 from lash_nb.stores.journal import read_records
 from lash_nb.stores.notebook import read_block, verify_chain
@@ -285,17 +288,25 @@ async def test_of_the_models_a_notebook_names_a_cassette_beside_it_is_taken(
 ) -> None:
     _, path = await in_a_notebook(tmp_path)
     rewritten(path, {"asked": {"text": "?", "model": named, "protocol": "code"}})
-    running = session_of_notebook(path, most_steps=None, most_seconds=None).running
+    running = session_of_notebook(path).running
     assert running is not None
     assert running.asked.model == (named if taken else "")
 
 
-@pytest.mark.parametrize("told", [float("nan"), float("inf"), -1.0, 0.0, 10**400, 61.0], ids=str)
+@pytest.mark.parametrize("told", [float("nan"), float("inf"), 10**400], ids=["nan", "inf", "huge"])
+async def test_what_is_no_number_of_json_is_damage(told: float, tmp_path: Path) -> None:
+    _, path = await in_a_notebook(tmp_path)
+    rewritten(path, {"asked": {"text": "?", "model": "", "protocol": "code", "time_limit_s": told}})
+    with pytest.raises(CorruptCheckpointError, match=r"metadata\.lash_nb\.head"):
+        session_of_notebook(path)
+
+
+@pytest.mark.parametrize("told", [-1.0, 0.0, 61.0], ids=str)
 async def test_what_is_no_bound_in_a_notebook_is_ours(told: float, tmp_path: Path) -> None:
     _, path = await in_a_notebook(tmp_path)
     asked = {"text": "?", "model": "", "protocol": "code", "time_limit_s": told, "cell_limit_s": told}
     rewritten(path, {"asked": asked})
-    running = session_of_notebook(path, most_steps=None, most_seconds=60.0, most_cell_seconds=9.0).running
+    running = session_of_notebook(path, bounds=Bounds(seconds=60.0, cell_seconds=9.0)).running
     assert running is not None
     assert (running.asked.time_limit_s, running.asked.cell_limit_s) == (60.0, 9.0)
 
@@ -303,7 +314,7 @@ async def test_what_is_no_bound_in_a_notebook_is_ours(told: float, tmp_path: Pat
 async def test_a_notebooks_lower_bounds_are_kept(tmp_path: Path) -> None:
     _, path = await in_a_notebook(tmp_path)
     rewritten(path, {"asked": {"text": "?", "model": "", "protocol": "code", "max_steps": 2, "cell_limit_s": 5}})
-    running = session_of_notebook(path, most_steps=3, most_seconds=None).running
+    running = session_of_notebook(path, bounds=Bounds(steps=3)).running
     assert running is not None
     assert (running.asked.max_steps, running.asked.time_limit_s, running.asked.cell_limit_s) == (2, None, 5)
 
@@ -312,7 +323,7 @@ async def test_a_notebooks_lower_bounds_are_kept(tmp_path: Path) -> None:
 async def test_a_notebooks_label_is_a_short_number(told: object, tmp_path: Path) -> None:
     _, path = await in_a_notebook(tmp_path)
     rewritten(path, {"label": told})
-    assert session_of_notebook(path, most_steps=None, most_seconds=None).label == "1"
+    assert session_of_notebook(path).label == "1"
 
 
 # -- what is outstanding -----------------------------------------------------------------------------------------------

@@ -17,10 +17,10 @@ from typing import Any
 import nbformat
 
 from lash_nb import ScriptedModel, Session, Turn
+from lash_nb.from_notebook import session_of_notebook
 from lash_nb.machine.events import CodeBlockCompleted, CodeBlockStarted, InjectedTurnInputAccepted, TurnActivity
 from lash_nb.machine.llm import LlmRequest, LlmResponse, LlmTerminalReason, LlmUsage, TextOutput
 from lash_nb.models import CallContext, ModelTraits, OnDelta
-from lash_nb.resuming import session_of_notebook
 from lash_nb.stores.documents import Output
 from lash_nb.stores.journal import read_records, session_directory
 from lash_nb.stores.session_files import sessions_in
@@ -105,7 +105,7 @@ def _was_said(directory: Path) -> bool:
     path = directory / NOTEBOOK
     if not path.exists():
         return False
-    session = session_of_notebook(path, most_steps=None, most_seconds=None)
+    session = session_of_notebook(path)
     turns = [*session.turns, *([session.running] if session.running is not None else [])]
     return SAID in session.said.values() or any(SAID in repr(turn.checkpoint) for turn in turns)
 

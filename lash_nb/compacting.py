@@ -1,0 +1,63 @@
+"""The fewest records that say the same of a session: for a new segment, or for what came from a notebook.
+
+Decided here: of a running turn only where it stands is kept, and no answer. The forms are `recorded.py`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .machine.deltas import DeltaWriter
+from .machine.effects import ToolCalls
+from .machine.execution import NAMESPACE
+from .recorded import Record, RecordedSession, RecordedTurn, protocol_of
+
+__all__ = ["compacted", "kernel_records", "turn_records"]
+
+
+def compacted(session: RecordedSession) -> Iterator[Record]:
+    """The records of a whole session."""
+    deltas = DeltaWriter()
+    yield {
+        **session.facts,
+        "k": "session",
+        "label": session.label,
+        "seq": session.seq,
+        "last_said": session.last_said,
+        "began_at": session.began_at,
+        "known": NAMESPACE.encode(session.known),
+        **({"folded": session.folded} if session.folded else {}),
+        **({"forked_from": session.forked_from} if session.forked_from is not None else {}),
+    }
+    for turn in (*session.turns, *([session.running] if session.running is not None else ())):
+        yield from turn_records(turn, deltas)
+    yield from kernel_records(session)
+    for number, text in session.said.items():
+        yield {"k": "said", "n": number, "text": text}
+
+
+def turn_records(turn: RecordedTurn, deltas: DeltaWriter) -> Iterator[Record]:
+    """The fewest records that say the same of one turn, behind those that `deltas` has written."""
+    yield {"k": "turn", "turn": turn.number, "at": turn.at, "asked": turn.asked.to_json()}
+    if turn.checkpoint is None:
+        return
+    delta = deltas.write(turn.checkpoint, protocol_of(turn.asked.protocol))
+    where: Record = {"turn": turn.number, "at": turn.ended_at or turn.at, "delta": delta, "told": list(turn.told)}
+    if turn.ended:
+        yield {"k": "end", **where, "chain": turn.chain, "dollars": turn.dollars}
+        return
+    effect = turn.checkpoint.outstanding_effect_id or 0
+    counts: Record = {"steps": turn.steps, "said": turn.said, "calls_known": turn.calls_known}
+    yield {"k": "effect", **where, "id": effect, "kind": "", **counts}
+    waits = turn.checkpoint.outstanding_effect
+    for call in waits.calls if isinstance(waits, ToolCalls) else ():
+        if call.call_id in turn.calls:
+            about: Record = {"call": call.call_id, "name": call.tool_name, "args": call.args}
+            yield {"k": "call", "turn": turn.number, "at": turn.at, "effect": effect, **about}
+
+
+def kernel_records(session: RecordedSession) -> Iterator[Record]:
+    """Those of its kernels."""
+    for kernel in session.kernels.values():
+        known: Record = {"language": kernel.language, "epoch": kernel.epoch}
+        yield {"k": "original", **known} if kernel.copied else {"k": "kernel", **known, "file": kernel.file}
