@@ -1,0 +1,322 @@
+"""A plain notebook out of one that was answered by an agent: it gives the same results, and lash_nb is not needed.
+
+Decided here: where the cells of a turn go, what becomes of the user's own cells, and what has to be said: in a note at
+the top, and to whoever asked. The same notebook and journal give the same bytes. Nothing is run.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+
+from ..errors import NotebookError
+from ..stores.closed import ClosedNotebook
+from ..stores.documents import load_notebook
+from ..stores.notebook import METADATA_KEY
+from ..views.pieces import clean
+from ..views.prose import fenced
+from .cells import Shim, TurnCells, quoted, turn_attributes
+from .sources import Asking, Names, names_of, read_cell
+from .turns import EjectedTurn, Gathered, Placed, gathered, placed
+
+__all__ = ["Ejected", "ejected"]
+
+_nbformat: Any = nbformat
+"""Its functions carry no annotations."""
+
+_LAST_VALUES = re.compile(r"_{1,3}|_\d+|Out|_oh")
+"""Names under which IPython has what cells gave."""
+_WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ejected:
+    """The plain notebook."""
+
+    text: str
+    turns: int
+    left_out: tuple[str, ...] = ()
+    """What is not in it and should be, a sentence each."""
+    notes: tuple[str, ...] = ()
+    """What else has to be known."""
+
+    @property
+    def sentence(self) -> str:
+        """What it holds."""
+        return f"{self.turns} turn{'' if self.turns == 1 else 's'} as plain cells"
+
+
+def ejected(file: ClosedNotebook, *, state_dir: Path | None = None) -> Ejected:
+    """The plain notebook.
+
+    Args:
+        state_dir: where journals are; None: `NAME.lash` beside the notebook, then the user's own place.
+
+    Raises:
+        NotebookError: the notebook cannot be read.
+    """
+    notebook = load_notebook(file.path)
+    file.check()
+    # Its own bytes as they are: a conversion must not hide what is wrong with what it carries.
+    document = json.loads(file.data)
+    if not isinstance(document.get("cells"), list):
+        document = notebook
+    found = gathered(document, path=file.path, state_dir=state_dir)
+    work = _Ejection(notebook, found, name=file.path.name)
+    made = work.notebook()
+    return Ejected(
+        text=_nbformat.v4.writes(made) + "\n",
+        turns=work.count,
+        left_out=tuple(dict.fromkeys(found.left_out)),
+        notes=tuple(work.notes),
+    )
+
+
+@dataclass(slots=True)
+class _Made:
+    """The cells of the result, so far."""
+
+    cells: list[NotebookNode] = field(default_factory=list)
+    ids: set[str] = field(default_factory=set)
+
+    def add(self, cell: NotebookNode, name: str) -> None:
+        """Under that id, or the like."""
+        wanted = re.sub(r"[^a-zA-Z0-9_-]", "-", name)[:56] or "cell"
+        number, free = 2, wanted
+        while free in self.ids:
+            free, number = f"{wanted}-{number}", number + 1
+        self.ids.add(free)
+        cell["id"] = free
+        self.cells.append(cell)
+
+
+class _Ejection:
+    """One notebook on its way."""
+
+    def __init__(self, notebook: NotebookNode, found: Gathered, *, name: str) -> None:
+        self.count = 0
+        self.notes: list[str] = []
+        self._in = notebook
+        self._found = found
+        self._name = name
+        self._asks: dict[int, Asking] = {
+            at: read_cell(cell.source) for at, cell in enumerate(notebook.cells) if cell.cell_type == "code"
+        }
+        self._placed: Placed = placed(notebook, found, {at: asking.requests for at, asking in self._asks.items()})
+        self._users = {at: names_of(self._rest(at)) for at in self._asks}
+        self._turns = TurnCells(shim=Shim())
+        self._sessions = list(found.sessions)
+        self._made = _Made()
+        self._shown: list[EjectedTurn] = []
+        self._assigns_underscore = False
+
+    def notebook(self) -> NotebookNode:
+        """The result."""
+        shown = [turn for where in (self._placed.at, self._placed.before) for at in where for turn in where[at]]
+        last = self._unplaced()
+        self._turns.learn([*shown, *last])
+        self._assigns_underscore = "_" in self._names_of([*shown, *last]).assigned
+        for at, cell in enumerate(self._in.cells):
+            self._cell(at, cell)
+        for turn in last:
+            self._turn(turn, why="No cell shows this request any more.")
+        self.notes = [*self._found.notes, *self._turns.notes, *self._about_order(), *self._about_names()]
+        body = self._made
+        top = _Made(ids=body.ids)
+        top.add(_nbformat.v4.new_markdown_cell(self._preface()), "ejected")
+        if self._turns.shim.source:
+            top.add(_nbformat.v4.new_code_cell(self._turns.shim.source), "ejected-setup")
+        metadata = {key: value for key, value in self._in.metadata.items() if key != METADATA_KEY}
+        if not any(_WIDGET in output.get("data", {}) for cell in body.cells for output in cell.get("outputs", [])):
+            metadata.pop("widgets", None)
+        made: NotebookNode = _nbformat.v4.new_notebook(cells=[*top.cells, *body.cells], metadata=metadata)
+        try:
+            _nbformat.validate(made)
+        except nbformat.ValidationError as error:
+            raise NotebookError(f"{self._name} does not make a valid notebook: {error.message}") from None
+        return made
+
+    # -- cells ---------------------------------------------------------------------------------------------------------
+
+    def _cell(self, at: int, cell: NotebookNode) -> None:
+        asking = self._asks.get(at)
+        for turn in self._placed.before.get(at, ()):
+            self._turn(turn, why="Asked before what its cell shows now.")
+        turns = self._placed.at.get(at, [])
+        figures = [output for output in cell.get("outputs", ()) if self._is_figure(output)] if turns else []
+        for number, turn in enumerate(turns):
+            targets = asking.targets if asking is not None else ()
+            target = targets[number] if number < len(targets) else None
+            self._turn(turn, figures=figures if number == len(turns) - 1 else (), target=target, at=at)
+        if asking is not None and asking.requests and not turns:
+            self._unanswered(at, cell, asking)
+        if asking is None or asking.rest.strip() or not (asking.ours or turns):
+            self._plain(at, cell, asking, had_turns=bool(turns))
+
+    def _plain(self, at: int, cell: NotebookNode, asking: Asking | None, *, had_turns: bool) -> None:
+        """One of the user's own."""
+        kept = _nbformat.from_dict(_known_fields(cell))
+        kept.metadata.pop(METADATA_KEY, None)
+        if asking is not None:
+            kept.source = self._rest(at)
+            kept.outputs = [output for output in kept.outputs if METADATA_KEY not in output.get("metadata", {})]
+            if had_turns:
+                kept.outputs = [output for output in kept.outputs if not self._is_figure(output)]
+            uses = self._users[at]
+            if any(re.split("[.:]", what)[0] == "lash_nb" for _, what in uses.imported):
+                self._note(f"cell {at + 1} imports lash_nb, and is left as it is: it fails without it")
+                tags = kept.metadata.get("tags")
+                kept.metadata["tags"] = sorted({*(tags if isinstance(tags, list) else ()), "raises-exception"})
+        self._made.add(kept, cell.get("id") or f"cell-{at}")
+
+    def _rest(self, at: int) -> str:
+        """A cell's source as it is in the result."""
+        asking = self._asks[at]
+        return asking.rest if asking.ours else str(self._in.cells[at].source)
+
+    def _is_figure(self, output: Mapping[str, Any]) -> bool:
+        """Whether an output of a cell that shows a turn is of that turn, beside its text."""
+        data = output.get("data", {})
+        return METADATA_KEY not in output.get("metadata", {}) and any(str(mime).startswith("image/") for mime in data)
+
+    def _turn(
+        self,
+        turn: EjectedTurn,
+        *,
+        why: str = "",
+        figures: Sequence[Any] = (),
+        target: str | None = None,
+        at: int | None = None,
+    ) -> None:
+        name = f"turn-{self._sessions.index(turn.session) + 1}-{turn.number}"
+        cells = list(self._turns.of(turn, why_here=why, figures=() if turn.exact else figures))
+        if target is not None or (at is not None and self._is_used_below(at)):
+            below = [names.attributes for cell, names in self._users.items() if at is not None and cell >= at]
+            # Once `_` was assigned, IPython leaves it alone.
+            target = target or ("_" if self._assigns_underscore else None)
+            cells.append(self._turns.stand_in(turn, target=target, words=turn_attributes(frozenset().union(*below))))
+        for number, cell in enumerate(cells, 1):
+            self._made.add(cell, f"{name}-{number}")
+        self._shown.append(turn)
+        self.count += 1
+
+    def _is_used_below(self, at: int) -> bool:
+        """Whether a cell of the user's, before the next turn, takes what this one gave."""
+        for below in range(at, len(self._in.cells)):
+            if below > at and self._placed.at.get(below):
+                return False
+            if below in self._users and any(_LAST_VALUES.fullmatch(name) for name in self._users[below].used):
+                return True
+        return False
+
+    def _unanswered(self, at: int, cell: NotebookNode, asking: Asking) -> None:
+        """A request without a turn in this place."""
+        shown = [output for output in cell.outputs if METADATA_KEY in output.get("metadata", {})]
+        parts = [quoted(request) for request in asking.requests]
+        if at in self._placed.again:
+            parts.append("*Answered above.*")
+        elif shown:
+            texts = [output.get("data", {}).get("text/plain") for output in shown]
+            parts.append("*The turn could not be read. What the notebook showed of it:*")
+            parts += [fenced(clean(text)) for text in texts if isinstance(text, str)]
+        else:
+            parts.append("*This was not answered.*")
+            self._note(f"cell {at + 1} asks something that no turn answers; the request alone is kept")
+        self._made.add(_nbformat.v4.new_markdown_cell("\n\n".join(parts)), cell.get("id") or f"cell-{at}")
+
+    def _unplaced(self) -> list[EjectedTurn]:
+        """Turns of a session of which no cell shows anything: the notebook's own is taken, at the end. What came after
+        all that is shown is needed by nothing."""
+        for turn in self._placed.later:
+            self._note(f"turn {turn.number} of session {turn.session} is shown by no cell any more: it was not taken")
+        left = dict.fromkeys(turn.session for turn in self._placed.unplaced if turn.session != self._found.current)
+        for session in left:
+            self._note(f"no cell shows anything of session {session} any more: its turns were not taken")
+        return [turn for turn in self._placed.unplaced if turn.session == self._found.current]
+
+    def _note(self, sentence: str) -> None:
+        self._turns.notes[sentence] = None
+
+    # -- what has to be said -------------------------------------------------------------------------------------------
+
+    def _about_order(self) -> Iterator[str]:
+        if any(not turn.exact for turn in self._shown):
+            yield "of turns without a journal, the outputs are what the model saw of them"
+        sessions = dict.fromkeys(turn.session for turn in self._shown)
+        if len(sessions) > 1:
+            yield f"the notebook has {len(sessions)} sessions, each with a kernel of its own; here they share one"
+        for session in sessions:
+            numbers = [turn.number for turn in self._shown if turn.session == session]
+            if numbers != sorted(numbers):
+                order = ", ".join(map(str, numbers))
+                yield f"turns were asked in another order than their cells stand in ({order}): results may be others"
+
+    def _about_names(self) -> Iterator[str]:
+        agents, users = self._names_of(self._shown), Names()
+        for names in self._users.values():
+            users |= names
+        if self._turns.shim.source:
+            agents |= names_of(self._turns.shim.source)
+        both = (agents.assigned & (users.assigned | users.used)) | (users.assigned & (agents.assigned | agents.used))
+        # An import under one name is one and the same on both sides.
+        differ = agents.imported ^ users.imported
+        same = {name for name, _ in agents.imported & users.imported} - {name for name, _ in differ}
+        # What the cell at the top has, is for both.
+        given = {"finish", "Turn"} if self._turns.shim.source else set()
+        for name in sorted(both - same - (given - users.assigned)):
+            yield f"`{name}` is a name of the agent's cells and of others: here it is one variable"
+
+    def _names_of(self, turns: Sequence[EjectedTurn]) -> Names:
+        found = Names()
+        for turn in turns:
+            for step in turn.picture.steps:
+                if step.code is not None and step.language.casefold() == "python":
+                    found |= names_of(step.code)
+        return found
+
+    def _preface(self) -> str:
+        lines = [
+            f"Made from `{_plain_name(self._name)}` by `lash-nb eject`: the code below was written by an agent, in "
+            "answer to what is quoted above it. It runs without lash_nb."
+        ]
+        said = [*dict.fromkeys(self._found.left_out), *self.notes]
+        if said:
+            lines += ["", "What to know:", "", *(f"- {_listed(sentence)}" for sentence in said)]
+        return "\n".join(lines)
+
+
+_FIELDS = {
+    "code": ("cell_type", "execution_count", "metadata", "outputs", "source"),
+    "stream": ("output_type", "name", "text"),
+    "display_data": ("output_type", "data", "metadata"),
+    "execute_result": ("output_type", "data", "execution_count", "metadata"),
+    "error": ("output_type", "ename", "evalue", "traceback"),
+}
+
+
+def _known_fields(cell: NotebookNode) -> dict[str, Any]:
+    """A copy of a cell with what nbformat knows: what reads a notebook leniently writes a valid one."""
+    whole = json.loads(json.dumps(cell))
+    names = _FIELDS.get(whole["cell_type"], ("attachments", "cell_type", "metadata", "source"))
+    kept: dict[str, Any] = {name: whole[name] for name in names if name in whole}
+    if "outputs" in kept:
+        kept["outputs"] = [
+            {name: value for name, value in output.items() if name in _FIELDS.get(output["output_type"], ())}
+            for output in kept["outputs"]
+        ]
+    return kept
+
+
+def _plain_name(name: str) -> str:
+    return clean(name).replace("`", "'")
+
+
+def _listed(sentence: str) -> str:
+    return re.sub(r"([\\*\[\]<>#|~$&])", r"\\\1", clean(sentence).replace("\n", " "))

@@ -1,0 +1,203 @@
+"""What the sources of cells say, for `lash-nb eject`: which lines are ours, what is asked, which names are used.
+
+Decided here: a cell is read as IPython reads it, and never run. What cannot be parsed uses no names that we know of.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import symtable
+import tokenize
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+__all__ = ["Asking", "Names", "finishes_last", "names_of", "plain_python", "read_cell"]
+
+_MAGIC = re.compile(r"%%[^\W\d]\w*\b.*")
+_OF_PYTHON = re.compile(r"%%(?:capture|prun|time|timeit)\b")
+"""Below these, a cell is read as any other."""
+_CELL = re.compile(r"%%lash(?:[ \t].*)?")
+_LINE = re.compile(
+    r"(?P<indent>[ \t]*)(?:(?P<target>[^\W\d]\w*)[ \t]*=[ \t]*)?"
+    r"(?:%lash\b[ \t]*(?P<word>\S*)[ \t]*(?P<rest>.*)|%(?:re|un)?(?:load_)?ext[ \t]+lash_nb\b.*|%config[ \t]+Lash\b.*)"
+)
+_WHY = "taken out: lash_nb is not needed here"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """What a cell of the user asks, and what is left of it without us."""
+
+    requests: tuple[str, ...] = ()
+    rest: str = ""
+    """Its source without what is ours; empty when nothing but comments is left."""
+    ours: bool = False
+    """Whether anything of it was ours."""
+    targets: tuple[str | None, ...] = ()
+    """To which name each turn is assigned."""
+
+
+def read_cell(source: str) -> Asking:
+    """A cell's source, read as the magics would take it."""
+    lines = source.split("\n")
+    for at, line in enumerate(lines):
+        stripped = line.strip()
+        if _CELL.fullmatch(stripped):
+            request = "\n".join(lines[at + 1 :]).strip("\n")
+            return Asking(requests=(request,), ours=True, targets=(None,))
+        if _MAGIC.fullmatch(stripped) and not _OF_PYTHON.match(stripped):
+            return Asking(rest=source)
+        if stripped and not stripped.startswith("#") and not _MAGIC.fullmatch(stripped):
+            break
+    return _read_lines(lines)
+
+
+def _read_lines(lines: list[str]) -> Asking:
+    found = {at: match for at, line in enumerate(lines) if (match := _LINE.fullmatch(line)) is not None}
+    for at in _within_strings(lines, found):
+        found.pop(at, None)
+    requests: list[str] = []
+    targets: list[str | None] = []
+    rest = list(lines)
+    for at, match in found.items():
+        target = match["target"]
+        if match["word"] == "ask":
+            requests.append(match["rest"].strip())
+            targets.append(target)
+            target = None  # it is assigned where the turn stands
+        instead = f"{target} = None" if target else "pass" if match["indent"] else ""
+        rest[at] = f"{match['indent']}{instead}{'  ' if instead else ''}# {lines[at].strip()}  ({_WHY})"
+    code = [
+        line for at, line in enumerate(lines) if at not in found and line.strip() and not line.lstrip().startswith("#")
+    ]
+    assigned = any(match["target"] and match["word"] != "ask" for match in found.values())
+    return Asking(
+        requests=tuple(requests),
+        rest="\n".join(rest) if code or assigned else "",
+        ours=bool(found),
+        targets=tuple(targets),
+    )
+
+
+def _within_strings(lines: list[str], found: Iterable[int]) -> list[int]:
+    """Which of these lines only look like ours, within a text of several lines."""
+    ours = set(found)
+    masked = [
+        f"{line[: len(line) - len(line.lstrip())]}pass" if at in ours or line.lstrip()[:1] in ("%", "!") else line
+        for at, line in enumerate(lines)
+    ]
+    inside: list[int] = []
+    try:
+        for token in tokenize.generate_tokens(io.StringIO("\n".join(masked)).readline):
+            if token.start[0] < token.end[0] and token.type not in (tokenize.NEWLINE, tokenize.NL):
+                inside += [at for at in ours if token.start[0] <= at < token.end[0]]
+    except (tokenize.TokenError, SyntaxError):
+        pass  # what cannot be read to its end is judged by what could be
+    return inside
+
+
+# --------------------------------------------------------------------------------------------------------------- names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """The global names of some cells."""
+
+    assigned: frozenset[str] = frozenset()
+    used: frozenset[str] = frozenset()
+    imported: frozenset[tuple[str, str]] = frozenset()
+    """Name, and what is imported under it."""
+    attributes: frozenset[str] = frozenset()
+    """Names behind a dot."""
+
+    def __or__(self, other: Names) -> Names:
+        return Names(
+            assigned=self.assigned | other.assigned,
+            used=self.used | other.used,
+            imported=self.imported | other.imported,
+            attributes=self.attributes | other.attributes,
+        )
+
+
+def plain_python(source: str) -> str:
+    """The cell as Python, magics and all."""
+    from IPython.core import inputtransformer2
+
+    transformer: Any = inputtransformer2
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a "\d" of somebody else is no news
+            return str(transformer.TransformerManager().transform_cell(source))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return source
+
+
+def _tree(source: str) -> ast.Module | None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(plain_python(source))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+@lru_cache(maxsize=4096)
+def names_of(source: str) -> Names:
+    """Which global names a cell assigns and uses."""
+    tree = _tree(source)
+    if tree is None:
+        return Names()
+    imported = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            home = f"{'.' * node.level}{node.module or ''}:" if isinstance(node, ast.ImportFrom) else ""
+            imported |= {(one.asname or one.name.partition(".")[0], f"{home}{one.name}") for one in node.names}
+    assigned: set[str] = set()
+    used: set[str] = set()
+    try:
+        _collect(symtable.symtable(plain_python(source), "cell", "exec"), assigned, used, top=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # `await` at the top of a cell is IPython's own
+        assigned = {name for name, _ in imported}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name):
+                (used if isinstance(node.ctx, ast.Load) else assigned).add(node.id)
+            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                assigned.add(node.name)
+    attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    return Names(
+        assigned=frozenset(assigned),
+        used=frozenset(used),
+        imported=frozenset(imported),
+        attributes=frozenset(attributes),
+    )
+
+
+def _collect(table: symtable.SymbolTable, assigned: set[str], used: set[str], *, top: bool) -> None:
+    for symbol in table.get_symbols():
+        if top or symbol.is_global():
+            if symbol.is_assigned() or symbol.is_imported() or (top and symbol.is_namespace()):
+                assigned.add(symbol.get_name())
+            if symbol.is_referenced():
+                used.add(symbol.get_name())
+    for child in table.get_children():
+        _collect(child, assigned, used, top=False)
+
+
+def finishes_last(source: str) -> bool:
+    """Whether the one call of `finish` in it is its last statement: then nothing is left to be ended."""
+    tree = _tree(source)
+    if tree is None or not tree.body:
+        return False
+    calls = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "finish"
+    ]
+    last = tree.body[-1]
+    named = sum(isinstance(node, ast.Name) and node.id == "finish" for node in ast.walk(tree))
+    return named == len(calls) == 1 and isinstance(last, ast.Expr) and last.value is calls[0]

@@ -1,0 +1,326 @@
+"""The turns that a closed notebook shows, for `lash-nb eject`: from its sessions' journals, else from its own copies.
+
+Decided here: the journal is taken where there is one that agrees with what the notebook carries, because it has outputs
+and outcomes exactly; of the copies, what the conversation holds. Which cell a turn belongs to is what that cell's
+output says; else the request decides. What cannot be had is named. Nothing is run or written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..earlier import earlier_sessions
+from ..errors import DecodeError, JournalError
+from ..following import read_session
+from ..machine.attachments import AttachmentStore
+from ..machine.effects import Done, ExecCode
+from ..machine.events import ProtocolRecord
+from ..machine.execution import CellOutcome, FinishValue
+from ..machine.messages import AppendOnly, Message, MessageRole
+from ..machine.picture import StepPicture, TurnPicture
+from ..machine.state import TurnCheckpoint
+from ..protocols.records import CodeTrajectoryEntry
+from ..recorded import Asked, RecordedSession, RecordedTurn, protocol_of
+from ..stores.blobs import BlobStore
+from ..stores.carried import Carried, CarriedSession, Trouble, carried
+from ..stores.mentions import journal_place, journal_places, mentions
+from ..stores.told import told_of
+
+__all__ = ["EjectedTurn", "Gathered", "Placed", "gathered", "placed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EjectedTurn:
+    """One turn, wherever it is from."""
+
+    session: str
+    number: int
+    picture: TurnPicture
+    exact: bool
+    """Whether a journal has it; else outputs are what the model saw of them."""
+    store: AttachmentStore | None = None
+    """Where what was too large for the record is kept."""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Session and number."""
+        return self.session, self.number
+
+
+@dataclass(slots=True, kw_only=True)
+class Gathered:
+    """All turns that were found, a session after the other as they began."""
+
+    sessions: dict[str, list[EjectedTurn]] = field(default_factory=dict)
+    current: str | None = None
+    """The session that the notebook is at."""
+    left_out: list[str] = field(default_factory=list)
+    """What could not be had, a sentence each."""
+    notes: list[str] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[EjectedTurn]:
+        return (turn for turns in self.sessions.values() for turn in turns)
+
+
+def gathered(document: Mapping[str, Any], *, path: Path, state_dir: Path | None) -> Gathered:
+    """The turns of a notebook (the whole document, and where it is)."""
+    found = carried(document)
+    said = list(mentions(document))
+    places = journal_places(path, state_dir)
+    names = list(dict.fromkeys([*(one.session for one in found.sessions), *(one.session for one in said)]))
+    if not names:
+        names = _by_name(path, places)
+    gathered = Gathered(current=found.current or (names[-1] if names else None))
+    began: dict[str, str] = {}
+    for name in names:
+        turns, began[name] = _session(name, found, places, gathered)
+        gathered.sessions[name] = turns
+    gathered.sessions = dict(sorted(gathered.sessions.items(), key=lambda one: began[one[0]]))
+    known = {turn.key for turn in gathered}
+    for one in said:
+        if (one.session, one.turn) not in known:
+            gathered.left_out.append(
+                f"cell {one.cell + 1} shows turn {one.turn} of session {one.session}, of which neither a journal nor "
+                "the notebook has anything that can be read: it was left out"
+            )
+    had = not gathered.left_out and all(turn.exact for turn in gathered)
+    for problem in found.problems:
+        # What is damaged in the notebook and whole in a journal is not left out; of a fork only one side is taken.
+        if problem.fatal and not (had and gathered.sessions and problem.trouble is not Trouble.FORKED):
+            gathered.left_out.append(f"{problem.sentence}: it was left out")
+    return gathered
+
+
+def _by_name(path: Path, places: list[Path]) -> list[str]:
+    """The session that was used last for a notebook that mentions none."""
+    whole = path.resolve()
+    for place in places:
+        newest = earlier_sessions(place, notebook=whole, directory=whole.parent, most=1)
+        if newest:
+            return [newest[0].session]
+    return []
+
+
+def _session(name: str, found: Carried, places: list[Path], gathered: Gathered) -> tuple[list[EjectedTurn], str]:
+    """The turns of a session, and when it began."""
+    carries = found.session(name)
+    place = journal_place(name, places)
+    if place is not None:
+        try:
+            session = read_session(place, name)
+            if carries is None or _agree(session, carries):
+                store = BlobStore(place / "blobs")
+                return list(_recorded(session, store)), session.began_at
+            why = "does not have the turns that the notebook carries"
+        except (JournalError, DecodeError) as error:
+            why = f"cannot be read ({error})"
+        gathered.notes.append(f"the journal of session {name} {why}: the notebook's own copies are taken")
+    if carries is None:
+        return [], ""
+    first = next(iter(carries.turns), carries.head)
+    return list(_copied(carries, gathered)), "" if first is None else str(first.envelope.get("saved_at", ""))
+
+
+# ---------------------------------------------------------------------------------------------------- from the journal
+
+
+def _agree(session: RecordedSession, carries: CarriedSession) -> bool:
+    """Whether the journal has the turns that the notebook carries."""
+    known = {turn.number: turn.chain["sha256"] for turn in session.turns if turn.chain is not None}
+    for one in session.folded:
+        reference: Any = one
+        known[reference["turn"]] = reference["sha256"]
+    return all(known.get(turn.number) == turn.sha256 for turn in carries.turns)
+
+
+def _recorded(session: RecordedSession, store: AttachmentStore) -> Iterator[EjectedTurn]:
+    for turn in (*session.turns, *([session.running] if session.running is not None else ())):
+        picture = turn.picture()
+        effect = turn.checkpoint.outstanding_effect if turn.checkpoint is not None and turn.answer is None else None
+        if isinstance(effect, ExecCode) and not turn.ended:
+            picture = _with_outstanding(picture, effect)
+        yield EjectedTurn(session=session.id, number=turn.number, picture=picture, exact=True, store=store)
+
+
+def _with_outstanding(picture: TurnPicture, effect: ExecCode) -> TurnPicture:
+    """With the cell that was to run next."""
+    last = picture.steps[-1] if picture.steps else None
+    if last is None or last.outcome is not None or last.code not in (None, effect.code):
+        return replace(picture, steps=(*picture.steps, StepPicture(code=effect.code, language=effect.language)))
+    return replace(picture, steps=(*picture.steps[:-1], replace(last, code=effect.code, language=effect.language)))
+
+
+# --------------------------------------------------------------------------------------------------- from the notebook
+
+
+def _copied(carries: CarriedSession, gathered: Gathered) -> Iterator[EjectedTurn]:
+    """The turns that a notebook carries; one that was folded is in the conversation of a later one."""
+    opened: dict[int, tuple[TurnCheckpoint, Asked]] = {}
+    chain = [*carries.turns, *([carries.head] if carries.head is not None else [])]
+    for turn in chain:
+        if turn.text is None:
+            continue
+        try:
+            asked = _asked(turn.envelope)
+            opened[turn.number] = TurnCheckpoint.from_text(turn.text, protocol_of(asked.protocol)), asked
+        except (DecodeError, JournalError) as error:
+            gathered.left_out.append(f"{turn.place} cannot be read ({error}): it was left out")
+    for turn in chain:
+        later = min((number for number in opened if number >= turn.number), default=None)
+        if later is None:
+            gathered.left_out.append(
+                f"{turn.place}: of turn {turn.number} of session {turn.session} the notebook has no more than its name"
+            )
+            continue
+        checkpoint, asked = opened[later]
+        picture = _picture(checkpoint, asked, number=turn.number, folded=later != turn.number)
+        if picture is None:
+            gathered.left_out.append(f"{turn.place}: turn {turn.number} is not to be found in turn {later}")
+            continue
+        yield EjectedTurn(session=turn.session, number=turn.number, picture=picture, exact=False)
+
+
+def _asked(envelope: Mapping[str, Any]) -> Asked:
+    value = envelope.get("resume", {}).get("asked")
+    return Asked(text="", model="", protocol="code") if value is None else Asked.from_json(value)
+
+
+def _picture(checkpoint: TurnCheckpoint, asked: Asked, *, number: int, folded: bool) -> TurnPicture | None:
+    """The picture of turn `number` out of a checkpoint of it, or (`folded`) of a later one."""
+    own = _own(checkpoint, number)
+    if own is None:
+        return None
+    request = "\n\n".join(part.content for part in own[0].parts)
+    about = replace(asked, text=request) if folded or not asked.text else asked
+    alone = replace(checkpoint, messages=AppendOnly(own), pending_effects=())
+    told = told_of(alone, None, turn=number, request=about.text, model=about.model, protocol=about.protocol)
+    ended = not folded and any(isinstance(effect, Done) for effect in checkpoint.pending_effects)
+    turn = RecordedTurn(number=number, asked=about, told=told, checkpoint=checkpoint, ended=ended)
+    picture = _with_outcomes(turn.picture(), own, checkpoint)
+    if folded:
+        return _with_answer(picture, own, checkpoint)
+    effect = checkpoint.outstanding_effect
+    return _with_outstanding(picture, effect) if isinstance(effect, ExecCode) else picture
+
+
+def _own(checkpoint: TurnCheckpoint, number: int) -> list[Message] | None:
+    """The messages of a turn: from its request up to the next one."""
+    done = [effect for effect in checkpoint.pending_effects if isinstance(effect, Done)]
+    messages: Sequence[Message] = done[-1].messages if done else checkpoint.messages
+    requests = [at for at, message in enumerate(messages) if re.fullmatch(r"m_user_\d+", message.id)]
+    start = next((at for at in requests if messages[at].id == f"m_user_{number}"), None)
+    if start is None:
+        return None
+    end = next((at for at in requests if at > start), len(messages))
+    return list(messages[start:end])
+
+
+_LABELS = {
+    "interrupted": CellOutcome.INTERRUPTED,
+    "timeout": CellOutcome.TIMEOUT,
+    "kernel": CellOutcome.DEAD,
+    "aborted": CellOutcome.ABORTED,
+    "lost": CellOutcome.LOST,
+    "policy": CellOutcome.ABORTED,
+}
+"""The label with which an observation says how its cell ended; any other one is an error's."""
+
+
+def _entries(checkpoint: TurnCheckpoint) -> Iterator[CodeTrajectoryEntry]:
+    for record in checkpoint.events:
+        if isinstance(record, ProtocolRecord) and isinstance(record.event, CodeTrajectoryEntry):
+            yield record.event
+
+
+def _with_outcomes(picture: TurnPicture, own: Sequence[Message], checkpoint: TurnCheckpoint) -> TurnPicture:
+    """With each cell's outcome as its record has it: the conversation alone only tells success from failure."""
+    entries = {entry.observation: entry for entry in _entries(checkpoint)}
+    # In `told_of` a cell's number is that of the message with its code, and its observation is the one behind it.
+    seen = [own[at + 1].id if at + 1 < len(own) else "" for at in range(len(own))]
+    steps = []
+    for step in picture.steps:
+        entry = entries.get(seen[step.effect_id]) if step.effect_id is not None else None
+        label = (entry.error or "").partition(":")[0] if entry is not None else ""
+        if entry is not None and entry.final_output is not None:
+            step = replace(step, outputs=step.outputs[:-1])  # the value, which the turn has, too
+        steps.append(replace(step, outcome=_LABELS[label]) if label in _LABELS and step.outcome else step)
+    return replace(picture, steps=tuple(steps))
+
+
+def _with_answer(picture: TurnPicture, own: Sequence[Message], checkpoint: TurnCheckpoint) -> TurnPicture:
+    """How a folded turn ended: with a value, or with the words that came last."""
+    ids = {message.id for message in own}
+    finals = [entry.final_output for entry in _entries(checkpoint) if entry.observation in ids and entry.final_output]
+    if finals:
+        return replace(picture, value=FinishValue(value=finals[-1].value))
+    last = picture.steps[-1] if picture.steps else None
+    if own[-1].role is MessageRole.ASSISTANT and last is not None and last.code is None:
+        return replace(picture, answer=last.prose, steps=picture.steps[:-1])
+    return picture
+
+
+# ------------------------------------------------------------------------------------------------------------- places
+
+
+@dataclass(slots=True, kw_only=True)
+class Placed:
+    """Which turns stand where; cells by their index."""
+
+    at: dict[int, list[EjectedTurn]] = field(default_factory=dict)
+    """In the place of a cell."""
+    before: dict[int, list[EjectedTurn]] = field(default_factory=dict)
+    """Those that no cell shows any more: before the cell of the next one."""
+    again: set[int] = field(default_factory=set)
+    """Cells that show a turn which another cell shows, too."""
+    later: list[EjectedTurn] = field(default_factory=list)
+    """Those that no cell shows any more, after the last one that is shown."""
+    unplaced: list[EjectedTurn] = field(default_factory=list)
+    """Of sessions of which no cell shows anything."""
+
+
+def placed(document: Mapping[str, Any], found: Gathered, requests: Mapping[int, Sequence[str]]) -> Placed:
+    """Where each turn belongs; `requests` is what each cell asks."""
+    where: dict[tuple[str, int], int] = {}
+    known = {turn.key for turn in found}
+    result = Placed()
+    for one in mentions(document):
+        key = one.session, one.turn
+        if key in known and where.setdefault(key, one.cell) != one.cell:
+            result.again.add(one.cell)
+    cells = {turn.key: where[turn.key] for turn in found if turn.key in where}
+    _match_requests(found, requests, cells, again=result.again)
+    for turns in found.sessions.values():
+        shown = [turn for turn in turns if turn.key in cells]
+        if not shown:
+            result.unplaced += turns
+            continue
+        for turn in turns:
+            if turn.key in cells:
+                result.at.setdefault(cells[turn.key], []).append(turn)
+                continue
+            following = next((cells[other.key] for other in shown if other.number > turn.number), None)
+            if following is not None:
+                result.before.setdefault(following, []).append(turn)
+            else:
+                result.later.append(turn)
+    return result
+
+
+def _match_requests(
+    found: Gathered, requests: Mapping[int, Sequence[str]], cells: dict[tuple[str, int], int], *, again: set[int]
+) -> None:
+    """Turns that no output names go to cells that ask just that and show none; the last ones first, because of two
+    runs of a cell the last one is what it shows."""
+    shown = {*cells.values(), *again}
+    free = [(cell, text) for cell, texts in requests.items() if cell not in shown for text in texts]
+    for turn in reversed(list(found)):
+        if turn.key in cells:
+            continue
+        slot = next((one for one in reversed(free) if one[1] == turn.picture.request.strip("\n")), None)
+        if slot is not None:
+            free.remove(slot)
+            cells[turn.key] = slot[0]

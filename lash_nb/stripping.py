@@ -1,0 +1,93 @@
+"""What is ours taken out of a notebook: the block, and what outputs say of turns. The outputs themselves stay.
+
+Decided here: the model that the notebook's author suggests stays unless all is to go; every other character stays as it
+is. As a filter of git nothing ever fails: what is not a notebook comes out as it went in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import NotebookError
+from .stores.notebook import MODEL_KEY
+from .stores.our_parts import GONE, with_changed_parts
+
+__all__ = ["Stripped", "filtered", "stripped"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stripped:
+    """A notebook without what is ours."""
+
+    text: str
+    """The same text when nothing was."""
+    turns: int
+    """How many turns it carried."""
+    size: int
+    """Bytes that were taken out."""
+
+    @property
+    def sentence(self) -> str:
+        """What was taken out."""
+        if not self.size:
+            return "nothing of lash_nb to take out"
+        return f"{self.turns} turn{'' if self.turns == 1 else 's'} taken out ({self.size:,} bytes)"
+
+
+def stripped(text: str, *, everything: bool = False) -> Stripped:
+    """The notebook's text without what is ours; with `everything` its author's suggestion goes, too.
+
+    Raises:
+        NotebookError: it is not a notebook.
+    """
+    turns: set[tuple[str, int]] = set()
+
+    def block(value: Any) -> Any:
+        if value is GONE or (not everything and isinstance(value, dict) and set(value) == {MODEL_KEY}):
+            return value
+        turns.update(_turns_of(value))
+        keeps = not everything and isinstance(value, dict) and MODEL_KEY in value
+        return {MODEL_KEY: value[MODEL_KEY]} if keeps else GONE
+
+    def copy(value: Any) -> Any:
+        turns.update(_turn_of(value))
+        return GONE
+
+    made = with_changed_parts(text, block=block, copy=copy)
+    size = _size(text) - _size(made)
+    return Stripped(text=made, turns=len(turns), size=size)
+
+
+def filtered(data: bytes, *, name: str = "", everything: bool = False) -> tuple[bytes, str]:
+    """What git is to keep of a file, and why nothing was taken out of it when it is no notebook. Never raises."""
+    try:
+        return stripped(data.decode("utf-8"), everything=everything).text.encode("utf-8"), ""
+    except UnicodeDecodeError:
+        why = "it is not UTF-8 text"
+    except NotebookError as error:
+        why = str(error)
+    except Exception as error:  # a commit must not fail by us
+        why = type(error).__name__
+    return data, f"{name or 'the file'} is kept as it is, with all that is in it: {why}"
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "backslashreplace"))
+
+
+def _turns_of(block: object) -> Iterator[tuple[str, int]]:
+    if isinstance(block, Mapping):
+        for name in ("earlier", "turns"):
+            envelopes = block.get(name)
+            for envelope in envelopes if isinstance(envelopes, list) else ():
+                yield from _turn_of(envelope)
+        yield from _turn_of(block.get("head"))
+
+
+def _turn_of(envelope: object) -> Iterator[tuple[str, int]]:
+    if isinstance(envelope, Mapping):
+        session, turn = envelope.get("session"), envelope.get("turn")
+        if isinstance(session, str) and isinstance(turn, int):
+            yield session, turn

@@ -1,0 +1,233 @@
+"""`lash-nb embed`: a session's turns go from its journal into its notebook, and nothing is lost or invented by it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lash_nb import ScriptedKernel, ScriptedModel, Session
+from lash_nb.embedding import embedded
+from lash_nb.errors import InputError, JournalError, JournalInUseError, LashError, NotebookError
+from lash_nb.stores.closed import ClosedNotebook
+from lash_nb.stores.notebook import read_block, verify_chain
+
+from .conversations import Blocks, cell
+from .left_sessions import Left, nth
+from .plain_notebooks import answered, asked, command, read, v4, write
+
+REPLIES = {1: [cell("a = 1", "First."), "One."], 2: ["Two."], 3: ["Three."]}
+
+
+@pytest.fixture(autouse=True)
+def _no_other_sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LASH_NB_STATE_DIR", str(tmp_path / "elsewhere"))
+
+
+def embed(path: Path, which: str | None = None, *, state: str = "state") -> tuple[str, ...]:
+    """Into the file; what was said."""
+    file = ClosedNotebook(path)
+    made = embedded(file, which=which, state_dir=path.parent / state)
+    file.replace(made.text)
+    return made.sentences
+
+
+def block_in(path: Path) -> Any:
+    notebook = read(path, as_version=4)
+    block = read_block(notebook.metadata)
+    assert block is not None
+    verify_chain(block)
+    return json.loads(path.read_text(encoding="utf-8"))["metadata"]["lash_nb"]
+
+
+def with_asked_alone(block: dict[str, Any]) -> dict[str, Any]:
+    """A live session's block as a journal gives it: of turns before the last one it knows no more than the request."""
+    *turns, last = block["turns"]
+    return {**block, "turns": [{**turn, "resume": {"asked": turn["resume"]["asked"]}} for turn in turns] + [last]}
+
+
+def in_progress(blocks: Blocks) -> dict[str, Any]:
+    return next(block for block in reversed(blocks.blocks) if block["head"] is not None)
+
+
+def named(session: str, turn: int) -> dict[str, Any]:
+    return {"session": session, "turn": turn, "sha256": "0" * 64}
+
+
+# ------------------------------------------------------------------------------------------------------ which session
+
+
+async def test_what_is_put_in_is_what_the_session_would_have(tmp_path: Path) -> None:
+    block = with_asked_alone(await answered(tmp_path / "state", REPLIES, requests=["one", "two"]))
+    path = write(tmp_path / "n.ipynb", asked("one", *block["turns"][:1]), "x = 1", metadata={"mine": [1]})
+    before = json.loads(path.read_text())
+    assert embed(path) == ("session one: 2 of 2 turns put in",)
+    assert block_in(path) == block
+    after = json.loads(path.read_text())
+    assert after["metadata"].pop("lash_nb") == block
+    assert after == before
+    text = path.read_bytes()
+    assert text == (v4.writes(read(path, as_version=4)) + "\n").encode()
+    assert embed(path) == ("session one: all of it was there already",)
+    assert path.read_bytes() == text
+
+
+async def test_the_sessions_that_outputs_name(tmp_path: Path) -> None:
+    one = await answered(tmp_path / "state", REPLIES, requests=["one"], session="one")
+    two = await answered(tmp_path / "state", REPLIES, requests=["first", "second"], session="two")
+    one, two = with_asked_alone(one), with_asked_alone(two)
+    path = write(tmp_path / "n.ipynb", asked("x", named("two", 2)), asked("y", named("one", 1), named("gone", 1)))
+    # Those of the tests end within one second, so that which is the later one is not known here.
+    embed(path)
+    block = block_in(path)
+    first, last = (one, two) if block["session"] == "two" else (two, one)
+    assert block["turns"] == last["turns"]
+    assert block["earlier"] == first["turns"]
+    text = path.read_bytes()
+    assert embed(path) == (f"session {last['session']}: all of it was there already",)
+    assert embed(path, first["session"]) == (f"session {first['session']}: all of it was there already",)
+    swapped = block_in(path)
+    assert (swapped["turns"], swapped["earlier"]) == (first["turns"], last["turns"])
+    embed(path, last["session"])
+    assert path.read_bytes() == text
+
+
+async def test_the_newest_that_names_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "n.ipynb", "x = 1")
+    block = await answered(tmp_path / "state", REPLIES, requests=["one"], notebook=path)
+    assert embed(path) == ("session one: 1 of 1 turn put in",)
+    assert block_in(path) == block
+
+
+async def test_by_its_name_and_how_that_begins(tmp_path: Path) -> None:
+    block = await answered(tmp_path / "n.lash", REPLIES, requests=["one"], session="0123abcd")
+    path = write(tmp_path / "n.ipynb", "x = 1", metadata={"lash_nb": {"model": "local"}})
+    made = embedded(ClosedNotebook(path), which="0123abcd")
+    assert json.loads(made.text)["metadata"]["lash_nb"] == {**block, "model": "local"}
+    assert embedded(ClosedNotebook(path), which="0123", state_dir=tmp_path / "n.lash").text == made.text
+
+
+def test_nothing_says_which(tmp_path: Path) -> None:
+    path = write(tmp_path / "n.ipynb", "x = 1")
+    with pytest.raises(InputError, match=r"names no session, and no journal in .* names this file: name the session"):
+        embed(path)
+    path = write(tmp_path / "n.ipynb", asked("x", named("../../gone", 1)))
+    with pytest.raises(JournalError, match="has no journal in"):
+        embed(path)
+    with pytest.raises(InputError, match="there is no session 'gone'"):
+        embed(path, "gone")
+
+
+# -------------------------------------------------------------------------------------------------------- what goes in
+
+
+async def test_a_turn_in_progress_can_be_gone_on_with_from_the_file(tmp_path: Path) -> None:
+    blocks = Blocks()
+    await Left(tmp_path / "state").after(nth("effect ExecCode", 2), on_block=blocks)
+    path = write(tmp_path / "n.ipynb", asked("Six times seven?", named("one", 1)))
+    assert embed(path) == ("session one: turn 1, which is not finished, put in",)
+    text = path.read_bytes()
+    head, live = block_in(path)["head"], in_progress(blocks)["head"]
+    told = ("version", "session", "turn", "seq", "parent", "sha256", "engine", "checkpoint")
+    assert {name: head[name] for name in told} == {name: live[name] for name in told}
+    assert head["resume"] == live["resume"]
+    embed(path)
+    assert path.read_bytes() == text, "the same again, whenever it is done"
+    shutil.rmtree(tmp_path / "state")
+    model = ScriptedModel({1: ["", "", "It is 42."]})
+    async with Session.resume(path, state_dir=tmp_path / "state", model=model, kernel=ScriptedKernel()) as session:
+        turn = await session.resume_turn()
+    assert turn.text == "It is 42."
+
+
+async def test_whole_turns_in_outputs_become_references(tmp_path: Path) -> None:
+    block = await answered(tmp_path / "state", REPLIES, requests=["one", "two"])
+    one, two = block["turns"]
+    path = write(tmp_path / "n.ipynb", asked("one", one), asked("two", two))
+    notebook = json.loads(path.read_text())
+    for index, envelope in enumerate((one, {**two, "session": "other"})):
+        notebook["cells"][index]["outputs"][0]["metadata"]["lash_nb"] = envelope
+    path.write_text(json.dumps(notebook, indent=1))
+    embed(path, "one")
+    cells = json.loads(path.read_text())["cells"]
+    shown = [one["outputs"][0]["metadata"]["lash_nb"] for one in cells]
+    assert shown[0] == {name: one[name] for name in ("session", "turn", "sha256")}
+    assert shown[1] == {**two, "session": "other"}, "nothing else has that one"
+
+
+async def test_a_large_session_is_folded(tmp_path: Path) -> None:
+    long = "x" * 60_000
+    replies = {number: [f"{number} {long}"] for number in range(1, 7)}
+    block = await answered(tmp_path / "state", replies, requests=["?"] * 6)
+    path = write(tmp_path / "n.ipynb", asked("?", block["turns"][0]))
+    embed(path)
+    kept = block_in(path)
+    assert [turn["sha256"] for turn in kept["turns"]] == [turn["sha256"] for turn in block["turns"]]
+    assert len(json.dumps(kept)) < 300_000
+    assert "checkpoint" in kept["turns"][-1]
+    text = path.read_bytes()
+    embed(path)
+    assert path.read_bytes() == text
+
+
+# ------------------------------------------------------------------------------------------------------ what is refused
+
+
+async def test_a_fork(tmp_path: Path) -> None:
+    mine = await answered(tmp_path / "mine", REPLIES, requests=["one", "two"])
+    await answered(tmp_path / "state", {1: ["Else."]}, requests=["one"])
+    path = write(tmp_path / "n.ipynb", asked("one"), metadata={"lash_nb": mine})
+    before = path.read_bytes()
+    with pytest.raises(
+        LashError, match=r"carries turn 1 of session one .* went their own ways, and nothing was put in"
+    ) as caught:
+        embed(path)
+    assert not isinstance(caught.value, InputError)
+    assert path.read_bytes() == before
+    assert command("embed", path, "--state-dir", tmp_path / "state") == 1
+
+
+async def test_a_journal_that_ends_before_the_notebook(tmp_path: Path) -> None:
+    blocks = Blocks()
+    left = await Left(tmp_path / "state").after(nth("effect ExecCode", 1), on_block=blocks)
+    block = in_progress(blocks)
+    block["head"]["seq"] += 5
+    path = write(tmp_path / "n.ipynb", asked("?"), metadata={"lash_nb": block})
+    with pytest.raises(LashError, match="carries turn 1 of session one"):
+        embed(path)
+    assert left.ran == []
+
+
+async def test_a_session_in_use(tmp_path: Path) -> None:
+    path = write(tmp_path / "n.ipynb", asked("x", named("one", 1)))
+    before = path.read_bytes()
+    async with Session(
+        ScriptedModel(["One."]), kernel=ScriptedKernel(), state_dir=tmp_path / "state", session_id="one"
+    ) as session:
+        await session.run("One?")
+        with pytest.raises(JournalInUseError, match="session one is in use by process"):
+            embed(path)
+    assert path.read_bytes() == before
+    assert embed(path) == ("session one: 1 of 1 turn put in",)
+
+
+async def test_a_block_that_cannot_be_read(tmp_path: Path) -> None:
+    await answered(tmp_path / "state", REPLIES, requests=["one"])
+    path = write(tmp_path / "n.ipynb", asked("x", named("one", 1)), metadata={"lash_nb": {"version": 99}})
+    with pytest.raises(NotebookError, match="newer lash_nb"):
+        embed(path)
+
+
+async def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    block = await answered(tmp_path / "n.lash", REPLIES, requests=["one"])
+    path, out = write(tmp_path / "n.ipynb", asked("one", *block["turns"])), tmp_path / "out.ipynb"
+    before = path.read_bytes()
+    assert command("embed", path, "-o", out) == 0
+    assert (path.read_bytes(), block_in(out)) == (before, block)
+    assert command("embed", path) == 0
+    assert path.read_bytes() == out.read_bytes()
+    assert capsys.readouterr().out == f"{path}: session one: 1 of 1 turn put in\n" * 2
+    assert command("embed", tmp_path / "none.ipynb") == 2

@@ -1,0 +1,238 @@
+"""`lash-nb strip`: what is ours is taken out of a notebook, and nothing else is touched; also as a filter of git."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lash_nb.errors import InputError, LashError, NotebookError
+from lash_nb.stores.closed import ClosedNotebook
+from lash_nb.stripping import filtered, stripped
+
+from .plain_notebooks import asked, command, v4, write
+
+ROOT = Path(__file__).resolve().parent.parent
+V1 = ROOT / "tests" / "stores" / "v1" / "prices.ipynb"
+ENVELOPE = {"session": "s", "turn": 1, "sha256": "0" * 64}
+MAIN = """
+import argparse, sys
+from lash_nb import notebook_words
+parser = argparse.ArgumentParser()
+notebook_words.add(parser.add_subparsers())
+options = parser.parse_args()
+sys.exit(options.run(options))
+"""
+
+
+def notebook(place: Path, name: str = "n.ipynb", **metadata: Any) -> Path:
+    """One with a turn."""
+    block = {"version": 1, "session": "s", "head": None, "turns": [{**ENVELOPE, "checkpoint": ["{}"]}], **metadata}
+    cells = [asked("What?", ENVELOPE), v4.new_markdown_cell("mine")]
+    return write(place / name, *cells, metadata={"lash_nb": block, "kernelspec": {"name": "k", "display_name": "K"}})
+
+
+# --------------------------------------------------------------------------------------------------------- what goes
+
+
+def test_nothing_but_ours_goes_and_the_rest_is_as_nbformat_writes_it() -> None:
+    left = nbformat.reads(V1.read_text(encoding="utf-8"), as_version=4)  # type: ignore[no-untyped-call]
+    text = v4.writes(left) + "\n"
+    made = stripped(text)
+    del left.metadata["lash_nb"]
+    for one in left.cells:
+        for output in one.get("outputs", ()):
+            output.metadata.pop("lash_nb", None)
+    assert made.text == v4.writes(left) + "\n"
+    assert (made.turns, made.size) == (3, len(text.encode()) - len(made.text.encode()))
+    assert stripped(made.text).text == made.text
+    assert stripped(made.text).sentence == "nothing of lash_nb to take out"
+
+
+ODD = [
+    # What stands where, and what is left of it.
+    (
+        '{"nbformat":4,"metadata":{"lash_nb":{},"a":1.00e1},"cells":[]}',
+        '{"nbformat":4,"metadata":{"a":1.00e1},"cells":[]}',
+    ),
+    (
+        '{"nbformat":4,"metadata":{"a":1, "lash_nb":0 },"x":"\\ud800"}\r\n',
+        '{"nbformat":4,"metadata":{"a":1 },"x":"\\ud800"}\r\n',
+    ),
+    ('{"nbformat":4,"metadata":{"lash_nb":1,"a":2,"lash_nb":3,"b":[]}}', '{"nbformat":4,"metadata":{"a":2,"b":[]}}'),
+    ('{"nbformat":4,"metadata":{ "lash_nb" : null }}', '{"nbformat":4,"metadata":{}}'),
+    (
+        '{"nbformat":3,"worksheets":[{"cells":[{"outputs":[{"metadata":{"lash_nb":1,"z":0}}]},7]}]}',
+        '{"nbformat":3,"worksheets":[{"cells":[{"outputs":[{"metadata":{"z":0}}]},7]}]}',
+    ),
+    ('{"nbformat":4,"metadata":[{"lash_nb":1}],"cells":{"outputs":1}}', None),
+    ('{"nbformat":4,"cells":[{"metadata":{"lash_nb":1},"source":"lash_nb"},{"outputs":[[],{"metadata":1}]}]}', None),
+    ('\ufeff{"nbformat":4,"lash_nb":{"turns":[]}}', None),
+]
+
+
+@pytest.mark.parametrize(("text", "left"), ODD)
+def test_odd_and_invalid_notebooks(text: str, left: str | None) -> None:
+    assert stripped(text).text == (text if left is None else left)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "[]", "{}", '{"nbformat":"4"}', '{"nbformat":4', '{"nbformat":4}}', '{"nbformat":4,}', "[" * 99_999],
+)
+def test_what_is_no_notebook(text: str) -> None:
+    with pytest.raises(NotebookError):
+        stripped(text)
+    made, problem = filtered(text.encode(), name="x.ipynb")
+    assert made == text.encode()
+    assert problem.startswith("x.ipynb is kept as it is, with all that is in it: ")
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3) | st.just("lash_nb"), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+objects = st.dictionaries(st.sampled_from(["lash_nb", "a", "b", "metadata"]), values, max_size=4)
+
+
+@given(objects, st.lists(objects, max_size=3), st.integers(-1, 3))
+def test_json_is_the_same_but_for_ours(metadata: dict[str, Any], outputs: list[Any], indent: int) -> None:
+    whole = {"nbformat": 4, "metadata": metadata, "cells": [{"outputs": [{"metadata": one} for one in outputs]}]}
+    text = json.dumps(whole, indent=None if indent < 0 else indent)
+    left = {
+        "nbformat": 4,
+        "metadata": {name: value for name, value in metadata.items() if name != "lash_nb"},
+        "cells": [{"outputs": [{"metadata": {n: v for n, v in one.items() if n != "lash_nb"}} for one in outputs]}],
+    }
+    assert stripped(text, everything=True).text == json.dumps(left, indent=None if indent < 0 else indent)
+
+
+def test_the_authors_suggestion_stays_unless_all_is_to_go() -> None:
+    text = (
+        json.dumps({"nbformat": 4, "metadata": {"lash_nb": {"model": "local", "turns": [ENVELOPE]}}}, indent=1) + "\n"
+    )
+    made = stripped(text)
+    assert made.text == '{\n "nbformat": 4,\n "metadata": {\n  "lash_nb": {\n   "model": "local"\n  }\n }\n}\n'
+    assert made.turns == 1
+    assert stripped(made.text).text == made.text
+    assert stripped(made.text, everything=True).text == '{\n "nbformat": 4,\n "metadata": {}\n}\n'
+
+
+# ---------------------------------------------------------------------------------------------------------- the command
+
+
+def test_several_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, two, none = notebook(tmp_path, "1.ipynb"), write(tmp_path / "2.ipynb", "x"), tmp_path / "3.ipynb"
+    before = two.read_bytes(), two.stat().st_mtime_ns
+    one.chmod(0o640)
+    assert command("strip", "--check", one, two) == 1
+    size = len(one.read_bytes())
+    assert command("strip", none, one, two) == 2
+    printed, told = capsys.readouterr()
+    assert told == f"lash-nb: there is no notebook {none}\n"
+    gone = size - len(one.read_bytes())
+    assert printed.splitlines() == [
+        f"{one}: 1 turn would be taken out ({gone:,} bytes)",
+        f"{two}: nothing of lash_nb to take out",
+        f"{one}: 1 turn taken out ({gone:,} bytes)",
+        f"{two}: nothing of lash_nb to take out",
+    ]
+    assert b"lash_nb" not in one.read_bytes()
+    assert one.stat().st_mode & 0o777 == 0o640
+    assert (two.read_bytes(), two.stat().st_mtime_ns) == before
+    assert command("strip", "--check", one, two) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1.ipynb", "2.ipynb"]
+
+
+def test_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = notebook(tmp_path), tmp_path / "out.ipynb"
+    before = path.read_bytes()
+    assert command("strip", path, "-o", out) == 0
+    assert path.read_bytes() == before
+    assert b"lash_nb" not in out.read_bytes()
+    assert command("strip", path, "-o", path) == 2
+    assert command("strip", path, path, "-o", out) == 2
+    assert command("strip") == 2
+    (tmp_path / "dir").mkdir()
+    assert command("strip", path, "-o", tmp_path / "dir") == 2
+    assert path.read_bytes() == before
+
+
+def test_a_link_stays_one(tmp_path: Path) -> None:
+    path = notebook(tmp_path)
+    link = tmp_path / "link.ipynb"
+    link.symlink_to(path.name)
+    assert command("strip", link) == 0
+    assert os.readlink(link) == "n.ipynb"
+    assert b"lash_nb" not in path.read_bytes()
+
+
+def test_a_file_that_was_changed_meanwhile_is_left_as_it_is(tmp_path: Path) -> None:
+    path = notebook(tmp_path)
+    file = ClosedNotebook(path)
+    made = stripped(file.text).text
+    path.write_text("another")
+    with pytest.raises(LashError, match="was changed meanwhile") as caught:
+        file.replace(made)
+    assert not isinstance(caught.value, InputError), "the exit code is 1"
+    assert path.read_text() == "another"
+    assert [one.name for one in tmp_path.iterdir()] == ["n.ipynb"]
+
+
+# ------------------------------------------------------------------------------------------------------------------ git
+
+
+def test_as_a_filter_of_git(tmp_path: Path) -> None:
+    place = tmp_path / "repository"
+    place.mkdir()
+    main = tmp_path / "main.py"
+    main.write_text(MAIN)
+    environment = {**os.environ, "HOME": str(tmp_path), "GIT_CONFIG_NOSYSTEM": "1"}
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", *arguments], cwd=place, env=environment, capture_output=True, text=True, check=True
+        )
+        notes.extend(done.stderr.splitlines())
+        return done.stdout
+
+    notes: list[str] = []
+    git("init", "-q")
+    git("config", "user.name", "t")
+    git("config", "user.email", "t@localhost")
+    git("config", "filter.lash-nb.clean", f"'{sys.executable}' '{main}' strip --git-filter %f")
+    (place / ".gitattributes").write_text("*.ipynb filter=lash-nb\n")
+    shutil.copy(V1, place / "n.ipynb")
+    (place / "torn.ipynb").write_bytes(b'{"nbformat": 4, \xff')
+    before = (place / "n.ipynb").read_bytes()
+    notes.clear()
+    git("add", ".")
+    assert [note for note in notes if "torn" in note] == [
+        "lash-nb: torn.ipynb is kept as it is, with all that is in it: it is not UTF-8 text"
+    ]
+    shown = git("show", ":n.ipynb")
+    assert "lash_nb" not in json.dumps(json.loads(shown)["metadata"])
+    assert shown == stripped(before.decode()).text
+    assert git("cat-file", "-s", ":torn.ipynb") == "17\n"
+    assert (place / "n.ipynb").read_bytes() == before, "the working copy keeps its turns"
+    assert git("diff") == ""
+    git("commit", "-q", "-m", "one")
+    assert git("status", "--porcelain") == ""
+    assert "turns" in json.loads((place / "n.ipynb").read_text())["metadata"]["lash_nb"]
+    (place / "n.ipynb").unlink()
+    git("checkout", "n.ipynb")
+    assert (place / "n.ipynb").read_text() == shown
+    git("add", "n.ipynb")
+    assert git("status", "--porcelain") == "", "what is filtered twice is the same"
