@@ -68,7 +68,7 @@ class CellRuns:
 
         def on_output(outputs: tuple[CellOutput, ...]) -> None:
             nonlocal shown
-            shown = ports.redactor.outputs(outputs)
+            shown = ports.redactor.outputs(outputs, go_on=True)
             ports.on_activity(CellOutputs(effect_id=effect.id, outputs=shown))
 
         try:

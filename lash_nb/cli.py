@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
-from . import resume_words, session_words, trace_words
+from . import carried_words, notebook_words, resume_words, session_words, trace_words
 from .errors import InputError, LashError, MissingExtraError, NotebookError
 from .models import NAME_FORMS
 from .version import __version__
@@ -32,12 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 BAD_INPUT, FAILED, STOPPED = 2, 1, 5
-
-PLANNED = (
-    "eject", "embed", "show", "strip", "verify",
-)  # fmt: skip
-"""Commands that have their name already."""
-
 
 REPLAYS = ("loose", "strict")
 
@@ -80,8 +74,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _check_command(arguments: Sequence[str]) -> None:
     """A command that does not exist is answered better than argparse does."""
     command = arguments[0] if arguments else ""
-    if command in PLANNED:
-        raise InputError(f"`lash-nb {command}` is not built yet")
     if command and not command.startswith("-") and command not in COMMANDS:
         near = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f"did you mean `lash-nb {near[0]}`?" if near else f"commands: {', '.join(COMMANDS)}"
@@ -91,7 +83,7 @@ def _check_command(arguments: Sequence[str]) -> None:
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     """What the command line says. OUT may stand behind options, where argparse does not look for it."""
     options, rest = _parser().parse_known_args(_spelled_out(arguments))
-    if len(rest) == 1 and not rest[0].startswith("-") and options.command == "run" and options.out is None:
+    if len(rest) == 1 and not rest[0].startswith("-") and options.command in ("eject", "run") and options.out is None:
         options.out = Path(rest[0])
     elif rest:
         command = f"lash-nb {options.command}"
@@ -138,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--yes", action="store_true", help="ask nothing: fetch the local model and run its notebook")
     demo.add_argument("--source", choices=SOURCES, default="hub", help="where the local model comes from")
     _add_model(commands)
-    for words in (resume_words, session_words, trace_words):
+    for words in (resume_words, carried_words, notebook_words, session_words, trace_words):
         words.add(commands)
     doctor = commands.add_parser("doctor", help="say what works here", description=_doctor.__doc__)
     doctor.set_defaults(run=_doctor)
@@ -373,7 +365,9 @@ def _write_json(path: Path, value: object) -> None:
         raise NotebookError(f"the results {path} cannot be written: {(error.strerror or '').lower()}") from None
 
 
-COMMANDS = ("demo", "doctor", "model", "resume", "run", "sessions", "trace")
+COMMANDS = (
+    "demo", "doctor", "eject", "embed", "model", "resume", "run", "sessions", "show", "strip", "trace", "verify",
+)  # fmt: skip
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -150,13 +150,13 @@ class Fulfilment:
 
     async def _described(self) -> NamespaceSummary | None:
         """The kernel's variables; a kernel that dies at this very moment is replaced first. None: it does not say."""
-        kernel = self.ports.kernel
+        kernel, previews = self.ports.kernel, self.ports.previews
         try:
             try:
-                self.known = await kernel.namespace()
+                self.known = await kernel.namespace(previews=previews)
             except KernelDiedError:
                 await self._ensure_kernel()
-                self.known = await kernel.namespace()
+                self.known = await kernel.namespace(previews=previews)
             self.known_epoch = kernel.epoch
             return self.known
         except KernelBusyError as error:

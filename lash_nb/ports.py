@@ -16,6 +16,7 @@ from .machine.execution import NamespaceSummary
 from .machine.state import TurnCheckpoint
 from .machine.tool_calls import PendingToolCall, ToolCallOutput
 from .models import CallContext, Model
+from .previews import Previews
 from .protocols import ModelProtocol
 from .toolkits import ToolFunction
 from .trust import Redactor
@@ -146,6 +147,8 @@ class TurnPorts:
     """What the kernel held when it was last looked at; names what is lost when it dies."""
     known_epoch: str = ""
     """In which life of it that was."""
+    previews: Previews = "sample"
+    """How much of their values is told."""
     on_activity: Callable[[TurnActivity], None] = lambda activity: None
     on_record: Callable[[TurnCheckpoint, bool], None] = lambda checkpoint, final: None
     """Called with each checkpoint to be kept; True for the last one of the turn."""

@@ -54,7 +54,14 @@ _TOKEN_BEGINNINGS = [
     *(b"xoxa-", b"xoxb-", b"xoxp-", b"xoxr-", b"xoxs-"),
 ]
 """One of them is in every such token."""
+_TOKEN_BEGUN = re.compile(r"\b(?:sk-|gh[pousr]_|github_pat_|AKIA|AIza|xox[abprs]-|hf_)[A-Za-z0-9_-]{2,}\Z")
+_TOKEN_ENDED = re.compile(r"\A(?=[A-Za-z_-]*[0-9])(?=[0-9_-]*[A-Za-z])[A-Za-z0-9_-]{10,255}(?![A-Za-z0-9_-])")
+"""Words that a text was cut in, of which it shows that they are, or may be, a token's."""
+_CUT = re.compile(r"(['\"]?…|\n\[… [\d,]+ characters \([\d,]+ lines\) left out[^\n]*…\]\n)")
+"""Where something was left out: the marks of previews (whose ends are cut), and of outputs (cut on both sides)."""
+_LONGEST_TOKEN = 512
 _SHORTEST_SECRET = 8
+_SHORTEST_PIECE = 6
 REDACTED = "[redacted]"
 
 
@@ -93,11 +100,11 @@ class Redactor:
         # Of many lines (a private key): each of them, because outputs break and escape them elsewhere.
         values |= {line.strip() for value in values if "\n" in value for line in value.splitlines()}
         # Longest first: a secret may be a part of another.
-        known = sorted((re.escape(v) for v in values if len(v) >= _SHORTEST_SECRET), key=len, reverse=True)
-        self._known = re.compile("|".join(known)) if known else None
+        self._values = sorted((v for v in values if len(v) >= _SHORTEST_SECRET), key=len, reverse=True)
+        self._known = re.compile("|".join(map(re.escape, self._values))) if self._values else None
         self._patterns = [(_TOKEN_BYTES, _TOKEN_BEGINNINGS)]
         if self._known is not None:
-            kept = [value.encode("utf-8", "surrogateescape") for value in values if len(value) >= _SHORTEST_SECRET]
+            kept = [value.encode("utf-8", "surrogateescape") for value in self._values]
             self._patterns.append((re.compile(self._known.pattern.encode("utf-8", "surrogateescape")), kept))
 
     def text(self, text: str) -> str:
@@ -106,6 +113,27 @@ class Redactor:
         if self._known is not None:
             text = self._known.sub(REDACTED, text)
         return _TOKEN.sub(REDACTED, text)
+
+    def cut_text(self, text: str) -> str:
+        """`text` of what a kernel may have cut, which knows no secrets: nor is a piece of one left at a cut."""
+        pieces = _CUT.split(text)
+        for index in range(0, len(pieces), 2):
+            mark_before = pieces[index - 1] if index else ""
+            goes_on = index + 1 < len(pieces)
+            pieces[index] = self._piece(pieces[index], begun_before=mark_before.startswith("\n"), goes_on=goes_on)
+        return "".join(pieces)
+
+    def _piece(self, text: str, *, begun_before: bool = False, goes_on: bool = False) -> str:
+        """A text that may begin with the end of a secret, or end with the beginning of one."""
+        text = self.text(text)
+        if goes_on:
+            text = text[:-_LONGEST_TOKEN] + _TOKEN_BEGUN.sub(REDACTED, text[-_LONGEST_TOKEN:])
+            end = next((size for value in self._values if (size := _overlap(text, value))), 0)
+            text = text[: len(text) - end] + REDACTED if end else text
+        if begun_before:
+            start = next((size for value in self._values if (size := _overlap(value, text))), 0)
+            text = REDACTED + text[start:] if start else _TOKEN_ENDED.sub(REDACTED, text)
+        return text
 
     def data(self, data: bytes) -> bytes:
         """The bytes of a text without secrets; what is no UTF-8 stays as it is."""
@@ -147,23 +175,34 @@ class Redactor:
             return None
         return value
 
-    def outputs(self, outputs: tuple[CellOutput, ...]) -> tuple[CellOutput, ...]:
-        """A cell's outputs without secrets; binary representations are left as they are."""
-        return tuple(self._output(output) for output in outputs)
+    def outputs(self, outputs: tuple[CellOutput, ...], *, go_on: bool = False) -> tuple[CellOutput, ...]:
+        """A cell's outputs without secrets; binary representations are left as they are.
 
-    def _output(self, output: CellOutput) -> CellOutput:
+        `go_on`: the cell still runs, and may have written the beginning of a secret.
+        """
+        return tuple(self._output(output, go_on) for output in outputs)
+
+    def _output(self, output: CellOutput, go_on: bool) -> CellOutput:
         match output:
+            case StreamOutput(omitted_chars=0):
+                return replace(output, head=self._piece(output.head, goes_on=go_on), tail=self.text(output.tail))
             case StreamOutput():
-                return replace(output, head=self.text(output.head), tail=self.text(output.tail))
+                head = self._piece(output.head, goes_on=True)
+                return replace(output, head=head, tail=self._piece(output.tail, begun_before=True, goes_on=go_on))
             case ErrorOutput():
                 return self._error(output)
             case DisplayOutput() | ResultOutput():
-                data = {mime: item if _is_binary(mime) else self.value(item) for mime, item in output.data.items()}
+                data = {mime: self._representation(mime, item) for mime, item in output.data.items()}
                 return replace(output, data=data, metadata=self.value(output.metadata))
 
+    def _representation(self, mime: str, item: Any) -> Any:
+        if mime == "text/plain" and isinstance(item, str):
+            return self.cut_text(item)
+        return item if _is_binary(mime) else self.value(item)
+
     def _error(self, error: ErrorOutput) -> ErrorOutput:
-        lines = tuple(self.text(line) for line in error.traceback)
-        return replace(error, ename=self.text(error.ename), evalue=self.text(error.evalue), traceback=lines)
+        lines = tuple(self.cut_text("\n".join(error.traceback)).split("\n")) if error.traceback else ()
+        return replace(error, ename=self.text(error.ename), evalue=self.cut_text(error.evalue), traceback=lines)
 
     def namespace(self, summary: NamespaceSummary) -> NamespaceSummary:
         """The variables of a kernel without the secrets that they hold."""
@@ -172,8 +211,10 @@ class Redactor:
             variables=tuple(
                 replace(
                     variable,
-                    detail=self.text(variable.detail),
-                    preview=self.text(variable.preview),
+                    name=self.text(variable.name),
+                    detail=self.cut_text(variable.detail),
+                    preview=self.cut_text(variable.preview),
+                    columns=tuple((self.text(title), self.text(kind)) for title, kind in variable.columns),
                 )
                 for variable in summary.variables
             ),
@@ -254,6 +295,17 @@ class Redactor:
             case ToolCancelled(payload=cancelled):
                 message, raw = self.text(cancelled.message), self.value(cancelled.raw)
                 return ToolCancelled(payload=replace(cancelled, message=message, raw=raw))
+
+
+def _overlap(before: str, after: str) -> int:
+    """How many characters the end of one text and the beginning of the other share; 0 also for a few."""
+    longest = min(len(before), len(after))
+    at = before.find(after[:_SHORTEST_PIECE], len(before) - longest) if longest >= _SHORTEST_PIECE else -1
+    while at >= 0:
+        if after.startswith(before[at:]):
+            return len(before) - at
+        at = before.find(after[:_SHORTEST_PIECE], at + 1)
+    return 0
 
 
 def _is_binary(mime: str) -> bool:

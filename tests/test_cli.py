@@ -59,9 +59,11 @@ def stored_turn() -> str:
 def asking() -> str:
     """A cell in which a turn is had."""
     return f"""# lash
-from lash_nb.stores.copies import NotebookCopies
-from lash_nb.stores.notebook import make_block, make_envelope
-copies = NotebookCopies(offered=True)
+from lash_nb.stores.copies import NotebookLine
+from lash_nb.stores.envelopes import make_envelope
+from lash_nb.stores.notebook import make_block
+copies = NotebookLine(on_here=lambda holder: None, expected=True)
+copies.open()
 copies.begin()
 place = dict(session="s", turn=1, seq=1, parent=None, saved_at="", engine="")
 copies.set(make_block(session="s", head=None, turns=[make_envelope({stored_turn()!r}, **place)]))

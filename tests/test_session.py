@@ -31,7 +31,8 @@ from lash_nb.machine.llm import LlmCallError, LlmTerminalReason, ProviderFailure
 from lash_nb.machine.outcomes import Stopped, TurnStopReason
 from lash_nb.models.replay import ReplayModel
 from lash_nb.session import Limits
-from lash_nb.stores.notebook import open_checkpoint, read_block, verify_chain
+from lash_nb.stores.envelopes import open_checkpoint
+from lash_nb.stores.notebook import read_block, verify_chain
 
 from .conversations import Blocks, cell, history, last_message, stdout
 

@@ -22,8 +22,10 @@ from lash_nb.machine.events import CodeBlockStarted, TurnActivity
 from lash_nb.machine.execution import NamespaceSummary
 from lash_nb.machine.llm import LlmRequest
 from lash_nb.machine.outcomes import Stopped, TurnStopReason
+from lash_nb.previews import Previews
 from lash_nb.session import Limits
-from lash_nb.stores.notebook import open_checkpoint, read_block
+from lash_nb.stores.envelopes import open_checkpoint
+from lash_nb.stores.notebook import read_block
 
 from .conversations import Blocks, cell, history, last_message
 
@@ -128,11 +130,11 @@ class DiesWhenAsked(ScriptedKernel):
 
     died = False
 
-    async def namespace(self, *, limit: int = 200) -> NamespaceSummary:
+    async def namespace(self, *, limit: int = 200, previews: Previews = "sample") -> NamespaceSummary:
         if not self.died:
             self.died = True
             await self.kill()
-        return await super().namespace(limit=limit)
+        return await super().namespace(limit=limit, previews=previews)
 
 
 async def test_a_kernel_that_dies_while_it_is_described_is_replaced_and_told() -> None:

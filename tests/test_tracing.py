@@ -20,8 +20,9 @@ from lash_nb.machine.tool_calls import PendingToolCall
 from lash_nb.models import ModelTraits
 from lash_nb.models.scripted import Reply
 from lash_nb.recorded import Asked, RecordedTurn, protocol_of
+from lash_nb.stores.envelopes import make_envelope
 from lash_nb.stores.journal import drop_archives, session_directory
-from lash_nb.stores.notebook import make_block, make_envelope
+from lash_nb.stores.notebook import make_block
 from lash_nb.tracing import TracedEffect, TracedTurn, Tracer
 
 from .conversations import Blocks, cell, stdout

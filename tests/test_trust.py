@@ -10,7 +10,9 @@ from lash_nb.machine.execution import (
     DisplayOutput,
     ErrorOutput,
     FinishValue,
+    NamespaceSummary,
     StreamOutput,
+    VariableSummary,
 )
 from lash_nb.trust import Redactor, looks_secret, sha256_text, whole_text
 
@@ -84,6 +86,55 @@ def test_a_cells_end_is_redacted_throughout() -> None:
     safe = Redactor(ENV).result(result)
     assert secret not in repr(safe)
     assert safe.outputs[2] == result.outputs[2]
+
+
+CUT = "\n[… 1,234 characters (5 lines) left out …]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        (f"is tok-1234{CUT}345678 x", f"is [redacted]{CUT}[redacted] x"),
+        (f"is tok-12345678-and{CUT}and-more", f"is [redacted]-and{CUT}[redacted]"),  # one secret ends as another begins
+        (f"pa55wo{CUT}a55word", f"[redacted]{CUT}[redacted]"),
+        (f"ghp_bbbb{CUT}b7bbbbbbbbb.", f"[redacted]{CUT}[redacted]."),
+        (f"AKIA12{CUT}international", f"[redacted]{CUT}international"),
+        (f"pa55w{CUT}ord", f"pa55w{CUT}ord"),  # too short to be told from a word
+        ("'tok-1234'… and tok-1234", "'[redacted]'… and tok-1234"),
+        ("[1, 'tok-1234…", "[1, '[redacted]…"),
+        (f"{'sk-' * 40_000}!{CUT}", f"{'sk-' * 40_000}!{CUT}".replace("sk-" * 40_000, "[redacted]")),
+        ("no mark: tok-1234", "no mark: tok-1234"),
+    ],
+)
+def test_pieces_of_secrets_beside_a_cut(text: str, redacted: str) -> None:
+    assert Redactor(ENV).cut_text(text) == redacted
+
+
+def test_a_stream_that_was_cut_or_goes_on() -> None:
+    redactor = Redactor(ENV)
+    cut = StreamOutput(name="stdout", head="a tok-1234", tail="345678 b", omitted_chars=9)
+    assert redactor.outputs((cut,)) == (
+        StreamOutput(name="stdout", head="a [redacted]", tail="[redacted] b", omitted_chars=9),
+    )
+    whole = StreamOutput(name="stdout", head="345678 tok-1234")
+    assert redactor.outputs((whole,)) == (whole,)
+    [running] = redactor.outputs((whole,), go_on=True)
+    assert running == StreamOutput(name="stdout", head="345678 [redacted]")
+
+
+def test_variables_are_redacted_throughout() -> None:
+    secret = "tok-12345678"
+    variable = VariableSummary(
+        name="df", type="DataFrame", detail=f"columns {secret} str", preview="'pa55wor'…", columns=((secret, "str"),)
+    )
+    safe = Redactor(ENV).namespace(NamespaceSummary(variables=(variable,)))
+    assert safe.variables[0] == VariableSummary(
+        name="df",
+        type="DataFrame",
+        detail="columns [redacted] str",
+        preview="'[redacted]'…",
+        columns=(("[redacted]", "str"),),
+    )
 
 
 def test_each_line_of_a_private_key_is_a_secret() -> None:

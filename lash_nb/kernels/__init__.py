@@ -15,6 +15,7 @@ from ..errors import UnknownNameError
 from ..machine.execution import CellOutput, CellResult, NamespaceSummary
 from ..machine.tool_calls import PendingToolCall, ToolCallOutput
 from ..machine.wire import Json
+from ..previews import Previews
 
 __all__ = [
     "KERNELS",
@@ -147,9 +148,10 @@ class Kernel(Protocol):
         """End the kernel; no process, socket or file of it is left. A second call does nothing."""
         ...
 
-    async def namespace(self, *, limit: int = 200) -> NamespaceSummary:
+    async def namespace(self, *, limit: int = 200, previews: Previews = "sample") -> NamespaceSummary:
         """Describe the variables, also while a cell runs; changes are marked against the previous call.
 
+        `previews` is how much of their values leaves the kernel; with `schema` nothing of them does.
         Empty where the kernel's language gives no way to look (`Kernel.language` is not Python).
 
         Raises:

@@ -22,6 +22,7 @@ from typing import Any
 from ..errors import KernelAttachError, KernelBusyError, KernelDiedError, KernelError, KernelStartError, LashError
 from ..machine.attachments import AdoptingStore, AttachmentRef
 from ..machine.execution import CellOutput, CellResult, NamespaceSummary
+from ..previews import Previews
 from . import CellTools, Kernel, OnInput, OutputSink
 from .attached import AttachedProcess
 from .cells import EXECUTE, Cell, followed_cell
@@ -372,11 +373,11 @@ class ManagedKernel(Kernel):
 
     # -- the rest --------------------------------------------------------------------------------------------------
 
-    async def namespace(self, *, limit: int = 200) -> NamespaceSummary:
+    async def namespace(self, *, limit: int = 200, previews: Previews = "sample") -> NamespaceSummary:
         life = self._require_life()
         if not life.process.has_inside:
             return NamespaceSummary()
-        request = life.wire.request("control", "lash_ns_request", {"limit": limit})
+        request = life.wire.request("control", "lash_ns_request", {"limit": limit, "previews": previews})
         if not await request.done.wait(self._namespace_timeout_s):
             raise KernelBusyError(
                 f"the kernel did not describe its variables within {self._namespace_timeout_s:g} s; "
@@ -384,7 +385,7 @@ class ManagedKernel(Kernel):
             )
         if request.reply is None:
             raise KernelDiedError(f"the kernel's process {life.wire.ending}; its variables are gone")
-        return namespace_summary(request.reply)
+        return namespace_summary(request.reply, previews=previews)
 
     def take_background(self) -> tuple[CellOutput, ...]:
         return self._life.wire.take_background() if self._life is not None else ()

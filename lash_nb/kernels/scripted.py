@@ -36,8 +36,10 @@ from ..machine.tool_calls import (
     ToolFailureSource,
     ToolSucceeded,
 )
+from ..previews import Previews
 from . import CellTools, Kernel, OutputSink
 from .flags import Flag, Turnstile
+from .summaries import without_values
 
 __all__ = ["Script", "ScriptedCell", "ScriptedKernel"]
 
@@ -320,7 +322,7 @@ class ScriptedKernel(Kernel):
             running.stopped.set()
         return await running.ended.wait(self._interrupt_timeout_s)
 
-    async def namespace(self, *, limit: int = 200) -> NamespaceSummary:
+    async def namespace(self, *, limit: int = 200, previews: Previews = "sample") -> NamespaceSummary:
         self._require_life()
         if self.language != "python":
             return NamespaceSummary()
@@ -330,7 +332,8 @@ class ScriptedKernel(Kernel):
         )
         removed = tuple(sorted(self._known.keys() - self._variables.keys()))
         self._known = dict(self._variables)
-        return NamespaceSummary(variables=shown, omitted=len(self._variables) - len(names), removed=removed)
+        summary = NamespaceSummary(variables=shown, omitted=len(self._variables) - len(names), removed=removed)
+        return without_values(summary) if previews == "schema" else summary
 
     def take_background(self) -> tuple[CellOutput, ...]:
         return ()

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ..errors import InputError, UnknownModelError
+from ..previews import Previews, allowed_previews, told_of_variables
 from . import MODELS, NAME_FORMS, OFFLINE, Model, Opening
 from ._names import address_of
 
@@ -34,7 +35,6 @@ DEFAULT_MODELS: Mapping[str, str] = MappingProxyType(
 )
 """Key variable → the model it stands for when none is named: the provider's small one (as of 2026-11)."""
 
-_SHOWN = "your requests, the agent's code and its outputs"
 _MAX_SUGGESTION_CHARS = 200
 
 
@@ -44,9 +44,17 @@ class ModelChoice:
 
     name: str
     why: str
-    sends: str
+    where: str
+    """The host or the provider that it sends to; empty: it sends nothing."""
+    previews: Previews = "sample"
+    """How much of the variables' values is sent."""
     note: str = ""
     """What else is to be said: a suggestion of the notebook's author, which is not followed unasked."""
+
+    @property
+    def sends(self) -> str:
+        """What is sent, and where."""
+        return f"{_shown(self.previews)} are sent to {self.where}" if self.where else "nothing leaves this machine"
 
     @property
     def announcement(self) -> str:
@@ -70,9 +78,10 @@ def choose_model(
     `NAME.cassette.jsonl` (used when it exists).
 
     Raises: UnknownModelError when nothing chooses a model, or when what does is not of any known form;
-        InputError when the address in its name is none.
+        InputError when the address in its name is none, or the environment allows previews of no known kind.
     """
     env = os.environ if env is None else env
+    previews = allowed_previews(None, env=env)
     pinned, note = _pin(notebook_pin, env)
     ways = [
         (explicit, "-m"),
@@ -86,10 +95,12 @@ def choose_model(
         if name and name.strip():
             name = name.strip()
             _form(name)
-            return ModelChoice(name=name, why=why, sends=_sends(name, env), note=note)
+            return ModelChoice(name=name, why=why, where=_where(name, env), previews=previews, note=note)
     if cassette is not None and cassette.is_file():
         name = f"replay:{cassette.name}"
-        return ModelChoice(name=name, why="the cassette beside the notebook", sends=_sends(name, env), note=note)
+        return ModelChoice(
+            name=name, why="the cassette beside the notebook", where=_where(name, env), previews=previews, note=note
+        )
     hint = f". {note[:1].upper()}{note[1:]}" if note else ""
     raise UnknownModelError(
         f"no model is chosen: name one (`%lash model NAME`, -m NAME or {MODEL_VARIABLE}), or set a provider's key; "
@@ -117,7 +128,8 @@ def suggestion(name: str, env: Mapping[str, str]) -> str:
         where = _where(name, env)
     except InputError:
         return f"this notebook's author suggests {name}, which is no model's name"
-    sends = f"it would send {_SHOWN} to {where}" if where else "it would send nothing anywhere"
+    shown = _shown(allowed_previews(None, env=env))
+    sends = f"it would send {shown} to {where}" if where else "it would send nothing anywhere"
     return f"this notebook's author suggests {name} ({sends}); if you want that: `%lash model {name}`"
 
 
@@ -127,9 +139,8 @@ def _where(name: str, env: Mapping[str, str]) -> str:
     return "" if word in OFFLINE else address_of(word, argument, env)
 
 
-def _sends(name: str, env: Mapping[str, str]) -> str:
-    where = _where(name, env)
-    return f"{_SHOWN} are sent to {where}" if where else "nothing leaves this machine"
+def _shown(previews: Previews) -> str:
+    return f"your requests, the agent's code, its outputs and {told_of_variables(previews)}"
 
 
 def _forms() -> str:

@@ -166,6 +166,17 @@ class KernelContract(LedgerContract, ToolContract):
         summary = await live.namespace(limit=1)
         assert (len(summary.variables), summary.omitted) == (1, 1)
 
+    async def test_the_namespace_says_no_values_where_only_the_schema_may_leave(self, live: Kernel) -> None:
+        await live.restart()
+        await live.run(fresh(), BIND)
+        told = await live.namespace(previews="schema")
+        assert [(v.name, v.type, v.detail, v.preview) for v in told.variables] == [
+            ("x", "list", "length 2", ""),
+            ("y", "str", "length 4", ""),
+        ]
+        assert not any(v.changed for v in (await live.namespace(previews="sample")).variables)
+        assert all(v.preview for v in (await live.namespace(previews="full")).variables)
+
     async def test_the_namespace_can_be_read_while_a_cell_runs(self, live: Kernel) -> None:
         await live.run(fresh(), BIND)
         task = await until_begun(live)

@@ -9,7 +9,7 @@ import pathlib
 import sys
 import traceback
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from lash_nb.kernels.inside import FEATURES, REQUIRED, bootstrap
 from lash_nb.kernels.inside.json_values import to_json
 from lash_nb.kernels.inside.namespace import Describer
 from lash_nb.kernels.inside.tracebacks import without_ours
+from lash_nb.kernels.summaries import namespace_summary
 
 
 @dataclasses.dataclass
@@ -96,6 +97,91 @@ def test_a_preview_is_bounded_and_without_addresses() -> None:
     _, _, preview = Describer().describe(Chatty())
     assert preview.startswith("<Chatty xxx")
     assert len(preview) == 120
+
+
+def default(a: str = "secret", *rest: Literal["secret"], b: int = 7) -> None: ...
+
+
+ROW = pd.DataFrame({"a": [1]}, index=["secret"]).loc["secret"]
+NAMED = pd.DataFrame({"dtype": ["secret"], "columns": ["secret"], "name": ["secret"]}, dtype=object)
+
+
+@pytest.mark.parametrize(
+    ("value", "described"),
+    [
+        (7, ("int", "", "")),
+        ("secret", ("str", "length 6", "")),
+        (["secret"], ("list", "length 1", "")),
+        ({"secret": 7}, ("dict", "length 1", "")),
+        (Pair(7, [7]), ("Pair", "length 2", "")),
+        (Point(7, [7]), ("Point", "", "")),
+        (Chatty(), ("Chatty", "", "")),
+        (Rude(), ("Rude", "", "")),
+        (default, ("function", "(a, *rest, b)", "")),
+        (np.float64(1.5), ("float64", "", "")),
+        (np.array([7]), ("ndarray", "shape (1,); dtype int64", "")),
+        (ROW, ("Series", "shape (1,); dtype int64", "")),
+        (
+            pd.Series({"columns": "secret", "schema": "secret"}, dtype=object),
+            ("Series", "shape (2,); dtype object", ""),
+        ),
+        (pd.Series(pd.arrays.SparseArray([7], fill_value=7)), ("Series", "shape (1,); dtype SparseDtype", "")),
+        (pd.Series(["secret"], dtype="category"), ("Series", "shape (1,); dtype category", "")),
+        (NAMED, ("DataFrame", "shape (1, 3); columns dtype object, columns object, name object", "")),
+        (pd.Timestamp(7), ("Timestamp", "", "")),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_descriptions_without_values(value: Any, described: tuple[str, str, str]) -> None:
+    [[_, *told, changed, columns]] = Describer().summary({"x": value}, {}, 10, "schema")["variables"]
+    assert (tuple(told), changed) == (described, True)
+    assert "secret" not in str(columns)
+
+
+@pytest.mark.parametrize(
+    ("value", "preview"),
+    [
+        (7, "7"),
+        (["x" * 70, 2], f"['{'x' * 70}', 2]"),
+        ([[[[1]]]], "[[[[…]]]]"),
+        (pd.DataFrame({"a": [1, 2], "b": ["x", "y"]}), "first rows: 1, 'x' | 2, 'y'"),
+        (np.arange(7), "[0, 1, 2, 3, 4, 5, 6]"),
+        (small, ""),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_long_previews(value: Any, preview: str) -> None:
+    [[_, _, _, told, _, _]] = Describer().summary({"x": value}, {}, 10, "full")["variables"]
+    assert told == preview
+
+
+def test_long_previews_are_bounded_one_by_one_and_together() -> None:
+    """What finds no room any more has its short one."""
+    wide = {f"v{number:02}": [[["x" * 100] * 100] * 100] * 100 for number in range(40)}
+    found = Describer().summary({**wide, "text": "y" * 10_000}, {}, 100, "full")["variables"]
+    lengths = [len(told) for _, _, _, told, _, _ in found]
+    assert len(lengths) == 41
+    assert max(lengths) == 2000
+    assert sum(length for length in lengths if length > 120) <= 24_000
+    assert sum(length <= 120 for length in lengths) > 20
+
+
+def test_a_kernel_that_knows_of_no_previews_tells_none() -> None:
+    """One that an earlier version started, and that was taken over."""
+    described = [
+        ["f", "function", "(key='secret')", "", True, []],
+        ["frame", "DataFrame", "shape (1, 1); columns who str", "first row: 'secret'", True, [["who", "str"]]],
+        ["items", "list", "length 1", "['secret']", True, []],
+    ]
+    reply = {"variables": described, "omitted": 0, "removed": []}
+    told = namespace_summary(reply, previews="schema").variables
+    assert [(v.name, v.detail, v.preview) for v in told] == [
+        ("f", "", ""),
+        ("frame", "shape (1, 1)", ""),
+        ("items", "length 1", ""),
+    ]
+    assert told[1].columns == (("who", "str"),)
+    assert namespace_summary(reply, previews="sample").variables[2].preview == "['secret']"
 
 
 def test_columns_are_told_as_data_where_they_can_be_asked_for_by_name() -> None:
