@@ -56,9 +56,10 @@ bench:  ## the benchmarks; each one's last line is JSON
 	$(PYTHON) -m tests.bench.crowd --json
 	$(PYTHON) -m tests.bench.local --json
 
-faults:  ## hosts killed at every point and in mid-cell, floods of output, a crowd of kernels: each one's last line is JSON
+faults:  ## hosts killed at every point, hostile notebooks, floods of output, a crowd of kernels: each one's last line is JSON
 	$(PYTHON) -m tests.faults.kill --json
 	$(PYTHON) -m tests.faults.attach --json
+	$(PYTHON) -m tests.faults.hostile --json
 	$(PYTHON) -m tests.faults.flood --json
 	$(PYTHON) -m tests.bench.crowd --json
 

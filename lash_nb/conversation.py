@@ -175,6 +175,7 @@ class Conversation:
                 turn=recorded.number,
                 dollars=recorded.dollars,
                 resume={"asked": recorded.asked.to_json()},
+                before=str(recorded.chain["sha256"]),
                 **{name: recorded.chain[name] for name in ("seq", "parent", "saved_at", "engine")},
             )
         except (NotebookError, KeyError) as error:

@@ -23,6 +23,7 @@ from .following import read_session
 from .from_notebook import chosen
 from .machine.wire import Json
 from .recorded import RecordedSession
+from .stores.bounds import visible
 from .stores.carried import CarriedSession, CarriedTurn, carried
 from .stores.documents import load_notebook
 from .stores.journal import session_directory
@@ -212,8 +213,9 @@ def _together(found: Found, here: CarriedSession, journal: RecordedSession) -> F
     first = apart or (beyond[0] if beyond else head)
     assert first is not None
     if max(turn.seq for turn in (*here.turns, *([here.head] if here.head is not None else ()))) <= journal.seq:
+        saved = visible(first.envelope["saved_at"], most=40)
         note = (
-            f"turn {first.number} of the notebook ({first.place}, saved {first.envelope['saved_at']}) is not that of "
+            f"turn {first.number} of the notebook ({first.place}, saved {saved}) is not that of "
             f"session {journal.id[:8]} here, which came further and is gone on with: a fork"
         )
         return replace(found, notes=(*found.notes, note))

@@ -167,11 +167,11 @@ BAD: list[tuple[list[str], str]] = [
     (["run", "in.ipynb", "--results", "none/results.json"], "none/results.json cannot be written"),
     (["run", "in.ipynb", "--results", "in.ipynb"], "would overwrite the notebook"),
     (["rnu", "in.ipynb"], "did you mean `lash-nb run`?"),
-    (["frobnicate"], "commands: demo, doctor, model, resume, run, sessions, trace"),
+    (["frobnicate"], "commands: demo, doctor, eject, embed, model, resume, run, sessions, show, strip, trace"),
     (["model", "test", "nothing:x"], "there is no model 'nothing:x'"),
     (["model", "pull", "--source", "moon"], "invalid choice: 'moon'"),
     (["model"], "required"),
-    (["verify", "in.ipynb"], "not built yet"),
+    (["verify", "none.ipynb"], "there is no notebook none.ipynb"),
     ([], "required"),
 ]
 

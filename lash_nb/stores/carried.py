@@ -9,6 +9,7 @@ nothing is run, imported or opened.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeGuard
 
 from ..errors import NotebookError
@@ -222,12 +223,17 @@ class _Reader:
         of_session: dict[str | None, list[Problem]] = {}
         for session, problem in self._problems:
             of_session.setdefault(session, []).append(problem)
+        owners: dict[str, set[str]] = {}
+        for name, turns in self._turns.items():
+            for turn in turns:
+                owners.setdefault(turn.sha256, set()).add(name)
         sessions = tuple(
             judged(
                 name,
                 turns,
                 problems=of_session.pop(name, ()),
                 forked_from=self._forked_from if name == self._current else None,
+                is_elsewhere=partial(_has_other, owners, name),
             )
             for name, turns in self._turns.items()
         )
@@ -245,10 +251,11 @@ class _Reader:
 
     def _dangling(self) -> Iterator[Problem]:
         """What outputs refer to, and is not here; one problem a session."""
-        known = {(turn.session, turn.number, turn.sha256) for turns in self._turns.values() for turn in turns}
+        # A branch has the turns of its origin, to which the outputs of before refer.
+        known = {(turn.number, turn.sha256) for turns in self._turns.values() for turn in turns}
         missing: dict[str, list[tuple[str, int]]] = {}
         for place, session, turn, digest in self._pointers:
-            if (session, turn, digest) not in known:
+            if (turn, digest) not in known:
                 missing.setdefault(session, []).append((place, turn))
         for session, places in missing.items():
             place, turn = places[0]
@@ -279,6 +286,12 @@ def _too_large(place: str, left: int) -> str:
     if left >= MAX_BYTES:
         return f"{place}.checkpoint is refused: it holds more than {MAX_BYTES:,} bytes"
     return f"{place}.checkpoint is not read: all together hold more than {MAX_TOTAL_BYTES:,} bytes"
+
+
+def _has_other(owners: Mapping[str, set[str]], name: str, digest: str) -> bool:
+    """Whether a turn stands in another session than that."""
+    found = owners.get(digest, set())
+    return len(found) > (name in found)
 
 
 def _misplaced(envelope: Envelope, before: Envelope | None, *, gap: bool) -> str:

@@ -10,7 +10,7 @@ guessed away. What has no connection is kept apart. Nothing here takes longer th
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,9 +26,14 @@ def judged(
     *,
     problems: Iterable[Problem] = (),
     forked_from: Mapping[str, Any] | None = None,
+    is_elsewhere: Callable[[str], bool] = lambda digest: False,
 ) -> CarriedSession:
-    """The session of which all of `found` is; `problems` are those that it is known to have."""
-    judge = _Judge(session, list(problems))
+    """The session of which all of `found` is.
+
+    `problems` are those that it is known to have; `is_elsewhere` says of a hash whether another session has that turn:
+    a branch took the turns of its origin over, and a notebook does not hold them twice.
+    """
+    judge = _Judge(session, list(problems), is_elsewhere)
     turns = _merged(found)
     judge.take_chain([turn for turn in turns if _is_finished(turn)])
     judge.take_heads([turn for turn in turns if not _is_finished(turn)])
@@ -69,6 +74,7 @@ def _merged(found: Iterable[CarriedTurn]) -> list[CarriedTurn]:
 class _Judge:
     session: str
     problems: list[Problem]
+    is_elsewhere: Callable[[str], bool]
     chain: list[CarriedTurn] = field(default_factory=list)
     head: CarriedTurn | None = None
     forks: list[CarriedTurn] = field(default_factory=list)
@@ -135,6 +141,8 @@ class _Judge:
         while (parent := chain[-1].parent) is not None:
             turn, known = chain[-1], self._by_hash.get(parent, [])
             lower = bisect_left(known, turn.seq, key=lambda one: one.seq) - 1
+            if not known and self.is_elsewhere(parent):
+                break
             if not known or lower < 0 or known[lower].number >= turn.number:
                 return chain[::-1], "order" if known else "missing"
             chain.append(known[lower])
@@ -180,7 +188,7 @@ class _Judge:
         last = self.chain[-1] if self.chain else None
         for turn in reversed(running):
             ended = self._numbers.get(turn.number)
-            if self.head is None and turn.text is not None and _follows(turn, last):
+            if self.head is None and turn.text is not None and self._follows(turn, last):
                 self.head = turn
             elif ended is not None and turn.seq < ended.seq:
                 self._pass_over(turn, f"that turn has ended meanwhile ({ended.place})")
@@ -191,12 +199,18 @@ class _Judge:
             else:
                 self._refuse(turn, ended)
 
+    def _follows(self, turn: CarriedTurn, last: CarriedTurn | None) -> bool:
+        """Whether it goes on from the last one; a turn that no notebook could hold may be between them."""
+        if last is None:
+            return turn.parent is None or self.is_elsewhere(turn.parent)
+        return turn.parent == last.sha256 and turn.number > last.number and turn.seq > last.seq
+
     def _pass_over(self, turn: CarriedTurn, why: str) -> None:
         self.apart.append(turn)
         self.tell(Trouble.STALE, turn, f"{turn.place} has turn {turn.number} in progress and is passed over: {why}")
 
     def _refuse(self, turn: CarriedTurn, ended: CarriedTurn | None) -> None:
-        before = next((one for one in self._by_hash.get(turn.parent or "", ()) if one.number < turn.number), None)
+        before = next(iter(self._by_hash.get(turn.parent or "", ())), None)
         rival = ended or (self.head if self.head is not None and self.head.number == turn.number else None)
         if rival is not None or before is not None:
             self.forks.append(turn)
@@ -208,10 +222,3 @@ class _Judge:
             self.tell(
                 Trouble.DAMAGED, turn, f"{turn.place} does not follow the turn before it: `parent` is another hash"
             )
-
-
-def _follows(turn: CarriedTurn, last: CarriedTurn | None) -> bool:
-    """Whether a turn in progress goes on from the last one; a turn that no notebook could hold may be between them."""
-    if last is None:
-        return turn.parent is None
-    return turn.parent == last.sha256 and turn.number > last.number and turn.seq > last.seq

@@ -10,6 +10,7 @@ Clock, hash chain and sequence numbers are the caller's: `saved_at`, `parent` an
 from __future__ import annotations
 
 import base64
+import math
 import re
 import zlib
 from collections.abc import Mapping, Sequence
@@ -61,27 +62,31 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 # ----------------------------------------------------------------------------------------------------------- writing
 
 
-_SHORT = 100
+_SHORT, _LONG = 100, 2_000
 _DEPTH = 5
 """Down to a state's request: its messages stand one a line, as the turn's own do."""
 
 
-def _pretty(value: Any) -> str:
+def _pretty(value: Any, *, long: float = _LONG) -> str:
     """JSON for reading and diffing: a field a line down to `_DEPTH`, an entry of a list a line, short ones inline.
 
-    What stands on one line is written by the C encoder: json's own `indent` is pure Python, and took most of a step.
-    A lone surrogate is replaced: it has no UTF-8, and escaped it would keep the whole turn from being read again.
+    An entry that is longer than `long` is taken apart, too: the effect Done holds the whole conversation. What stands
+    on one line is written by the C encoder: json's own `indent` is pure Python, and took most of a step. A lone
+    surrogate is replaced: it has no UTF-8, and escaped it would keep the whole turn from being read again.
     """
-    return _LONE_SURROGATE.sub("\ufffd", _lines(value, 0))
+    return _LONE_SURROGATE.sub("\ufffd", _lines(value, 0, long))
 
 
-def _lines(value: Any, depth: int) -> str:
+def _lines(value: Any, depth: int, long: float) -> str:
     if not value or depth >= _DEPTH or not isinstance(value, (dict, list)):
         return dumps(value)
     if isinstance(value, list):
         pieces, opening, closing = [dumps(item) for item in value], "[", "]"
+        for index, piece in enumerate(pieces):
+            if len(piece) > long:
+                pieces[index] = _lines(value[index], depth + 1, long)
     else:
-        pieces = [f"{dumps(key)}: {_lines(item, depth + 1)}" for key, item in value.items()]
+        pieces = [f"{dumps(key)}: {_lines(item, depth + 1, long)}" for key, item in value.items()]
         opening, closing = "{", "}"
     if sum(map(len, pieces)) <= _SHORT and not any("\n" in piece for piece in pieces):
         return f"{opening}{', '.join(pieces)}{closing}"
@@ -100,9 +105,11 @@ def make_envelope(
     engine: str,
     dollars: float | None = None,
     resume: Mapping[str, Json] | None = None,
+    before: str | None = None,
 ) -> Envelope:
     """The envelope of a TurnCheckpoint's wire JSON, given as text or as values.
 
+    `before` is the hash that this checkpoint had when it was saved first: earlier versions broke lines elsewhere.
     `dollars` and `resume` (what going on with the turn needs beside the checkpoint) are left out when None.
 
     `parent` is the `sha256` of the envelope of the turn before (None for the first turn), also for a head: heads
@@ -112,7 +119,10 @@ def make_envelope(
         DecodeError: the text is not JSON.
         NotebookError: it is larger than any reader takes.
     """
-    text = _pretty(loads(checkpoint) if isinstance(checkpoint, str) else checkpoint)
+    value = loads(checkpoint) if isinstance(checkpoint, str) else checkpoint
+    text = _pretty(value)
+    if before is not None and sha256_text(text) != before:
+        text = _pretty(value, long=math.inf)
     data = text.encode()
     if len(data) > MAX_BYTES:
         raise NotebookError(f"a turn of {len(data):,} bytes is too large for a notebook (at most {MAX_BYTES:,})")
@@ -130,14 +140,16 @@ def make_envelope(
         envelope["dollars"] = dollars
     if resume is not None:
         envelope["resume"] = dict(resume)
-    if len(data) <= INLINE_BYTES:
-        # At "\n" alone: str.splitlines would also break at characters that JSON leaves unescaped.
-        *lines, last = text.split("\n")
-        envelope["checkpoint"] = [line + "\n" for line in lines] + [last]
-    else:
-        envelope["encoding"] = ENCODING
-        envelope["checkpoint"] = base64.b64encode(zlib.compress(data)).decode("ascii")
-    return envelope
+    return {**envelope, **_stored(text, data)}
+
+
+def _stored(text: str, data: bytes) -> Envelope:
+    """The text as lines, or, where it is long, compressed."""
+    if len(data) > INLINE_BYTES:
+        return {"encoding": ENCODING, "checkpoint": base64.b64encode(zlib.compress(data)).decode("ascii")}
+    # At "\n" alone: str.splitlines would also break at characters that JSON leaves unescaped.
+    *lines, last = text.split("\n")
+    return {"checkpoint": [line + "\n" for line in lines] + [last]}
 
 
 def unpacked(envelope: Mapping[str, Any], *, allowance: Allowance, place: str = "envelope") -> str | None:

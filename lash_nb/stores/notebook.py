@@ -10,7 +10,7 @@ The notebook file is never written from here; `copies.py` has whoever holds it d
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, cast
@@ -93,7 +93,12 @@ def following(before: Mapping[str, Any] | None, value: Mapping[str, Any]) -> dic
     kept = {MODEL_KEY: before[MODEL_KEY]} if MODEL_KEY in before and MODEL_KEY not in value else {}
     if "session" not in before:
         return {**kept, **value}
-    earlier = list(before.get("earlier", ()))
+    own = {envelope["sha256"] for envelope in value["turns"]}
+    earlier = [
+        envelope
+        for envelope in before.get("earlier", ())
+        if envelope["session"] != value["session"] or envelope["sha256"] not in own
+    ]
     if before["session"] != value["session"]:
         left = [*before["turns"], *([before["head"]] if before["head"] is not None else [])]
         if (value.get("forked_from") or {}).get("session") == before["session"]:
@@ -113,26 +118,33 @@ def following(before: Mapping[str, Any] | None, value: Mapping[str, Any]) -> dic
 def folded(block_value: Mapping[str, Any], *, most_bytes: int = BLOCK_BYTES) -> dict[str, Any]:
     """The block in at most so many bytes of compact JSON, as far as references in the place of old turns make it so.
 
-    `earlier` goes first, then `turns`, each from its oldest; never the head, nor the last of `turns`. What cannot be
-    opened, or would not become smaller, stays as it is. It must be a block that `read_block` takes.
+    `earlier` goes first, then `turns`, each from its oldest, and at the very end the last ones of earlier sessions,
+    with which these can be gone on with; never the head, nor the last of `turns`. What cannot be opened, or would not
+    become smaller, stays as it is. It must be a block that `read_block` takes.
     """
-    value = dict(block_value)
+    value = {**block_value, "turns": list(block_value["turns"])}
+    if "earlier" in value:
+        value["earlier"] = list(value["earlier"])
     size = _size(value)
-    for field, foldable in (("earlier", None), ("turns", -1)):
+    for field, index in _foldable(value) if size > most_bytes else ():
         if size <= most_bytes:
             break
-        envelopes = list(value.get(field, ()))
-        for index, envelope in enumerate(envelopes[:foldable]):
-            if size <= most_bytes:
-                break
-            reference = _reference(envelope)
-            saved = 0 if reference is None else _size(envelope) - _size(reference)
-            if saved > 0:
-                envelopes[index] = reference
-                size -= saved
-        if envelopes:
-            value[field] = envelopes
+        envelope = value[field][index]
+        reference = _reference(envelope)
+        saved = 0 if reference is None else _size(envelope) - _size(reference)
+        if saved > 0:
+            value[field][index] = reference
+            size -= saved
     return value
+
+
+def _foldable(value: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """Where what may be folded stands, in that order."""
+    earlier = value.get("earlier", ())
+    last = {envelope["session"]: index for index, envelope in enumerate(earlier)}
+    yield from (("earlier", index) for index, envelope in enumerate(earlier) if index != last[envelope["session"]])
+    yield from (("turns", index) for index in range(len(value["turns"]) - 1))
+    yield from (("earlier", index) for index in sorted(last.values()))
 
 
 def _size(value: object) -> int:

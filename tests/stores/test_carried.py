@@ -163,12 +163,31 @@ def test_cleared_outputs_leave_a_chain_that_begins_later() -> None:
 
 def test_what_outputs_show_and_the_notebook_does_not_hold_is_said_once() -> None:
     turns = chain(3, session="gone")
+    turns[0]["sha256"], turns[1]["sha256"] = "0" * 64, "1" * 64
     found = carried(notebook(block(), pointer(turns[0]), pointer(turns[1]), pointer(block()["turns"][0])))
     assert found.ok
     assert [problem.sentence for problem in found.problems] == [
         "cell 1, output 1 shows turn 1 of session 'gone', whose content is not here, and so do 1 more outputs for "
         "theirs"
     ]
+
+
+def test_what_a_branch_has_of_its_origin_is_here() -> None:
+    value = {**block(), "session": "t", "head": None, "turns": chain(2, session="t")}
+    assert carried(notebook(value, *[pointer(turn) for turn in chain(2)])).problems == ()
+
+
+def test_what_is_left_of_an_origin_goes_on_from_what_its_branch_took_over() -> None:
+    """Turns that the branch holds are not in the notebook twice."""
+    turns = chain(3)
+    head = running("left", turn=4, parent=turns[2]["sha256"])
+    branch = {**make_block(session="t", head=None, turns=[]), "forked_from": {**pointer(turns[1])}}
+    for count, left in ((2, [3]), (3, [])):
+        value = {**branch, "turns": chain(count, session="t"), "earlier": [*turns[count:], head]}
+        found = carried(notebook(value))
+        assert found.problems == ()
+        assert numbers(found) == left
+        assert places(found)["head"] == [f"metadata.lash_nb.earlier[{3 - count}]"]
 
 
 def test_a_last_turn_that_is_only_referred_to_is_said() -> None:

@@ -92,7 +92,7 @@ def test_a_block_that_has_grown_large_is_folded_from_its_oldest_turns() -> None:
             [is_reference(t) for t in smaller["turns"]].count(True),
         )
         for smaller, _ in kinds
-    ] == [(0, 0), (3, 0), (3, 1), (3, 2), (3, 3), (3, 4), (3, 4)]
+    ] == [(0, 0), (2, 1), (2, 2), (2, 3), (2, 4), (3, 4), (3, 4)]
     for smaller, limit in kinds:
         assert limit == 100 or len(json.dumps(smaller, separators=(",", ":"), ensure_ascii=False).encode()) <= limit
         assert not is_reference(smaller["turns"][-1])
@@ -124,6 +124,13 @@ def test_what_is_damaged_is_not_folded_away() -> None:
     turns[0]["sha256"] = "0" * 64
     value = folded(make_block(session="s", head=None, turns=turns), most_bytes=100)
     assert [is_reference(turn) for turn in value["turns"]] == [False, True, False]
+
+
+def test_a_session_that_is_gone_on_with_later_is_there_once() -> None:
+    first = make_block(session="s", head=None, turns=chain(2))
+    second = make_block(session="t", head=None, turns=chain(1, session="t"))
+    value = following(following(first, second), make_block(session="s", head=None, turns=chain(3)))
+    assert [(turn["session"], turn["turn"]) for turn in value["earlier"]] == [("t", 1)]
 
 
 def test_a_branch_leaves_of_its_origin_what_it_does_not_hold() -> None:
