@@ -1,4 +1,4 @@
-"""One server and one browser a frontend, for all tests; notebook and model provider are each test's own."""
+"""One server and one browser a frontend for all tests; notebook and provider are each test's own, but for `talking`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from .frontend import Frontend
+from tests.line_notebooks import LINE
+
+from .frontend import Frontend, OpenNotebook
 from .provider import Provider
 
 
@@ -21,6 +23,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def frontend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Frontend]:
     with Frontend(tmp_path_factory.mktemp(request.param), request.param) as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def talking(frontend: Frontend) -> Iterator[OpenNotebook]:
+    """A notebook of three cells whose kernel has its half of the line to who holds it."""
+    with frontend.opened(["'first'", "'second'", "'third'"]) as notebook:
+        notebook.asked(LINE)
+        yield notebook
 
 
 @pytest.fixture

@@ -20,14 +20,14 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeAlias
 
 import nbformat
-from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, sync_playwright
+from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, WebSocket, sync_playwright
 
 __all__ = ["Frontend", "OpenNotebook", "Ui", "wait_until"]
 
@@ -52,6 +52,14 @@ _NO_NEWS = {"fetchNews": "false", "checkForUpdates": False}
 _NOT_OURS = {"lab": (), "notebook": ("Cannot read properties of undefined (reading 'schema')",)}
 """What the pages complain about while a notebook without any cell run is opened."""
 _KERNEL_STATUS = "window.jupyterapp?.shell?.currentWidget?.context?.sessionContext?.session?.kernel?.status"
+_ASK = """async code => {
+  const { kernel } = window.jupyterapp.shell.currentWidget.context.sessionContext.session;
+  const future = kernel.requestExecute({ code, store_history: false });
+  let said = "";
+  future.onIOPub = ({ content }) => (said += content.text ?? content.traceback?.join("\\n") ?? "");
+  await future.done;
+  return said;
+}"""
 
 
 def wait_until(holds: Callable[[], bool], what: str) -> None:
@@ -159,12 +167,21 @@ class Frontend:
         return browser
 
     @contextmanager
-    def opened(self, cells: Sequence[str]) -> Iterator[OpenNotebook]:
+    def opened(self, cells: Sequence[str], **metadata: Any) -> Iterator[OpenNotebook]:
         """A new notebook in a directory of its own, on a page of its own; its kernel is ended with the block."""
         self._opened += 1
         path = self.notebooks / str(self._opened) / "notebook.ipynb"
         path.parent.mkdir()
-        _write(path, cells)
+        _write(path, cells, metadata)
+        try:
+            with self.on_page(path) as notebook:
+                yield notebook
+        finally:
+            self.end_kernels(path.parent)
+
+    @contextmanager
+    def on_page(self, path: Path) -> Iterator[OpenNotebook]:
+        """A notebook of the server's, on a page of its own: its kernel is the one that it has, and stays."""
         place = _PLACES[self.ui].format(path=path.relative_to(self.notebooks).as_posix(), token=self._token)
         page = self._browser.new_page()
         try:
@@ -174,13 +191,17 @@ class Frontend:
             raise
         finally:
             page.close()
-            for session in self._ask("GET", "/api/sessions"):
+
+    def end_kernels(self, directory: Path) -> None:
+        """End the kernels of a directory's notebooks, in an orderly way."""
+        for session in self._ask("GET", "/api/sessions"):
+            if (self.notebooks / session["path"]).parent == directory:
                 self._ask("DELETE", f"/api/sessions/{session['id']}")
 
 
-def _write(path: Path, cells: Sequence[str]) -> None:
+def _write(path: Path, cells: Sequence[str], metadata: Mapping[str, Any]) -> None:
     formats: Any = nbformat
-    written = formats.v4.new_notebook(cells=[formats.v4.new_code_cell(cell) for cell in cells])
+    written = formats.v4.new_notebook(cells=[formats.v4.new_code_cell(cell) for cell in cells], metadata=metadata)
     written.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     formats.write(written, path)
 
@@ -191,15 +212,28 @@ class OpenNotebook:
     def __init__(self, page: Page, path: Path, *, url: str, not_ours: Sequence[str] = ()) -> None:
         self.page, self.path, self._url, self._not_ours = page, path, url, not_ours
         self._errors: list[str] = []
+        self.console: list[str] = []
+        """Everything in the console, with where it came from."""
+        self.sent: list[str] = []
+        """What the page sent to kernels: each message as it went over the wire."""
         page.on("console", self._heard)
+        page.on("websocket", self._listen)
         page.on("pageerror", lambda error: self._errors.append(str(error)))
         # A question whether to leave without saving is answered with yes.
         page.on("dialog", lambda dialog: dialog.accept())
         self.load()
 
     def _heard(self, message: ConsoleMessage) -> None:
+        text = f"{message.text} ({message.location.get('url', '')})"
+        self.console.append(text)
         if message.type == "error":
-            self._errors.append(f"{message.text} ({message.location.get('url', '')})")
+            self._errors.append(text)
+
+    def _listen(self, socket: WebSocket) -> None:
+        def keep(frame: str | bytes) -> None:
+            self.sent.append(frame if isinstance(frame, str) else frame.decode("utf-8", "replace"))
+
+        socket.on("framesent", keep)
 
     @property
     def errors(self) -> list[str]:
@@ -277,6 +311,11 @@ class OpenNotebook:
             self.page.keyboard.press("Control+s")
         formats: Any = nbformat
         return formats.read(self.path, as_version=4)
+
+    def asked(self, code: str) -> str:
+        """Run code in the notebook's kernel, past its cells; what it said."""
+        said: str = self.page.evaluate(_ASK, code)
+        return said
 
     def change_theme(self, name: str) -> None:
         """The theme of the whole page."""

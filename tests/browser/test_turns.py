@@ -103,9 +103,10 @@ def look_into_the_file(saved: Any) -> None:
     bundle, figure = turn_outputs(saved.cells[1])
     assert set(bundle.data) == {"text/plain", "text/markdown", "text/html"}
     assert "The **north** sells least:" in bundle.data["text/markdown"]
-    envelope = bundle.metadata["lash_nb"]
+    [envelope] = saved.metadata["lash_nb"]["turns"]
     assert (envelope["version"], envelope["turn"]) == (1, 1)
     assert envelope["checkpoint"]
+    assert bundle.metadata["lash_nb"] == {name: envelope[name] for name in ("session", "turn", "sha256")}
     assert "image/png" in figure.data
     assert not figure.metadata
 
