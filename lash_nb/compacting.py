@@ -12,7 +12,7 @@ from .machine.effects import ToolCalls
 from .machine.execution import NAMESPACE
 from .recorded import Record, RecordedSession, RecordedTurn, protocol_of
 
-__all__ = ["compacted", "kernel_records", "turn_records"]
+__all__ = ["beyond", "compacted", "extension"]
 
 
 def compacted(session: RecordedSession) -> Iterator[Record]:
@@ -30,13 +30,13 @@ def compacted(session: RecordedSession) -> Iterator[Record]:
         **({"forked_from": session.forked_from} if session.forked_from is not None else {}),
     }
     for turn in (*session.turns, *([session.running] if session.running is not None else ())):
-        yield from turn_records(turn, deltas)
-    yield from kernel_records(session)
+        yield from _turn_records(turn, deltas)
+    yield from _kernel_records(session)
     for number, text in session.said.items():
         yield {"k": "said", "n": number, "text": text}
 
 
-def turn_records(turn: RecordedTurn, deltas: DeltaWriter) -> Iterator[Record]:
+def _turn_records(turn: RecordedTurn, deltas: DeltaWriter) -> Iterator[Record]:
     """The fewest records that say the same of one turn, behind those that `deltas` has written."""
     yield {"k": "turn", "turn": turn.number, "at": turn.at, "asked": turn.asked.to_json()}
     if turn.checkpoint is None:
@@ -56,8 +56,41 @@ def turn_records(turn: RecordedTurn, deltas: DeltaWriter) -> Iterator[Record]:
             yield {"k": "call", "turn": turn.number, "at": turn.at, "effect": effect, **about}
 
 
-def kernel_records(session: RecordedSession) -> Iterator[Record]:
+def _kernel_records(session: RecordedSession) -> Iterator[Record]:
     """Those of its kernels."""
     for kernel in session.kernels.values():
         known: Record = {"language": kernel.language, "epoch": kernel.epoch}
         yield {"k": "original", **known} if kernel.copied else {"k": "kernel", **known, "file": kernel.file}
+
+
+def extension(
+    journal: RecordedSession, told: RecordedSession, *, deltas: DeltaWriter, opening: Record
+) -> Iterator[Record]:
+    """The records of what a notebook knows beyond the journal; `opening` is that of the process that writes them."""
+    new = beyond(journal, told)
+    for turn in (*new.turns, *([new.running] if new.running is not None else ())):
+        yield from _turn_records(turn, deltas)
+    yield from _kernel_records(new)
+    known = NAMESPACE.encode(new.known)
+    yield {**opening, "seq": new.seq, "folded": new.folded, "said_anew": True, "known": known}
+    for number, text in new.said.items():
+        yield {"k": "said", "n": number, "text": text}
+
+
+def beyond(journal: RecordedSession, told: RecordedSession) -> RecordedSession:
+    """What a notebook knows of a session beyond its journal: its later turns, and how things stand after them."""
+    last = journal.turns[-1].number if journal.turns else 0
+    references = [reference for reference in told.folded if reference["turn"] > last]
+    return RecordedSession(
+        id=journal.id,
+        label=journal.label,
+        turns=[turn for turn in told.turns if turn.number > last],
+        running=told.running,
+        said={journal.last_said + number: text for number, text in enumerate(told.said.values(), 1)},
+        last_said=journal.last_said + len(told.said),
+        kernels={**journal.kernels, **told.kernels},
+        known=told.known,
+        seq=max(journal.seq, told.seq),
+        folded=[*journal.folded, *references],
+        forked_from=journal.forked_from,
+    )

@@ -8,7 +8,7 @@ finished are made anew when somebody wants to read them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -26,8 +26,9 @@ from .machine.picture import TurnPicture
 from .machine.state import TurnCheckpoint
 from .machine.wire import Json
 from .recorded import RecordedSession, RecordedTurn, protocol_of
-from .stores.envelopes import make_envelope
+from .stores.envelopes import FORMAT_VERSION, is_reference, make_envelope
 from .stores.notebook import make_block
+from .stores.references import MOST_REQUEST
 from .turns import Turn
 
 __all__ = ["Conversation", "OnBlock", "OnHead"]
@@ -124,16 +125,24 @@ class Conversation:
             self._chain.append(_Link(turn.envelope["sha256"], turn.envelope))
         self.publish(None)
 
-    def restore(self, session: RecordedSession, *, store: AttachmentStore) -> None:
-        """Take in the turns that earlier processes finished. Raises DecodeError."""
-        self._chain += [_Link(str(reference["sha256"]), dict(reference)) for reference in session.folded]
+    def restore(
+        self, session: RecordedSession, *, store: AttachmentStore, carried: Iterable[Mapping[str, Any]] = ()
+    ) -> None:
+        """Take in the turns that earlier processes finished; `carried` are envelopes of theirs that a notebook has.
+
+        Raises DecodeError.
+        """
         self.forked_from = session.forked_from
+        had = {envelope["sha256"]: dict(envelope) for envelope in carried if not is_reference(envelope)}
+        links = {int(one["turn"]): _Link(str(one["sha256"]), dict(one)) for one in session.folded}
         for recorded in session.turns:
             assert recorded.checkpoint is not None
             assert recorded.done is not None
             self._take(_restored(recorded, session.id, store), recorded.done, recorded.checkpoint)
             if recorded.chain is not None:
-                self._chain.append(_Link(str(recorded.chain["sha256"]), None, replace(recorded, told=[])))
+                digest = str(recorded.chain["sha256"])
+                links[recorded.number] = _Link(digest, had.get(digest), replace(recorded, told=[]))
+        self._chain += [links[number] for number in sorted(links)]
         self.known_variables = session.known
         self._seq = session.seq
 
@@ -146,23 +155,11 @@ class Conversation:
         self.turns.append(turn)
 
     def _envelopes(self) -> list[dict[str, Any]]:
-        """Those of all turns; one that cannot be made as it was would break the chain, and everything before goes."""
-        envelopes: list[dict[str, Any]] = []
-        chain: list[_Link] = []
+        """Those of all turns, each of this session; a reference where one cannot be made as it was."""
         for link in self._chain:
             if link.envelope is None and link.recorded is not None:
-                link.envelope = self._made_again(link.recorded)
-            if link.envelope is None:
-                _log.warning(
-                    "an earlier turn's envelope could not be made again; the notebook's chain begins behind it"
-                )
-                envelopes.clear()
-                chain.clear()
-            else:
-                envelopes.append(link.envelope)
-                chain.append(link)
-        self._chain = chain  # what comes names none as its parent that is not there
-        return envelopes
+                link.envelope = self._made_again(link.recorded) or _referred(link.recorded)
+        return [{**link.envelope, "session": self.session_id} for link in self._chain if link.envelope is not None]
 
     def _made_again(self, recorded: RecordedTurn) -> dict[str, Any] | None:
         """The envelope of an earlier turn: the same hash, or none."""
@@ -230,6 +227,16 @@ def _restored(recorded: RecordedTurn, session: str, store: AttachmentStore) -> T
         value=finish.value if isinstance(finish, FinalValue) else None,
         store=store,
     )
+
+
+def _referred(recorded: RecordedTurn) -> dict[str, Any] | None:
+    """What is left of an envelope that cannot be made again as it was: its place in the chain."""
+    if recorded.chain is None:
+        return None
+    _log.warning("turn %d: its envelope cannot be made again as it was; the notebook refers to it", recorded.number)
+    place = {name: recorded.chain[name] for name in ("seq", "parent", "sha256", "engine", "saved_at")}
+    ref = {"bytes": 0, "request": recorded.asked.text[:MOST_REQUEST], "outcome": ""}
+    return {"version": FORMAT_VERSION, "session": "", "turn": recorded.number, **place, "ref": ref}
 
 
 def _without_answer(picture: TurnPicture) -> str:

@@ -11,18 +11,19 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from .earlier import EarlierSession
-from .errors import InputError, JournalError, NotebookError, UnknownNameError
+from .errors import DecodeError, InputError, JournalError, UnknownNameError
 from .following import read_session
 from .from_notebook import chosen
+from .machine.state import TurnCheckpoint
 from .machine.wire import Json
-from .recorded import RecordedSession
+from .recorded import RecordedSession, protocol_of
 from .stores.bounds import visible
 from .stores.carried import CarriedSession, CarriedTurn, carried
 from .stores.documents import load_notebook
@@ -30,6 +31,7 @@ from .stores.journal import session_directory
 from .stores.segments import segments
 from .stores.session_files import sessions_in
 from .stores.state_dir import default_state_dir
+from .suggestion import read_document
 
 __all__ = ["Found", "find_carried", "find_left", "find_session"]
 
@@ -135,8 +137,12 @@ def find_left(
 def _saved_at(here: CarriedSession) -> float:
     """When its newest turn was saved, in seconds since 1970; 0: it does not say."""
     newest = here.head or (here.turns[-1] if here.turns else None)
+    return _seconds(newest.envelope["saved_at"]) if newest is not None else 0.0
+
+
+def _seconds(text: str) -> float:
     try:
-        return datetime.fromisoformat(newest.envelope["saved_at"]).timestamp() if newest is not None else 0.0
+        return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError, OSError):
         return 0.0
 
@@ -155,7 +161,7 @@ def find_carried(document: Any, *, path: Path | None, state_dir: Path | None = N
     notes = tuple(problem.sentence for problem in everything.problems if problem in here.problems or problem.fatal)
     found = replace(_placed(here, path, state_dir), notes=notes)
     if not found.has_journal:
-        return replace(found, carried=here)
+        return replace(found, carried=here, notes=(*notes, _BY_THE_NOTEBOOK_ALONE))
     try:
         journal = read_session(found.state_dir, here.session)
     except JournalError:
@@ -167,6 +173,12 @@ def find_carried(document: Any, *, path: Path | None, state_dir: Path | None = N
         note = f"this notebook is a copy of {original}, which has session {here.session[:8]}: it goes its own way"
         return _branch(found, here, journal, note=note, foreign_kernel=True)
     return _together(found, here, journal)
+
+
+_BY_THE_NOTEBOOK_ALONE = (
+    "all that is known of this session is what the notebook carries: its conversation goes to the model as it stands "
+    "(`lash-nb show` shows it)"
+)
 
 
 def _placed(here: CarriedSession, path: Path | None, state_dir: Path | None) -> Found:
@@ -181,19 +193,29 @@ def _placed(here: CarriedSession, path: Path | None, state_dir: Path | None) -> 
 
 
 def _original(journal: RecordedSession, path: Path | None) -> Path | None:
-    """The notebook that the session belongs to, if it is another one than that at `path` and still has it."""
+    """Another notebook than that at `path` that has the session: the one that its journal names, or, when that was
+    renamed, one beside it."""
     named = journal.facts.get("notebook")
-    if path is None or not isinstance(named, str) or not os.path.isfile(named):
+    if path is None or not isinstance(named, str) or _is_same(Path(named), path):
         return None
-    if os.path.realpath(named) == os.path.realpath(path):
-        return None
+    beside = sorted(path.absolute().parent.glob("*.ipynb"))[:_MOST_BESIDE]
+    candidates = [Path(named)] if os.path.isfile(named) else [one for one in beside if not _is_same(one, path)]
+    return next((one for one in candidates if _has_session(one, journal.id)), None)
+
+
+_MOST_BESIDE = 200
+
+
+def _is_same(one: Path, other: Path) -> bool:
     try:
-        if path.exists() and os.path.samefile(named, path):
-            return None
-        theirs = carried(load_notebook(Path(named))).session(journal.id)
-    except (NotebookError, OSError):
-        return None
-    return Path(named) if theirs is not None else None
+        return os.path.realpath(one) == os.path.realpath(other) or os.path.samefile(one, other)
+    except OSError:
+        return False
+
+
+def _has_session(path: Path, session: str) -> bool:
+    document = read_document(path)
+    return document is not None and carried(document).session(session) is not None
 
 
 def _together(found: Found, here: CarriedSession, journal: RecordedSession) -> Found:
@@ -201,29 +223,55 @@ def _together(found: Found, here: CarriedSession, journal: RecordedSession) -> F
     ours = {turn.number: str(turn.chain["sha256"]) for turn in journal.turns if turn.chain is not None}
     last = journal.turns[-1].number if journal.turns else 0
     apart = next((turn for turn in here.turns if ours.get(turn.number, turn.sha256) != turn.sha256), None)
-    head = here.head if here.head is not None and here.head.number > last else None
     beyond = [turn for turn in here.turns if turn.number > last]
-    if apart is None and not beyond:
-        if head is None or (journal.running is not None and head.seq <= journal.seq):
-            return found
-        if journal.running is None and head.number == last + 1:
-            return replace(found, carried=here)
-    elif apart is None and journal.running is None and _continues(beyond[0], last, ours):
-        return replace(found, carried=here)
-    first = apart or (beyond[0] if beyond else head)
+    head = here.head if here.head is not None and here.head.number > last else None
+    if apart is None and not beyond and (head is None or not _is_ahead(head, journal)):
+        return found
+    new = beyond or [head] if head is not None else beyond
+    if apart is None and journal.running is None and new and _continues(new[0], last, ours):
+        return replace(found, carried=here, notes=(*found.notes, _taken_in(beyond, head)))
+    first = apart or new[0]
     assert first is not None
-    if max(turn.seq for turn in (*here.turns, *([here.head] if here.head is not None else ()))) <= journal.seq:
+    if apart is not None and not _came_further(here, journal):
         saved = visible(first.envelope["saved_at"], most=40)
         note = (
-            f"turn {first.number} of the notebook ({first.place}, saved {saved}) is not that of "
-            f"session {journal.id[:8]} here, which came further and is gone on with: a fork"
+            f"turn {first.number} of the notebook ({first.place}, saved {saved}) is not that of session "
+            f"{journal.id[:8]} here, which is gone on with: a fork; the notebook's stays in it"
         )
         return replace(found, notes=(*found.notes, note))
     note = (
-        f"turn {first.number} of session {journal.id[:8]} went on elsewhere; the notebook, which came further, is gone "
-        f"on with as a session of its own: a fork. The other: `%lash resume {journal.id[:8]}`"
+        f"turn {first.number} of session {journal.id[:8]} went on elsewhere, and further; the notebook is gone on with "
+        f"as a session of its own: a fork. The other one: resume {journal.id[:8]}"
     )
     return _branch(found, here, journal, note=note)
+
+
+def _taken_in(beyond: Sequence[CarriedTurn], head: CarriedTurn | None) -> str:
+    finished = [f"turn {turn.number}" for turn in (beyond[0], beyond[-1])] if beyond else []
+    what = " to ".join(dict.fromkeys(finished)) + (" and " if finished and head else "")
+    what += f"turn {head.number}, which was interrupted," if head is not None else ""
+    return f"{what} came with the notebook, not from here; taken in when you go on"
+
+
+def _is_ahead(head: CarriedTurn, journal: RecordedSession) -> bool:
+    """Whether the turn in progress is none of the journal's, or came further elsewhere."""
+    if journal.running is None or journal.running.number != head.number or head.text is None:
+        return True
+    ours = journal.running.checkpoint
+    try:
+        theirs = TurnCheckpoint.from_text(head.text, protocol_of(journal.running.asked.protocol))
+    except (DecodeError, JournalError):
+        return False
+    return ours is None or (theirs.outstanding_effect_id or 0) > (ours.outstanding_effect_id or 0)
+
+
+def _came_further(here: CarriedSession, journal: RecordedSession) -> bool:
+    """Whether the notebook has more finished turns than the journal, or as many and is the newer one."""
+    last = journal.turns[-1]
+    newest = here.turns[-1]
+    if newest.number != last.number:
+        return newest.number > last.number
+    return _saved_at(here) > _seconds(last.ended_at)
 
 
 def _continues(turn: CarriedTurn, last: int, ours: dict[int, str]) -> bool:

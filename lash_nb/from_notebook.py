@@ -21,7 +21,7 @@ from .recorded import Asked, RecordedKernel, RecordedSession, RecordedTurn, prot
 from .stores.carried import Carried, CarriedSession, CarriedTurn, Trouble, carried
 from .stores.documents import load_notebook
 from .stores.envelopes import Envelope, fold_envelope
-from .stores.summaries import summarize
+from .stores.summaries import conversation_length, summarize
 from .stores.told import told_of
 
 __all__ = ["Bounds", "chosen", "session_of", "session_of_notebook"]
@@ -85,7 +85,7 @@ def session_of(found: CarriedSession, *, bounds: Bounds) -> RecordedSession:
             session.turns.append(recorded)
         before = recorded.checkpoint
         session.seq = max(session.seq, turn.seq)
-        _learn(session, turn.envelope)
+        _learn(session, turn.envelope, running=turn is found.head)
     return session
 
 
@@ -106,13 +106,15 @@ def _recorded(turn: CarriedTurn, before: TurnCheckpoint | None, bounds: Bounds) 
         checkpoint = TurnCheckpoint.from_text(turn.text, protocol_of(asked.protocol))
     except (DecodeError, JournalError) as error:
         raise CorruptCheckpointError(f"{place}.checkpoint holds no TurnCheckpoint: {error}") from error
+    if turn.number > conversation_length(checkpoint):  # the next one counts on from it
+        raise CorruptCheckpointError(f"{place}.turn is {turn.number}, and its conversation is shorter than that")
     return _turn(turn.envelope, asked, checkpoint, before)
 
 
 def _turn(envelope: Envelope, asked: Asked, checkpoint: TurnCheckpoint, before: TurnCheckpoint | None) -> RecordedTurn:
     number = envelope["turn"]
     summary = summarize(checkpoint, session=envelope["session"], turn=number, before=before)
-    asked = replace(asked, text=asked.text or summary.request)
+    asked = replace(asked, text=summary.request or asked.text)
     resume = envelope.get("resume", {})
     ended = summary.outcome is not None
     waits = checkpoint.outstanding_effect
@@ -170,11 +172,14 @@ def _count(value: object) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST else 0
 
 
-_MOST_WAITING = 100
+_MOST_WAITING, _LONGEST_WAITING = 20, 10_000
 
 
-def _learn(session: RecordedSession, envelope: Envelope) -> None:
-    """Label, kernels, variables' names and what waits to be delivered, as far as they are what they should be."""
+def _learn(session: RecordedSession, envelope: Envelope, *, running: bool) -> None:
+    """Label, kernels, variables' names and what waits to be delivered, as far as they are what they should be.
+
+    What waits is shown with a turn that is gone on with, and only then: it would be said in the user's name.
+    """
     resume = envelope.get("resume", {})
     label, kernels, known = resume.get("label"), resume.get("kernels"), resume.get("known")
     if isinstance(label, str) and re.fullmatch("[0-9]{1,9}", label):
@@ -182,10 +187,9 @@ def _learn(session: RecordedSession, envelope: Envelope) -> None:
     for language, epoch in kernels.items() if isinstance(kernels, Mapping) else ():
         if isinstance(epoch, str) and re.fullmatch("[0-9a-f]{8,64}", epoch):
             session.kernels[str(language)] = RecordedKernel(language=str(language), epoch=epoch)
-    waiting = resume.get("waiting")
-    session.said = {}
+    waiting = resume.get("waiting") if running else None
     for text in waiting[:_MOST_WAITING] if isinstance(waiting, list) else ():
-        if isinstance(text, str) and text.strip():
+        if isinstance(text, str) and 0 < len(text.strip()) <= _LONGEST_WAITING:
             session.last_said += 1
             session.said[session.last_said] = text
     if isinstance(known, list):

@@ -40,15 +40,15 @@ def managed_kernel(language: str | None, *, cwd: Path, store: AdoptingStore, on_
 
 
 async def attached_kernel(
-    kernel: RecordedKernel, *, cwd: Path, store: AdoptingStore, on_input: OnInput | None
+    kernel: RecordedKernel, *, owner: str, cwd: Path, store: AdoptingStore, on_input: OnInput | None
 ) -> Kernel:
-    """The living kernel of an earlier process, taken over.
+    """The living kernel of an earlier process, taken over; `owner` is the session whose cells it ran.
 
     Raises:
         KernelAttachError: it is gone, or cannot be taken over; nothing was changed.
     """
     managed = import_module("lash_nb.kernels.managed")
-    file = kernel.file or find_kernel(kernel.epoch)
+    file = kernel.file or find_kernel(kernel.epoch, owner=owner)
     if file is None:
         raise KernelAttachError("its process is gone")
     attached: Kernel = await managed.ManagedKernel.attach(

@@ -19,6 +19,7 @@ from IPython.core import magic_arguments
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 
+from .asking import can_ask
 from .errors import InputError, LashError, UnknownNameError
 from .models.choice import ModelChoice
 from .previews import known_previews
@@ -310,7 +311,7 @@ class Lash(Magics, Settings):
         print(f"lash_nb {__version__}: {about}. Help: %lash?")
         self._suggest()
         if self.sessions.run is None:
-            said = self.sessions.past.sentence(within_s=_LOOKING_S)
+            said = self.sessions.past.sentence(within_s=_LOOKING_S, attended=can_ask(self._shell))
             if said:
                 print(said)
         self.sessions.copying.load()

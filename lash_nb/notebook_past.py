@@ -45,11 +45,14 @@ class NotebookPast:
             self._state_dir(), notebook=self._file, directory=self._home, but=self._mine(), most=most, within_s=within_s
         )
 
-    def sentence(self, *, within_s: float) -> str:
-        """What `%load_ext` says of the newest of them; empty when there seems to be none."""
+    def sentence(self, *, within_s: float, attended: bool) -> str:
+        """What `%load_ext` says of the newest of them; empty when there seems to be none.
+
+        One that may be another notebook's, of the same directory, is of no interest where nobody is there.
+        """
         found = self.earlier(most=1, within_s=within_s)
         if found:
-            return found[0].sentence
+            return found[0].sentence if attended or found[0].by_name else ""
         return (carried_sentence(self._file) if self._file is not None else None) or ""
 
     def left(self) -> Found | None:

@@ -19,9 +19,9 @@ from .stores.blobs import BlobStore
 __all__ = ["end_orphans", "kernel_lives"]
 
 
-def kernel_lives(kernel: RecordedKernel) -> bool:
-    """Whether the process of that life of a kernel still runs on this machine."""
-    file = Path(kernel.file) if kernel.file else find_kernel(kernel.epoch)
+def kernel_lives(kernel: RecordedKernel, *, owner: str) -> bool:
+    """Whether the process of that life of a kernel still runs on this machine; `owner` is the session that had it."""
+    file = Path(kernel.file) if kernel.file else find_kernel(kernel.epoch, owner=owner)
     if file is None:
         return False
     try:
@@ -33,15 +33,15 @@ def kernel_lives(kernel: RecordedKernel) -> bool:
     return lives(told["pid"], told.get("started"))
 
 
-async def end_orphans(kernels: Iterable[RecordedKernel], *, state_dir: Path) -> tuple[str, ...]:
+async def end_orphans(kernels: Iterable[RecordedKernel], *, owner: str, state_dir: Path) -> tuple[str, ...]:
     """End those that live and have no host; the languages of those that were ended."""
     ended = []
     for recorded in kernels:
-        if not kernel_lives(recorded):
+        if not kernel_lives(recorded, owner=owner):
             continue
         try:
             kernel = await attached_kernel(
-                recorded, cwd=Path.cwd(), store=BlobStore(state_dir / "blobs"), on_input=None
+                recorded, owner=owner, cwd=Path.cwd(), store=BlobStore(state_dir / "blobs"), on_input=None
             )
         except KernelError:  # it has a host, or ended this moment
             continue

@@ -244,6 +244,8 @@ class SessionFold:
             session.known = NAMESPACE.decode(record["known"])
         session.folded = list(record.get("folded", session.folded))
         session.forked_from = record.get("forked_from", session.forked_from)
+        if record.get("said_anew") is True:
+            session.said = {}
         if "copied" in record:
             session.copied = int(record["copied"])
             for language, kernel in session.kernels.items():
@@ -344,5 +346,5 @@ _TAKES = {
 }
 
 
-_NO_FACTS = ("k", "seq", "last_said", "known", "copied", "folded", "forked_from")
+_NO_FACTS = ("k", "seq", "last_said", "known", "copied", "folded", "forked_from", "said_anew")
 """What a `session` record says of the session itself."""

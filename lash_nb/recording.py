@@ -20,9 +20,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .compacting import compacted, kernel_records, turn_records
+from .compacting import compacted, extension
 from .errors import InputError, JournalError
 from .kernels import Kernel
+from .kernels.rundir import own
 from .machine.config import TurnProtocol
 from .machine.deltas import DeltaWriter
 from .machine.state import TurnCheckpoint
@@ -74,6 +75,7 @@ class SessionRecorder:
         self._said = 0
         self._waiting: dict[int, str] = {}
         self._past_bytes = 0
+        self._notebook: Json = None  # as the newest record says
         self._closed = False
         self._turn: int | None = None
         """The turn that has not ended in the journal."""
@@ -169,30 +171,22 @@ class SessionRecorder:
                 fold.take(record)
             self._go_on(fold)
 
-    def extend(self, session: RecordedSession) -> RecordedSession:
+    def extend(self, told: RecordedSession) -> None:
         """Record what a notebook carries of the session beyond its journal, which was taken up and has no running turn.
 
-        What is known of it then. Raises JournalError: nothing was recorded.
+        Raises JournalError: nothing was recorded.
         """
         with self._locked():
             if self._journal is None:
                 raise self._was_closed()
-            past = list(read_records(self.directory))
             fold = SessionFold(self._session)
-            for record in past:
+            for record in read_records(self.directory):
                 fold.take(record)
-            last = fold.session.turns[-1].number if fold.session.turns else 0
-            running = [session.running] if session.running is not None else []
-            new = [turn for turn in (*session.turns, *running) if turn.number > last]
-            records = [record for turn in new for record in turn_records(turn, self._deltas)]
-            records += [*kernel_records(session), {**self._opening(), "seq": session.seq}]
-            for number, text in enumerate(session.said.values(), fold.session.last_said + 1):
-                records.append({"k": "said", "n": number, "text": text})
+            records = list(extension(fold.session, told, deltas=fold.writer(), opening=self._opening()))
             self._journal.append_many(records)
             for record in records:
                 fold.take(record)
             self._go_on(fold)
-            return fold.session
 
     def _go_on(self, fold: SessionFold) -> None:
         self._deltas = fold.writer()
@@ -223,6 +217,7 @@ class SessionRecorder:
 
     def _opening(self) -> dict[str, Json]:
         told = {**self._facts(), "engine": f"lash_nb {__version__}"}
+        self._notebook = told.get("notebook")
         facts = {name: value for name, value in told.items() if value is not None}  # an earlier process may know it
         return {"k": "session", "at": now_text(), "label": self._label, **facts}
 
@@ -300,6 +295,8 @@ class SessionRecorder:
         if self._kernels.get(kernel.language) == kernel.epoch:
             return
         file = getattr(kernel, "connection_file", None)
+        if file is not None:
+            own(Path(file), self._session)
         await self.write(
             {
                 "k": "kernel",
@@ -318,6 +315,8 @@ class SessionRecorder:
                 f"turn {self._turn} of session {self._session!r} has not ended in its journal: close the session, and "
                 "go on with it by Session.resume"
             )
+        if self._journal is not None and self._facts().get("notebook") != self._notebook:  # it was renamed
+            self._write(self._opening(), durable=False)
         self._write({"k": "turn", "turn": number, "at": now_text(), "asked": asked.to_json()})
         self._turn = number
 
@@ -328,8 +327,12 @@ class SessionRecorder:
 
     @property
     def label(self) -> str:
-        """Which session of its notebook it is."""
+        """Which session of its notebook it is; as the journal says, once that was taken up."""
         return self._label
+
+    @label.setter
+    def label(self, label: str) -> None:
+        self._label = label
 
     @property
     def kernels(self) -> dict[str, Json]:

@@ -104,7 +104,7 @@ def _remove(seen: SessionGlance, state_dir: Path) -> list[str]:
             kernels = _kernels(seen.directory)
         except (JournalError, KeyError):  # nothing of a damaged one is believed
             kernels = []
-        ended = shared_loop().run(end_orphans(kernels, state_dir=state_dir)) if kernels else ()
+        ended = shared_loop().run(end_orphans(kernels, owner=seen.session, state_dir=state_dir)) if kernels else ()
     return [f"the {language} kernel that session {seen.session} had left was ended" for language in ended]
 
 

@@ -170,7 +170,7 @@ class RequestRun:
             self._recorder = TurnRecorder(around.recorder, self.number, asked, steps=turn.steps, said=turn.said)
             for told in turn.told:
                 self._show(TURN_ACTIVITY.decode(told))
-        if not self.picture.turn:
+        if not self.picture.turn or self.picture.model.rpartition(", then ")[2] != around.model.name:
             started = TurnStarted(
                 turn=self.number, request=self.request.text, model=around.model.name, protocol=protocol.name
             )

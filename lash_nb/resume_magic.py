@@ -228,18 +228,16 @@ def _followed(following: Following, session: str) -> str:
 
 def _holds(session: Session) -> str:
     """What a session has that is gone on with."""
-    from .following import read_session
     from .reports import count
 
     turns = f"session {session.label} ({session.id[:8]}): {count(len(session.turns), 'turn')}"
-    recorded = read_session(session.state_dir, session.id)
     kernel = session.kernel
-    before = recorded.kernels.get(kernel.language) if kernel is not None else None
+    before = session.past.kernels.get(kernel.language) if kernel is not None else None
     if kernel is None or before is None:
         return f"{turns}; it had no kernel"
     if kernel.alive and kernel.epoch == before.epoch:
         return f"{turns}; its kernel lives: the variables are there"
-    names = [variable.name for variable in recorded.known.variables]
+    names = [variable.name for variable in session.past.known.variables]
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     lost = f", and with it: {', '.join(names[:_MOST_NAMES])}{more} (the model is told)" if names else ""
     return f"{turns}; its kernel is gone{lost}"

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from .machine.events import TurnActivity
     from .machine.picture import TurnPicture
     from .resumed_notebook import NotebookFile
-    from .resuming import Outstanding
     from .session import Session
     from .turns import Turn
 
@@ -44,7 +43,7 @@ def add(commands: Any) -> None:
     resume.set_defaults(run=_resume)
     resume.add_argument("which", metavar="SESSION|FILE", help="a session's id, its directory, or a notebook")
     resume.add_argument("--yes", action="store_true", help="agree to what is outstanding without being asked")
-    resume.add_argument("-m", dest="model", metavar="MODEL", help="who answers (default: the model of that turn)")
+    resume.add_argument("-m", dest="model", metavar="MODEL", help="who answers (default: the model of that turn, unless only a notebook names it)")
     resume.add_argument("--state-dir", metavar="DIR", type=Path, help="where sessions are kept")
     resume.add_argument("--json", action="store_true", help="print the turn as JSON on one line")
     resume.add_argument("--follow", action="store_true", help="if another process has the session: watch its turn")
@@ -103,14 +102,14 @@ def _base_dir(found: Found) -> Path:
 def _go_on(session: Session, options: argparse.Namespace, file: NotebookFile | None) -> int:
     for note in (*session.notes, *([file.refusal] if file is not None and file.refusal else [])):
         print(f"lash-nb: {note}", file=sys.stderr)
-    expected = _expected(session)
+    expected = session.past.foreseen(model=_model(session))
     if expected is None:
         print(f"lash-nb: no turn of session {session.id} was interrupted; there is nothing to do", file=sys.stderr)
         if options.json:
             _print_json({"session": session.id, "id": None, "state": "nothing to do"})
         return 0
-    session.check_model()  # before anybody is asked
     print(expected, file=sys.stderr)
+    session.check_model()  # before anybody is asked
     if not _agreed(session, options):
         return _STOPPED
     if file is not None:
@@ -127,22 +126,6 @@ def _go_on(session: Session, options: argparse.Namespace, file: NotebookFile | N
     if file is not None:
         file.show(turn, session.store)
     return _EXIT_CODES[turn.status]
-
-
-def _expected(session: Session) -> Outstanding | None:
-    """What is outstanding as far as it can be told without taking a kernel over: to let go of one is to end it."""
-    from .following import read_session
-    from .resuming import lost_kernels, outstanding
-    from .stores.journal import session_directory
-    from .stores.session_files import is_copy
-
-    if not session.interrupted:
-        return None
-    recorded = read_session(session.state_dir, session.id)
-    assert recorded.running is not None
-    copied = is_copy(session_directory(session.state_dir, session.id))
-    lost = lost_kernels(recorded.kernels, copied=copied)
-    return outstanding(recorded.running, lost=lost, said=recorded.said.values(), model=_model(session))
 
 
 def _model(session: Session) -> str:
@@ -177,7 +160,8 @@ def _not_run(session: Session, options: argparse.Namespace, sentence: str) -> in
 
 def _finish(session: Session) -> Turn | None:
     """The turn at its end; None: it was stopped before it went on."""
-    told = _Progress(replayed=_told_so_far(session))
+    before = session.past.interrupted
+    told = _Progress(replayed=len(before.told) if before is not None else 0)
     stopped = asked = False
 
     def on_signal(number: int, frame: object) -> None:
@@ -198,13 +182,6 @@ def _finish(session: Session) -> Turn | None:
             return session.resume_turn_sync(on_activity=told, on_tick=on_tick, raise_on_failure=False)
         except TurnFailed:
             return None
-
-
-def _told_so_far(session: Session) -> int:
-    from .following import read_session
-
-    running = read_session(session.state_dir, session.id).running
-    return 0 if running is None else len(running.told)
 
 
 @contextmanager

@@ -199,6 +199,7 @@ class Session(SessionParts):
         """
         if text.strip():
             text = self._redactor.text(text)
+            self._past.record()
             number = self._recorder.said(text)
             self._loop.loop.call_soon_threadsafe(partial(self._inbox.say, text, number=number))
 
@@ -269,7 +270,7 @@ class Session(SessionParts):
         model = self._model.open(named) if isinstance(named, str) else named or self._model.the()
         try:
             # A turn that is stopped while its journal is opened is kept, too.
-            await undisturbed(asyncio.to_thread(self._recorder.open))
+            await undisturbed(asyncio.to_thread(self._open_record))
             await self._past.recover()
             before = self._past.left()
             if before is not None and not resumed:
@@ -282,6 +283,10 @@ class Session(SessionParts):
                 await model.aclose()
             await self._model.close_retired()
             await self._recorder.settle()
+
+    def _open_record(self) -> None:
+        self._past.record()
+        self._recorder.open()
 
     async def _conducted(
         self, run: RequestRun, model: Model, before: Interrupted | None, *, leave: bool = False

@@ -104,7 +104,8 @@ class SessionParts:
         self._inbox = Inbox()
         self._recorder = SessionRecorder(self.state_dir, self.id, label=label, facts=self._facts, redactor=redactor)
         self.notebook = Path(notebook).absolute() if notebook is not None else None
-        self._past = SessionPast(self._conversation, self._inbox, self._kernels, partial(attached_kernel, **around))
+        attach = partial(attached_kernel, owner=self.id, **around)
+        self._past = SessionPast(self._conversation, self._inbox, self._kernels, attach)
         self._starting: asyncio.Task[None] | None = None
         self._closed = self._shut = False
         self._shutting, self._loop = asyncio.Lock(), shared_loop()
@@ -253,6 +254,11 @@ class SessionParts:
     def turns(self) -> list[Turn]:
         """The turns so far, oldest first."""
         return self._conversation.turns
+
+    @property
+    def past(self) -> SessionPast:
+        """What an earlier process left of it."""
+        return self._past
 
     @property
     def next_number(self) -> int:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
+from .compacting import beyond
 from .conversation import Conversation
 from .errors import JournalError
 from .finding import Found
@@ -18,11 +20,12 @@ from .from_notebook import Bounds, session_of
 from .kernels import Kernel
 from .languages import SessionKernels
 from .machine.attachments import AttachmentStore
+from .machine.execution import NamespaceSummary
 from .ports import Inbox
 from .recorded import RecordedKernel, RecordedSession, RecordedTurn
 from .recording import SessionRecorder
 from .request import Interrupted, Limits
-from .resuming import Outstanding, outstanding
+from .resuming import Outstanding, lost_kernels, outstanding
 
 __all__ = ["SessionPast"]
 
@@ -45,7 +48,12 @@ class SessionPast:
         self._inbox = inbox
         self._kernels = kernels
         self._attach = attach
-        self._recorded: dict[str, RecordedKernel] = {}
+        self.kernels: dict[str, RecordedKernel] = {}
+        """Those that earlier processes gave cells to, by language."""
+        self.known = NamespaceSummary()
+        """The main one's variables as last seen."""
+        self._unrecorded: Callable[[], None] | None = None
+        """Writes down what is only in the notebook."""
         self._recovered = True
         self.copied = False
         """Whether the journal was copied here from somewhere else: then it is believed no more than a notebook."""
@@ -56,34 +64,54 @@ class SessionPast:
     ) -> RecordedTurn | None:
         """Take in what is recorded; the last turn, whether it has ended or not. Raises as `Session.resume` does."""
         session = self._read(found, recorder, limits)
-        self._conversation.restore(session, store=store)
+        had = found.carried.turns if found.carried is not None else ()
+        self._conversation.restore(session, store=store, carried=[turn.envelope for turn in had])
         for number, text in session.said.items():
             self._inbox.say(text, number=number)
         self.interrupted = session.running
-        self._recorded, self._recovered = session.kernels, False
+        self.kernels, self.known, self._recovered = session.kernels, session.known, False
         # Whoever only looks, or could not go on, must not cost the turn its kernel.
         self._kernels.leaving = lambda: self.interrupted is not None
         self.copied = session.copied is not None
         return session.running or (session.turns[-1] if session.turns else None)
 
     def _read(self, found: Found, recorder: SessionRecorder, limits: Limits) -> RecordedSession:
-        session = None
+        self.notes = found.notes
+        journal = None
         if found.has_journal:
-            session, notes = recorder.take_up()
+            journal, notes = recorder.take_up()
             self.notes = (*notes, *found.notes)
             if found.carried is None:
-                return session
+                return journal
         assert found.carried is not None
         seconds = None if limits.max_minutes is None else limits.max_minutes * 60
         bounds = Bounds(steps=limits.max_steps, seconds=seconds, cell_seconds=limits.cell_seconds)
         told = session_of(found.carried, bounds=bounds)
-        if session is not None and session.turns:
-            return recorder.extend(told)
-        self.notes = found.notes
+        if journal is not None and journal.turns:
+            self._unrecorded = partial(recorder.extend, told)
+            new = beyond(journal, told)
+            return replace(new, facts=journal.facts, turns=[*journal.turns, *new.turns], copied=journal.copied)
         if found.forked_from is not None:
             _branch(told, found)
-        recorder.bring_in(told)
+        recorder.label = told.label
+        self._unrecorded = partial(recorder.bring_in, told)
         return told
+
+    def record(self) -> None:
+        """Write down what came from a notebook, before anything follows from it: to look at it leaves no trace.
+
+        Raises JournalError, InputError: as `SessionRecorder.bring_in` and `extend` do.
+        """
+        if self._unrecorded is not None:
+            self._unrecorded()
+            self._unrecorded = None
+
+    def foreseen(self, *, model: str) -> Outstanding | None:
+        """`outstanding`, as far as it can be told without taking a kernel over: to let go of one is to end it."""
+        if self.interrupted is None:
+            return None
+        lost = lost_kernels(self.kernels, owner=self._conversation.session_id, copied=self.copied)
+        return outstanding(self.interrupted, lost=lost, said=self._inbox.waiting.values(), model=model)
 
     @property
     def to_recover(self) -> bool:
@@ -94,9 +122,9 @@ class SessionPast:
         """Take over what still lives of the kernels; once."""
         async with self._recovering:
             if not self._recovered:
-                ours = [kernel for kernel in self._recorded.values() if not kernel.copied]
+                ours = [kernel for kernel in self.kernels.values() if not kernel.copied]
                 await self._kernels.recover(ours, self._attach)
-                before = self._recorded.get(self._kernels.the_main().language)
+                before = self.kernels.get(self._kernels.the_main().language)
                 self._conversation.known_epoch = before.epoch if before is not None else ""
                 self._recovered = True
 
@@ -107,7 +135,7 @@ class SessionPast:
         """
         kernel = self._kernels.living(language)
         folded = (kernel.language if kernel is not None else language).casefold()
-        before = next((kernel for name, kernel in self._recorded.items() if name.casefold() == folded), None)
+        before = next((kernel for name, kernel in self.kernels.items() if name.casefold() == folded), None)
         return before is not None and (kernel is None or before.epoch != kernel.epoch or not kernel.alive)
 
     def left(self) -> Interrupted | None:
@@ -115,7 +143,7 @@ class SessionPast:
         if self.interrupted is None:
             return None
         return Interrupted(
-            turn=self.interrupted, kernels=self._recorded, kernel_lost=self._lost(self._kernels.the_main().language)
+            turn=self.interrupted, kernels=self.kernels, kernel_lost=self._lost(self._kernels.the_main().language)
         )
 
     async def outstanding(self, *, model: str) -> Outstanding | None:

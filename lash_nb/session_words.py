@@ -179,7 +179,7 @@ def _session_json(session: RecordedSession, seen: SessionGlance) -> dict[str, An
     ended, running = ended_turns(session), session.running
     ours = [kernel for kernel in session.kernels.values() if not kernel.copied]
     kernels = [] if is_copy(seen.directory) else ours
-    living = {kernel.language for kernel in kernels if kernel_lives(kernel)}
+    living = {kernel.language for kernel in kernels if kernel_lives(kernel, owner=session.id)}
     turns: list[dict[str, Json]] = [
         {"turn": t.number, "request": t.request, "status": t.status, "sentence": t.picture.sentence, "text": t.text}
         for t in ended
@@ -188,7 +188,7 @@ def _session_json(session: RecordedSession, seen: SessionGlance) -> dict[str, An
     if running is not None:
         status = "running" if seen.owner is not None else "interrupted"
         turns.append({"turn": running.number, "request": running.asked.text, "status": status, "sentence": status})
-        lost = lost_kernels(session.kernels, copied=is_copy(seen.directory))
+        lost = lost_kernels(session.kernels, owner=session.id, copied=is_copy(seen.directory))
         next_ = outstanding(running, lost=lost) if seen.owner is None else None
     models = [turn.asked.model for turn in (*session.turns, *([running] if running else []))]
     usage = sum((turn.usage for turn in ended), LlmUsage())

@@ -223,6 +223,7 @@ class NotebookSessions:
             if self._session is None:
                 self._session = Session(label=str(self.label), **self._arranged())
                 self._made.append(self._session)
+            self._session.notebook = self.past.place or self._session.notebook  # it may have been renamed
             # Settings hold from the next turn on, also where the session was made in the background before.
             self._session.protocol, self._session.grammar = self._protocol(), self._grammar()
             self._session.previews = self._previews()

@@ -34,9 +34,10 @@ async def session_of_three(state_dir: Path, *, other: int | None) -> RecordedSes
 
 
 @pytest.mark.parametrize(
-    ("other", "numbers"), [(None, [1, 2, 3]), (0, [2, 3]), (1, [3]), (2, [])], ids=["none", "first", "second", "last"]
+    ("other", "referred"), [(None, []), (0, [1]), (1, [2]), (2, [3])], ids=["none", "first", "second", "last"]
 )
-async def test_the_chain_that_is_handed_on_is_whole(other: int | None, numbers: list[int], tmp_path: Path) -> None:
+async def test_the_chain_that_is_handed_on_is_whole(other: int | None, referred: list[int], tmp_path: Path) -> None:
+    """What cannot be made again as it was is referred to, in its place."""
     recorded = await session_of_three(tmp_path, other=other)
     blocks = Blocks()
     conversation = Conversation("one", engine="test", on_block=blocks)
@@ -50,12 +51,13 @@ async def test_the_chain_that_is_handed_on_is_whole(other: int | None, numbers: 
         block = read_block({"lash_nb": blocks.blocks[-1]})
         assert block is not None
         verify_chain(block)
-        assert [envelope["turn"] for envelope in block.turns] == numbers
+        assert [envelope["turn"] for envelope in block.turns] == [1, 2, 3]
+        assert [envelope["turn"] for envelope in block.turns if "ref" in envelope] == referred
         assert block.head is not None
-        assert block.head["parent"] == (block.turns[-1]["sha256"] if numbers else None)
+        assert block.head["parent"] == block.turns[-1]["sha256"]
     conversation.publish(None)
     block = read_block({"lash_nb": blocks.blocks[-1]})
     assert block is not None
     verify_chain(block)
-    assert [envelope["turn"] for envelope in block.turns] == numbers
+    assert [envelope["turn"] for envelope in block.turns] == [1, 2, 3]
     assert block.head is None

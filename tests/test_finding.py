@@ -4,80 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from lash_nb import ScriptedKernel, ScriptedModel, Session
+from lash_nb import ScriptedModel, Session
 from lash_nb.errors import CorruptCheckpointError, InputError, JournalError, NotebookError
 from lash_nb.finding import find_carried, find_session
-from lash_nb.stores.notebook import METADATA_KEY, folded, following, read_block, verify_chain
+from lash_nb.stores.carried import Trouble, carried
+from lash_nb.stores.notebook import METADATA_KEY, folded
+from lash_nb.stores.session_files import sessions_in
 
-from .left_sessions import CUT, Left, another_kernel, cut_after, nth, script
-
-REPLIES = {1: ["One."], 2: ["Two."], 3: ["Three."], 4: ["Four."]}
-
-
-class File:
-    """A notebook's file that takes whatever block a session gives."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.block: dict[str, Any] | None = None
-
-    def take(self, block: dict[str, Any], final: bool) -> None:
-        self.block = following(self.block, block)
-        metadata = {METADATA_KEY: self.block}
-        self.path.write_text(json.dumps({"cells": [], "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}))
-
-    def take_head(self, block: dict[str, Any], final: bool) -> None:
-        """As of a process that ended before its turn did."""
-        if not final:
-            self.take(block, final)
-
-    def copied(self, path: Path) -> File:
-        """Another file of the same content."""
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(self.path.read_bytes())
-        copy = File(path)
-        copy.block = json.loads(path.read_text())["metadata"][METADATA_KEY]
-        return copy
-
-    @property
-    def turns(self) -> list[int]:
-        block = read_block({METADATA_KEY: self.block} if self.block is not None else {})
-        assert block is not None
-        verify_chain(block)
-        return [envelope["turn"] for envelope in block.turns]
-
-
-def options(file: File, state_dir: Path) -> dict[str, Any]:
-    return {
-        "model": ScriptedModel(REPLIES),
-        "kernel": ScriptedKernel(script()),
-        "state_dir": state_dir,
-        "notebook": file.path,
-        "on_block": file.take,
-    }
-
-
-async def begun(file: File, state_dir: Path, *requests: str) -> str:
-    """A session in that notebook; its id."""
-    async with Session(session_id="one", **options(file, state_dir)) as session:
-        for request in requests:
-            await session.run(request)
-        return session.id
-
-
-async def gone_on(file: File, state_dir: Path, *requests: str) -> Session:
-    async with Session.resume(file.path, **options(file, state_dir)) as session:
-        for request in requests:
-            await session.run(request)
-    return session
-
-
-def texts(session: Session) -> list[str]:
-    return [turn.text for turn in session.turns]
+from .carried_files import REPLIES, File, begun, gone_on, options, texts
+from .left_sessions import CUT, Left, another_kernel, cut_after, nth
 
 
 async def test_the_same_in_both_is_gone_on_with_from_the_journal(tmp_path: Path) -> None:
@@ -105,7 +43,8 @@ async def test_what_another_machine_added_is_taken_into_the_journal(tmp_path: Pa
     there = await gone_on(file, tmp_path / "there", "2?", "3?")
     assert (there.id, texts(there)) == ("one", ["One.", "Two.", "Three."])
     back = await gone_on(file, tmp_path / "here", "4?")
-    assert (back.id, texts(back), back.notes) == ("one", ["One.", "Two.", "Three.", "Four."], ())
+    assert (back.id, texts(back)) == ("one", ["One.", "Two.", "Three.", "Four."])
+    assert back.notes == ("turn 2 to turn 3 came with the notebook, not from here; taken in when you go on",)
     assert file.turns == [1, 2, 3, 4]
     async with Session.resume("one", **options(file, tmp_path / "here")) as session:  # from the journal alone
         assert texts(session) == ["One.", "Two.", "Three.", "Four."]
@@ -115,7 +54,8 @@ async def test_a_turn_that_was_interrupted_elsewhere_is_gone_on_with_here(tmp_pa
     file = File(tmp_path / "a.ipynb")
     await begun(file, tmp_path / "here", "1?")
     there = {**options(file, tmp_path / "there"), "on_block": file.take_head}
-    await Session.resume(file.path, **there).aclose()
+    async with Session.resume(file.path, **there) as session:
+        session.past.record()
     with cut_after(6), pytest.raises(JournalError, match=CUT):
         async with Session.resume(file.path, **there) as session:
             await session.run("2?")
@@ -230,6 +170,89 @@ async def test_folded_turns_are_referred_to_and_the_conversation_is_whole(tmp_pa
     assert file.turns == [1, 2, 3, 4]
     asked = str(model.requests[-1].messages)
     assert [text for text in ("1?", "One.", "2?", "Two.", "3?", "Three.", "4?") if text not in asked] == []
+
+
+async def test_a_journal_that_is_behind_folded_turns_keeps_their_place(tmp_path: Path) -> None:
+    file = File(tmp_path / "a.ipynb")
+    await begun(file, tmp_path / "here", "1?")
+    await gone_on(file, tmp_path / "there", "2?", "3?")
+    assert file.block is not None
+    whole = file.block
+    file.block = folded(whole, most_bytes=1)
+    file.take(file.block, True)
+    for number in (4, 5):
+        back = await gone_on(file, tmp_path / "here", f"{number}?")
+        assert back.id == "one"
+    assert [turn.number for turn in back.turns] == [1, 3, 4, 5]
+    assert file.turns == [1, 2, 3, 4, 5]
+    assert [envelope["sha256"] for envelope in file.block["turns"][:3]] == [one["sha256"] for one in whole["turns"]]
+    assert ["ref" in envelope for envelope in file.block["turns"]] == [False, True, False, False, False]
+
+
+async def test_to_look_leaves_no_trace(tmp_path: Path) -> None:
+    """A mailed notebook, or a copy, is resumed and closed again: journals and sessions are as they were."""
+    file = File(tmp_path / "a.ipynb")
+    await begun(file, tmp_path / "here", "1?")
+    before = file.path.read_bytes()
+    await gone_on(file, tmp_path / "there", "2, not mine?")
+    for _ in range(3):
+        session = await gone_on(file, tmp_path / "here")
+        assert [turn.request for turn in session.turns] == ["1?", "2, not mine?"]
+    file.path.write_bytes(before)
+    assert file.block is not None
+    file.block = json.loads(before)["metadata"][METADATA_KEY]
+    mine = await gone_on(file, tmp_path / "here", "2, mine?")
+    assert [turn.request for turn in mine.turns] == ["1?", "2, mine?"]
+    copy = file.copied(tmp_path / "b.ipynb")
+    for _ in range(3):
+        await gone_on(copy, tmp_path / "here")
+    assert sessions_in(tmp_path / "here") == ["one"]
+
+
+async def test_what_loses_a_fork_stays_in_the_notebook(tmp_path: Path) -> None:
+    file = File(tmp_path / "a.ipynb")
+    await begun(file, tmp_path / "here", "1?")
+    theirs = file.copied(tmp_path / "mailed" / "a.ipynb")
+    await gone_on(theirs, tmp_path / "there", "2, theirs?")
+    assert theirs.block is not None
+    lost = theirs.block["turns"][1]["sha256"]
+    await gone_on(file, tmp_path / "here", "2, ours?", "3, ours?")
+    file.path.write_bytes(theirs.path.read_bytes())
+    file.block = theirs.block
+    session = await gone_on(file, tmp_path / "here", "4, ours?")
+    assert [turn.request for turn in session.turns] == ["1?", "2, ours?", "3, ours?", "4, ours?"]
+    assert [envelope["sha256"] for envelope in file.block["earlier"]] == [lost]
+    [fork] = [problem for problem in carried({"metadata": {METADATA_KEY: file.block}}).problems if problem.fatal]
+    assert fork.trouble is Trouble.FORKED
+
+
+async def test_a_turn_that_was_finished_elsewhere_is_not_offered_again(tmp_path: Path) -> None:
+    """The browser was told of few envelopes, and the journal counts every effect: what counts is what has ended."""
+    file = File(tmp_path / "a.ipynb")
+    await begun(file, tmp_path / "here", "1?")
+    theirs = file.copied(tmp_path / "mailed" / "a.ipynb")
+    with cut_after(4), pytest.raises(JournalError, match=CUT):
+        async with Session.resume(file.path, **{**options(file, tmp_path / "here"), "on_block": None}) as session:
+            await session.run("2?")
+    file.path.unlink()
+    seldom = {**options(theirs, tmp_path / "there"), "on_head": lambda publish: None}
+    async with Session.resume(theirs.path, **seldom) as session:
+        await session.run("2?")
+    back = await gone_on(theirs, tmp_path / "here")
+    assert (back.interrupted, texts(back)) == (False, ["One.", "Two."])
+    assert "went on elsewhere" in back.notes[0]
+
+
+async def test_a_copy_of_a_renamed_notebook_is_one(tmp_path: Path) -> None:
+    """Its journal still names the notebook as it was called when its kernel was started."""
+    file = File(tmp_path / "Untitled.ipynb")
+    await begun(file, tmp_path / "here", "1?")
+    file.path = file.path.rename(tmp_path / "a.ipynb")
+    copy = file.copied(tmp_path / "b.ipynb")
+    session = await gone_on(copy, tmp_path / "here", "2?")
+    assert session.id != "one"
+    ours = await gone_on(file, tmp_path / "here", "2?")
+    assert (ours.id, ours.notes) == ("one", ())
 
 
 async def test_outputs_have_what_the_metadata_lacks(tmp_path: Path) -> None:

@@ -120,15 +120,15 @@ async def test_nothing_runs_without_a_yes(resume: Resume, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("living", [True, False])
 def test_what_is_lost_goes_by_the_kernel_of_that_language(living: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lash_nb.orphans.kernel_lives", lambda kernel: living)
+    monkeypatch.setattr("lash_nb.orphans.kernel_lives", lambda kernel, owner: living)
     monkeypatch.setattr("lash_nb.kernels.specs.find_spec", found_spec)
     kernels = {name: RecordedKernel(language=name, epoch="0123456789abcdef") for name in ("python", "R")}
-    lost = lost_kernels(kernels, copied=False)
+    lost = lost_kernels(kernels, owner="one", copied=False)
     told = {language: lost(language) for language in ("Python", "r", "bash", "cobol")}
     assert told == {"Python": not living, "r": not living, "bash": False, "cobol": False}
     assert lost("ir"), "a cell that names a kernelspec gets a kernel of its own"
-    assert lost_kernels(kernels, copied=True)("python"), "the kernels of a copy are the original's"
-    assert not lost_kernels({}, copied=True)("python")
+    assert lost_kernels(kernels, owner="one", copied=True)("python"), "the kernels of a copy are the original's"
+    assert not lost_kernels({}, owner="one", copied=True)("python")
 
 
 def found_spec(wanted: str) -> FoundSpec:

@@ -282,3 +282,13 @@ async def test_tool_calls_of_a_cell_are_not_made_twice(tmp_path: Path) -> None:
         turn = await session.resume_turn()
     assert made == [5]
     assert turn.text == "Paid."
+
+
+async def test_a_turn_that_another_model_goes_on_with_says_so(tmp_path: Path) -> None:
+    left = await Left(tmp_path).after(nth("effect LlmCall", 2))
+    async with left.resumed(model=ScriptedModel(left.replies, name="other")) as session:
+        turn = await session.resume_turn()
+    assert turn.model == "scripted, then other"
+    assert "scripted, then other" in str(turn.bundle()["text/plain"])
+    async with left.resumed() as session:
+        assert session.turns[0].model == "scripted, then other"

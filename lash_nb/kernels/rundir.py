@@ -27,7 +27,7 @@ from .guardian import LOG_TAIL_BYTES, start_time, trim
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["PORTS", "Endpoints", "RuntimeDirectory", "claim", "find_kernel", "flocked", "write_record"]
+__all__ = ["PORTS", "Endpoints", "RuntimeDirectory", "claim", "find_kernel", "flocked", "own", "write_record"]
 
 _PREFIX = "lash-nb-kernel-"
 _LONGEST_DIRECTORY = 80
@@ -77,12 +77,22 @@ def claim(directory: Path) -> None:
     write_record(directory / "host.json", {"pid": os.getpid(), "started": start_time(os.getpid())})
 
 
-def find_kernel(epoch: str) -> Path | None:
-    """The connection file of this user's kernel with that id, as long as its directory is there."""
+def own(connection_file: Path, session: str) -> None:
+    """Say which session's cells run in the kernel there: no other finds it by its id alone."""
+    with contextlib.suppress(OSError):  # then it is found by its connection file, which the journal has
+        write_record(connection_file.with_name("owner.json"), {"session": session})
+
+
+def find_kernel(epoch: str, *, owner: str) -> Path | None:
+    """The connection file of this user's kernel with that id, as long as its directory is there.
+
+    The id is no secret: it stands in notebooks, which are passed on. So it must be a kernel of that session, too.
+    """
     for root in _roots():
         for path in root.glob(_PREFIX + "*/kernel.json"):
             with contextlib.suppress(OSError, ValueError, AttributeError):
-                if path.stat().st_uid == os.getuid() and json.loads(path.read_text()).get("epoch") == epoch:
+                ours = path.stat().st_uid == os.getuid() and json.loads(path.read_text()).get("epoch") == epoch
+                if ours and json.loads(path.with_name("owner.json").read_text()).get("session") == owner:
                     return path.with_name("connection.json")
     return None
 

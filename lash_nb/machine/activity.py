@@ -20,7 +20,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnStarted:
-    """A turn began: what was asked, of which model."""
+    """A turn began: what was asked, of which model. In its midst: it is gone on with, and this model answers now."""
 
     turn: int
     request: str

@@ -221,7 +221,8 @@ class TurnPicture:
         """The picture after one more thing happened."""
         match activity:
             case TurnStarted(turn=turn, request=request, model=model, protocol=protocol):
-                return TurnPicture(turn=turn, request=request, model=model, protocol=protocol)
+                begun = TurnPicture(turn=turn, request=request, model=model, protocol=protocol)
+                return begun if turn != self.turn else replace(self, model=f"{self.model}, then {model}")
             case LlmRequestEvent():
                 steps = self.steps if self.steps and self.steps[-1].empty else (*self.steps, StepPicture())
                 return replace(self, steps=steps, phase=Phase.WAITING, why="")

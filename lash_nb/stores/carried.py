@@ -30,7 +30,7 @@ from .envelopes import (
     unpacked,
 )
 from .notebook import METADATA_KEY, MODEL_KEY, check_own_fields, read_origin
-from .references import reference_to
+from .references import belied, reference_to
 
 __all__ = ["Carried", "CarriedSession", "CarriedTurn", "Problem", "Slot", "Trouble", "carried"]
 
@@ -209,6 +209,9 @@ class _Reader:
             text = found
             check_hash(text, envelope, place=place)
             checkpoint = open_text(text, place=place)
+            problem = belied(envelope, checkpoint)
+            if problem:
+                raise NotebookError(f"{place}.{problem}")
             ref = reference_to(envelope, text, checkpoint)
             ended = any(isinstance(effect, Done) for effect in checkpoint.pending_effects)
         turn = _turn_of(envelope, place, slot, text=text, ref=ref, ended=ended)

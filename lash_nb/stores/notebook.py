@@ -38,6 +38,7 @@ __all__ = [
     "MODEL_KEY",
     "Block",
     "check_own_fields",
+    "fitted",
     "folded",
     "following",
     "interrupted_turn",
@@ -99,11 +100,15 @@ def following(before: Mapping[str, Any] | None, value: Mapping[str, Any]) -> dic
         for envelope in before.get("earlier", ())
         if envelope["session"] != value["session"] or envelope["sha256"] not in own
     ]
-    if before["session"] != value["session"]:
-        left = [*before["turns"], *([before["head"]] if before["head"] is not None else [])]
+    ours = [*value["turns"], *([value["head"]] if value["head"] is not None else [])]
+    copied = {envelope["sha256"] for envelope in ours}
+    left = list(before["turns"])
+    if before["session"] == value["session"]:
+        # What another machine made of the same session is not to be lost: a fork, which `carried` names.
+        left = [envelope for envelope in left if envelope["sha256"] not in copied]
+    else:
+        left += [before["head"]] if before["head"] is not None else []
         if (value.get("forked_from") or {}).get("session") == before["session"]:
-            ours = [*value["turns"], *([value["head"]] if value["head"] is not None else [])]
-            copied = {envelope["sha256"] for envelope in ours}
             # The turn that was in progress goes on in the branch, too.
             begun = {envelope["turn"] for envelope in ours} if before["head"] is not None else set()
             left = [
@@ -111,7 +116,7 @@ def following(before: Mapping[str, Any] | None, value: Mapping[str, Any]) -> dic
                 for envelope in left
                 if envelope["sha256"] not in copied and not (envelope is before["head"] and envelope["turn"] in begun)
             ]
-        earlier += left
+    earlier += left
     return {**kept, **value, **({"earlier": earlier} if earlier else {})}
 
 
@@ -122,20 +127,25 @@ def folded(block_value: Mapping[str, Any], *, most_bytes: int = BLOCK_BYTES) -> 
     with which these can be gone on with; never the head, nor the last of `turns`. What cannot be opened, or would not
     become smaller, stays as it is. It must be a block that `read_block` takes.
     """
+    return fitted(block_value, most_bytes=most_bytes)[0]
+
+
+def fitted(block_value: Mapping[str, Any], *, most_bytes: int = BLOCK_BYTES) -> tuple[dict[str, Any], int]:
+    """What `folded` makes of the block, and how many bytes of compact JSON that has."""
     value = {**block_value, "turns": list(block_value["turns"])}
     if "earlier" in value:
         value["earlier"] = list(value["earlier"])
-    size = _size(value)
+    size = _block_size(value)
     for field, index in _foldable(value) if size > most_bytes else ():
         if size <= most_bytes:
             break
         envelope = value[field][index]
         reference = _reference(envelope)
-        saved = 0 if reference is None else _size(envelope) - _size(reference)
+        saved = 0 if reference is None else _envelope_size(envelope) - _size(reference)
         if saved > 0:
             value[field][index] = reference
             size -= saved
-    return value
+    return value, size
 
 
 def _foldable(value: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
@@ -145,6 +155,24 @@ def _foldable(value: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
     yield from (("earlier", index) for index, envelope in enumerate(earlier) if index != last[envelope["session"]])
     yield from (("turns", index) for index in range(len(value["turns"]) - 1))
     yield from (("earlier", index) for index in sorted(last.values()))
+
+
+def _block_size(value: Mapping[str, Any]) -> int:
+    """As `_size`; the envelopes are the most of it."""
+    lists = [value[field] for field in ("turns", "earlier") if field in value]
+    head = value.get("head")
+    size = _size({**value, "turns": [], **({"earlier": []} if "earlier" in value else {}), "head": head and 0})
+    commas = sum(max(0, len(envelopes) - 1) for envelopes in lists)
+    size += commas + sum(_envelope_size(envelope) for envelopes in lists for envelope in envelopes)
+    return size + (_envelope_size(head) - 1 if head else 0)
+
+
+def _envelope_size(envelope: Mapping[str, Any]) -> int:
+    """As `_size`; a text of base64 is as long as it is."""
+    text = envelope.get("checkpoint")
+    if isinstance(text, str) and text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return _size({**envelope, "checkpoint": ""}) + len(text)
+    return _size(envelope)
 
 
 def _size(value: object) -> int:

@@ -1,7 +1,8 @@
 """What a reference says of the turn whose content was folded away: its size, its request, how it ended.
 
-Decided here: the words for that, and where the request is found: where the envelope says what was asked, else in the
-conversation, when it is plain which of its messages it is.
+Decided here: the words for that, and where the request is found: in the conversation, when it is plain which of its
+messages it is, else where the envelope says what was asked. An envelope that says something else than the conversation
+is not believed: the hash is not over what it says.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from ..machine.messages import MessageRole, PartKind
 from ..machine.outcomes import Stopped, TurnOutcome, TurnStopReason
 from ..machine.state import TurnCheckpoint
 from ..trust import whole_text
+from .summaries import own_messages
 
-__all__ = ["MOST_REQUEST", "OUTCOMES", "asked_text", "reference_to"]
+__all__ = ["MOST_REQUEST", "OUTCOMES", "asked_text", "belied", "reference_to"]
 
 OUTCOMES = ("done", "stopped", "bound", "failed", "")
 """Of a reference; nothing for a turn that had not ended."""
@@ -40,7 +42,7 @@ def asked_text(envelope: Mapping[str, Any]) -> str:
 
 def reference_to(envelope: Mapping[str, Any], text: str, checkpoint: TurnCheckpoint) -> dict[str, Any]:
     """The `ref` of a whole envelope, given its text and what that holds."""
-    request = asked_text(envelope) or _request(checkpoint, envelope["turn"])
+    request = _request(checkpoint, envelope["turn"]) or asked_text(envelope)
     return {
         "bytes": len(text.encode()),
         "request": whole_text(request[:MOST_REQUEST]),
@@ -62,12 +64,19 @@ def _ending(outcome: TurnOutcome) -> str:
     return _ENDINGS.get(outcome.stop, "failed") if isinstance(outcome.stop, TurnStopReason) else "failed"
 
 
+def belied(envelope: Mapping[str, Any], checkpoint: TurnCheckpoint) -> str:
+    """What of an envelope its own checkpoint contradicts, in words; empty when nothing does."""
+    said = asked_text(envelope)
+    if said and said != (_request(checkpoint, envelope["turn"]) or said):
+        return "resume says that something else was asked than its checkpoint holds"
+    return ""
+
+
 def _request(checkpoint: TurnCheckpoint, turn: int) -> str:
     """The request as the conversation has it; nothing where that is not plain."""
-    done = [effect for effect in checkpoint.pending_effects if isinstance(effect, Done)]
-    messages = done[-1].messages if done else checkpoint.messages
-    said = [message for message in messages if message.role is MessageRole.USER]
-    named = next((message for message in said if message.id == f"m_user_{turn}"), None)
-    message = named or (said[0] if said and turn == 1 else None)
-    texts = [part.content for part in message.parts if part.kind in (PartKind.TEXT, PartKind.PROSE)] if message else []
-    return "\n\n".join(texts)
+    own = own_messages(checkpoint, None, turn=turn)
+    said = [message for message in own if message.role is MessageRole.USER]
+    if not said or (turn != 1 and said[0].id != f"m_user_{turn}"):
+        return ""
+    parts = [part.content for part in said[0].parts if part.kind in (PartKind.TEXT, PartKind.PROSE)]
+    return "\n\n".join(parts)

@@ -29,7 +29,7 @@ from ..machine.outcomes import (
 from ..machine.state import TurnCheckpoint
 from ..machine.wire import Json
 
-__all__ = ["TurnSummary", "own_messages", "summarize"]
+__all__ = ["TurnSummary", "conversation_length", "own_messages", "summarize"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +92,11 @@ def own_messages(checkpoint: TurnCheckpoint, before: TurnCheckpoint | None, *, t
             return list(messages[index:])
     known = {message.id for message in _messages(before)} if before is not None else set()
     return [message for message in messages if message.id not in known]
+
+
+def conversation_length(checkpoint: TurnCheckpoint) -> int:
+    """How many messages the conversation has: at least one for each of its turns."""
+    return len(_messages(checkpoint))
 
 
 def _messages(checkpoint: TurnCheckpoint) -> Sequence[Message]:

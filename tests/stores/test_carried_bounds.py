@@ -139,11 +139,12 @@ THROUGH = [through_python, *([through_node] if shutil.which("node") else [])]
 def test_a_notebook_that_a_frontend_saved_is_valid(save: Callable[[str], str]) -> None:
     """Numbers in other words, keys in another order, escapes: `seq` is a whole number and checkpoints are texts."""
     numbers_of = {"1": 1.0, "a": [1e21, 1e-7, 0.1, -0.0, 2**53, 12345678901234567890], "é\u2028": "\u0000\u001f"}
+    asked = "Why, \u2028 é \U0001f600 \\u0041?"
     first = finished(
-        "Why, \u2028 é \U0001f600 \\u0041?",
+        asked,
         {"finished": {"final_value": {"value": numbers_of}}},
         dollars=1.0,
-        resume={"asked": {"text": "Why?", "time_limit_s": 1800.0}, "10": 1, "9": 2},
+        resume={"asked": {"text": asked, "time_limit_s": 1800.0}, "10": 1, "9": 2},
     )
     second = finished("x" * 100_000, turn=2, parent=first["sha256"])
     value = {**make_block(session="s", head=running(turn=3, parent=second["sha256"]), turns=[first, second])}

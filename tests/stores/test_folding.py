@@ -62,7 +62,7 @@ def test_what_was_folded_before_is_told_again_and_nothing_else() -> None:
         whole,
     ]
     told = [fold_envelope(one) for one in others]
-    assert [one["ref"]["request"] for one in told] == ["Why?", "Why?", "How?", "", "Where?", "Why?"]
+    assert [one["ref"]["request"] for one in told] == ["Why?", "Why?", "Why?", "", "Where?", "Why?"]
     assert [one.get("dollars") for one in told] == [None, 2.5, None, None, None, None]
     assert told[1]["seq"] == 9
     told[0]["ref"]["request"] = "changed"

@@ -383,7 +383,7 @@ def test_what_is_run_takes_the_place_of_what_was_written() -> None:
 def test_the_code_of_a_small_model_stands_open() -> None:
     """It may be wrong without noticing: what it ran is to be seen without a click."""
     cell = step(1, code="df.size")
-    by_code = picture(TurnStarted(turn=1, request="rows?", model="m"), *cell, answered("28"))
-    by_snippet = picture(TurnStarted(turn=1, request="rows?", model="m", protocol="snippet"), *cell, answered("28"))
+    by_code = picture(TurnStarted(turn=2, request="rows?", model="m"), *cell, answered("28"))
+    by_snippet = picture(TurnStarted(turn=2, request="rows?", model="m", protocol="snippet"), *cell, answered("28"))
     assert "<details><summary>Code" in static_bundle(by_code)["text/html"]  # type: ignore[operator]
     assert "<details open><summary>Code" in static_bundle(by_snippet)["text/html"]  # type: ignore[operator]
