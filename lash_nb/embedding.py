@@ -1,8 +1,9 @@
 """A session's turns put from its journal into the notebook's metadata, where no frontend did that.
 
 Decided here: which session is meant, where its journal is looked for, and what is refused: a session that a process
-writes, and one of which the notebook carries turns that the journal does not have. Copies of whole turns in outputs
-become references once the block has them. Nothing is run; the journal is only read.
+writes, and one of which the notebook carries turns that the journal does not have. Of two copies of a turn the whole
+one is kept; copies in outputs become references once the block has the turn whole. Nothing is run; the journal is only
+read.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from .stores.blobs import MemoryBlobStore
 from .stores.carried import Carried, carried
 from .stores.closed import ClosedNotebook
 from .stores.documents import load_notebook
-from .stores.envelopes import is_reference
+from .stores.envelopes import checkpoint_text, is_reference
 from .stores.mentions import journal_place, journal_places, mentions
 from .stores.notebook import METADATA_KEY, folded, following, read_block
 from .stores.our_parts import with_changed_parts
@@ -81,7 +82,7 @@ def _put_in(text: str, block: dict[str, Any] | None) -> str:
     if block is None or "session" not in block:
         return text
     block = folded(block)
-    whole = {_key(envelope) for envelope in _envelopes(block) if not is_reference(envelope)}
+    whole = {_key(envelope) for envelope in _whole(block)}
 
     def copy(value: Any) -> Any:
         if not isinstance(value, dict) or "checkpoint" not in value or _key(value) not in whole:
@@ -185,7 +186,7 @@ def _facts(session: RecordedSession, turn: RecordedTurn) -> dict[str, Json]:
 
 def _as_it_was(made: dict[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
     """With the envelopes that are there already: their process knew more of what was around a turn."""
-    there = {(*_key(one), one["parent"]): one for one in _envelopes(before or {}) if not is_reference(one)}
+    there = {(*_key(one), one["parent"]): one for one in _whole(before or {})}
     return {**made, "turns": [there.get((*_key(turn), turn["parent"]), turn) for turn in made["turns"]]}
 
 
@@ -212,7 +213,7 @@ def _check_same(path: Path, found: Carried, session: RecordedSession, place: Pat
 
 
 def _sentence(session: RecordedSession, made: Mapping[str, Any], before: Mapping[str, Any] | None) -> str:
-    there = {_key(envelope) for envelope in _envelopes(before or {}) if not is_reference(envelope)}
+    there = {_key(envelope) for envelope in _whole(before or {})}
     turns, head = made["turns"], made["head"]
     new = sum(_key(envelope) not in there for envelope in turns)
     parts = [f"{new} of {len(turns)} turn{'' if len(turns) == 1 else 's'} put in"] if new else []
@@ -231,6 +232,21 @@ def _envelopes(block: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield block["head"]
 
 
+def _whole(block: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Those that can be opened."""
+    return (envelope for envelope in _envelopes(block) if _is_whole(envelope))
+
+
+def _is_whole(envelope: Mapping[str, Any]) -> bool:
+    if is_reference(envelope):
+        return False
+    try:
+        checkpoint_text(envelope)
+    except NotebookError:
+        return False
+    return True
+
+
 def _key(envelope: Mapping[str, Any]) -> tuple[Any, ...]:
     return envelope.get("session"), envelope.get("turn"), envelope.get("sha256")
 
@@ -240,7 +256,9 @@ def _without_doubles(block: dict[str, Any]) -> dict[str, Any]:
     earlier: dict[tuple[Any, ...], dict[str, Any]] = {}
     for envelope in block.get("earlier", ()):
         known = earlier.get(_key(envelope))
-        if envelope["session"] != block["session"] and (known is None or is_reference(known)):
+        if envelope["session"] == block["session"]:
+            continue
+        if known is None or (not _is_whole(known) and _is_whole(envelope)):
             earlier[_key(envelope)] = envelope
     kept = {name: value for name, value in block.items() if name != "earlier"}
     return {**kept, "earlier": list(earlier.values())} if earlier else kept

@@ -21,9 +21,12 @@ _FAILED, _BAD_INPUT = 1, 2
 
 _GIT = """\
 to keep turns out of a git repository, and have them in the working copy all the same:
-  git config filter.lash-nb.clean "lash-nb strip --git-filter %f"
+  git config filter.lash-nb.clean "lash-nb strip --git-filter -- %f"
   echo "*.ipynb filter=lash-nb" >> .gitattributes
-what git checks out again comes without them.
+what git checks out again comes without them. A file that is not read as a notebook is kept as it is; to have git
+refuse it instead:
+  git config filter.lash-nb.clean "lash-nb strip --git-filter --strict -- %f"
+  git config filter.lash-nb.required true
 """
 
 
@@ -44,6 +47,7 @@ def add(commands: Any) -> None:
     )
     strip.add_argument("--all", dest="everything", action="store_true", help="the suggested model, too")
     strip.add_argument("--git-filter", action="store_true", help="from stdin to stdout, for git; FILE is only a name")
+    strip.add_argument("--strict", action="store_true", help="with --git-filter: exit code 1 for what is no notebook")
     embed = commands.add_parser("embed", help="put a session's turns into its notebook", description=_embed.__doc__)
     embed.set_defaults(run=_embed)
     embed.add_argument("notebook", metavar="FILE", type=Path, help="a closed notebook, which is written anew")
@@ -72,6 +76,8 @@ def _strip(options: argparse.Namespace) -> int:
     of outputs. Outputs stay, and so does the model that a notebook's author suggests. Nothing else is changed."""
     if options.git_filter:
         return _filter(options)
+    if options.strict:
+        raise InputError("--strict goes with --git-filter")
     if not options.files:
         raise InputError("name a notebook")
     if options.out is not None and len(options.files) > 1:
@@ -113,11 +119,15 @@ def _filter(options: argparse.Namespace) -> int:
     from .stripping import filtered
 
     data = sys.stdin.buffer.read()
-    made, problem = filtered(data, name=" ".join(map(str, options.files)), everything=options.everything)
+    made, problem = filtered(data, everything=options.everything)
+    name = " ".join(map(str, options.files)) or "the file"
+    if problem and options.strict:
+        _say(f"{name} is refused: {problem}")
+        return _FAILED
     sys.stdout.buffer.write(made)
     sys.stdout.buffer.flush()
     if problem:
-        _say(problem)
+        _say(f"{name} is kept as it is, with all that is in it: {problem}")
     return 0
 
 
@@ -147,7 +157,8 @@ def _embed(options: argparse.Namespace) -> int:
 
 def _eject(options: argparse.Namespace) -> int:
     """Make a plain notebook that gives the same results without lash_nb: each request becomes the words and the code
-    of its answer, in order. Exit code 1 when something of it had to be left out, which is said. Nothing is run."""
+    of its answer, in order. Exit code 1 when something of it had to be left out or cannot be made plain, which is
+    said. Nothing is run."""
     from .ejecting import ejected
     from .stores.closed import ClosedNotebook
 

@@ -91,11 +91,10 @@ class SessionParts:
         self.store = BlobStore(self.state_dir / "blobs")
         self._model = SessionModel(model, base_dir=self.base_dir)
         self._redactor = redactor = Redactor(os.environ)
-        store = RedactingStore(self.store, redactor)
-        around: dict[str, Any] = {"cwd": self.base_dir, "store": store, "on_input": on_input}
+        kept = RedactingStore(self.store, redactor)
+        around: dict[str, Any] = {"cwd": self.base_dir, "store": kept, "on_input": on_input}
         self._kernels = SessionKernels(kernel, kernels or {}, make=partial(managed_kernel, **around))
-        self.protocol = protocol
-        self.grammar: Grammar = grammar
+        self.protocol, self.grammar = protocol, grammar
         self.previews: Previews = allowed_previews(previews and known_previews(previews), env=os.environ)
         self._tools = checked_tools(tools)
         self._on_log = on_log or (lambda event: None)

@@ -1,7 +1,7 @@
 """What is ours taken out of a notebook: the block, and what outputs say of turns. The outputs themselves stay.
 
 Decided here: the model that the notebook's author suggests stays unless all is to go; every other character stays as it
-is. As a filter of git nothing ever fails: what is not a notebook comes out as it went in.
+is. As a filter of git nothing ever fails by itself: what is not a notebook comes out as it went in, and why is said.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ def stripped(text: str, *, everything: bool = False) -> Stripped:
     turns: set[tuple[str, int]] = set()
 
     def block(value: Any) -> Any:
-        if value is GONE or (not everything and isinstance(value, dict) and set(value) == {MODEL_KEY}):
+        keeps = not everything and isinstance(value, dict) and isinstance(value.get(MODEL_KEY), str)
+        if value is GONE or (keeps and len(value) == 1):
             return value
         turns.update(_turns_of(value))
-        keeps = not everything and isinstance(value, dict) and MODEL_KEY in value
         return {MODEL_KEY: value[MODEL_KEY]} if keeps else GONE
 
     def copy(value: Any) -> Any:
@@ -60,21 +60,23 @@ def stripped(text: str, *, everything: bool = False) -> Stripped:
     return Stripped(text=made, turns=len(turns), size=size)
 
 
-def filtered(data: bytes, *, name: str = "", everything: bool = False) -> tuple[bytes, str]:
-    """What git is to keep of a file, and why nothing was taken out of it when it is no notebook. Never raises."""
+def filtered(data: bytes, *, everything: bool = False) -> tuple[bytes, str]:
+    """What git is to keep of a file, and why that is all of it when it is no notebook. Never raises."""
     try:
-        return stripped(data.decode("utf-8"), everything=everything).text.encode("utf-8"), ""
+        # Some write half a surrogate pair as if it were a character: it comes out as it went in.
+        text = data.decode("utf-8", "surrogatepass")
+        return stripped(text, everything=everything).text.encode("utf-8", "surrogatepass"), ""
     except UnicodeDecodeError:
         why = "it is not UTF-8 text"
     except NotebookError as error:
         why = str(error)
     except Exception as error:  # a commit must not fail by us
         why = type(error).__name__
-    return data, f"{name or 'the file'} is kept as it is, with all that is in it: {why}"
+    return data, why
 
 
 def _size(text: str) -> int:
-    return len(text.encode("utf-8", "backslashreplace"))
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def _turns_of(block: object) -> Iterator[tuple[str, int]]:

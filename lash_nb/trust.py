@@ -54,9 +54,15 @@ _TOKEN_BEGINNINGS = [
     *(b"xoxa-", b"xoxb-", b"xoxp-", b"xoxr-", b"xoxs-"),
 ]
 """One of them is in every such token."""
-_TOKEN_BEGUN = re.compile(r"\b(?:sk-|gh[pousr]_|github_pat_|AKIA|AIza|xox[abprs]-|hf_)[A-Za-z0-9_-]{2,}\Z")
-_TOKEN_ENDED = re.compile(r"\A(?=[A-Za-z_-]*[0-9])(?=[0-9_-]*[A-Za-z])[A-Za-z0-9_-]{10,255}(?![A-Za-z0-9_-])")
-"""Words that a text was cut in, of which it shows that they are, or may be, a token's."""
+_TOKEN_BEGUN = re.compile(
+    r"\b(?:sk-(?:ant-|proj-)?([A-Za-z0-9_-]{8,})|gh[pousr]_([A-Za-z0-9]{8,})|github_pat_([A-Za-z0-9_]{8,})"
+    r"|AKIA([0-9A-Z]{8,})|AIza([0-9A-Za-z_-]{8,})|xox[abprs]-([A-Za-z0-9-]{8,})|hf_([A-Za-z0-9]{8,}))\Z"
+)
+"""A word that a text was cut in, and what stands in it behind a token's first signs (`sk-learn` is none)."""
+_TOKEN_ENDED = re.compile(r"\A[A-Za-z0-9_-]{6,255}(?![A-Za-z0-9_-])")
+"""The rest of such a word."""
+_MADE_UP = re.compile(r"[0-9]|[A-Z].*[a-z]|[a-z].*[A-Z]")
+"""Is in what a machine drew, and seldom in words."""
 _CUT = re.compile(r"(['\"]?…|\n\[… [\d,]+ characters \([\d,]+ lines\) left out[^\n]*…\]\n)")
 """Where something was left out: the marks of previews (whose ends are cut), and of outputs (cut on both sides)."""
 _LONGEST_TOKEN = 512
@@ -117,23 +123,33 @@ class Redactor:
     def cut_text(self, text: str) -> str:
         """`text` of what a kernel may have cut, which knows no secrets: nor is a piece of one left at a cut."""
         pieces = _CUT.split(text)
+        made = list(pieces)
         for index in range(0, len(pieces), 2):
-            mark_before = pieces[index - 1] if index else ""
-            goes_on = index + 1 < len(pieces)
-            pieces[index] = self._piece(pieces[index], begun_before=mark_before.startswith("\n"), goes_on=goes_on)
-        return "".join(pieces)
+            before = pieces[index - 2] if index and pieces[index - 1].startswith("\n") else None
+            made[index] = self._piece(pieces[index], before=before, goes_on=index + 1 < len(pieces))
+        return "".join(made)
 
-    def _piece(self, text: str, *, begun_before: bool = False, goes_on: bool = False) -> str:
-        """A text that may begin with the end of a secret, or end with the beginning of one."""
-        text = self.text(text)
-        if goes_on:
-            text = text[:-_LONGEST_TOKEN] + _TOKEN_BEGUN.sub(REDACTED, text[-_LONGEST_TOKEN:])
-            end = next((size for value in self._values if (size := _overlap(text, value))), 0)
-            text = text[: len(text) - end] + REDACTED if end else text
-        if begun_before:
-            start = next((size for value in self._values if (size := _overlap(value, text))), 0)
-            text = REDACTED + text[start:] if start else _TOKEN_ENDED.sub(REDACTED, text)
-        return text
+    def _piece(self, text: str, *, before: str | None = None, goes_on: bool = False) -> str:
+        """A text that may end with the beginning of a secret, or begin with the end of one (cut off from `before`)."""
+        text = whole_text(text)
+        start = self._end_of_secret(text, before) if before is not None else 0
+        end = len(text) - self._beginning_of_secret(text) if goes_on else len(text)
+        if self._known is not None and (start or end < len(text)):
+            for match in self._known.finditer(text):  # a whole one that reaches into a piece of another
+                start = match.end() if match.start() < start < match.end() else start
+                end = match.start() if match.start() < end < match.end() else end
+        kept = self.text(text[start:end]) if start < end else ""
+        return f"{REDACTED if start else ''}{kept}{REDACTED if end < len(text) else ''}"
+
+    def _beginning_of_secret(self, text: str) -> int:
+        """How many characters at the end of a text are one that was cut off."""
+        return max(_token_begun(text), *(_overlap(text, value) for value in self._values), 0)
+
+    def _end_of_secret(self, text: str, before: str) -> int:
+        """How many characters at the beginning of a text are what was cut off one, maybe at the end of `before`."""
+        rest = _TOKEN_ENDED.match(text) if _token_begun(whole_text(before)) else None
+        token = len(rest[0]) if rest is not None and _MADE_UP.search(rest[0]) else 0
+        return max(token, *(_overlap(value, text) for value in self._values), 0)
 
     def data(self, data: bytes) -> bytes:
         """The bytes of a text without secrets; what is no UTF-8 stays as it is."""
@@ -188,7 +204,7 @@ class Redactor:
                 return replace(output, head=self._piece(output.head, goes_on=go_on), tail=self.text(output.tail))
             case StreamOutput():
                 head = self._piece(output.head, goes_on=True)
-                return replace(output, head=head, tail=self._piece(output.tail, begun_before=True, goes_on=go_on))
+                return replace(output, head=head, tail=self._piece(output.tail, before=output.head, goes_on=go_on))
             case ErrorOutput():
                 return self._error(output)
             case DisplayOutput() | ResultOutput():
@@ -214,7 +230,7 @@ class Redactor:
                     name=self.text(variable.name),
                     detail=self.cut_text(variable.detail),
                     preview=self.cut_text(variable.preview),
-                    columns=tuple((self.text(title), self.text(kind)) for title, kind in variable.columns),
+                    columns=tuple((self.cut_text(title), self.cut_text(kind)) for title, kind in variable.columns),
                 )
                 for variable in summary.variables
             ),
@@ -297,8 +313,16 @@ class Redactor:
                 return ToolCancelled(payload=replace(cancelled, message=message, raw=raw))
 
 
+def _token_begun(text: str) -> int:
+    """How many characters at the end of a text are a token, as far as it stands there."""
+    found = _TOKEN_BEGUN.search(text[-_LONGEST_TOKEN:])
+    if found is None or not (_MADE_UP.search(found[found.lastindex or 0]) or _TOKEN.fullmatch(found[0])):
+        return 0
+    return len(found[0])
+
+
 def _overlap(before: str, after: str) -> int:
-    """How many characters the end of one text and the beginning of the other share; 0 also for a few."""
+    """How many characters the end of one text and the beginning of the other share, at most; 0 also for a few."""
     longest = min(len(before), len(after))
     at = before.find(after[:_SHORTEST_PIECE], len(before) - longest) if longest >= _SHORTEST_PIECE else -1
     while at >= 0:

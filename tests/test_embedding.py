@@ -158,6 +158,55 @@ async def test_whole_turns_in_outputs_become_references(tmp_path: Path) -> None:
     assert shown[1] == {**two, "session": "other"}, "nothing else has that one"
 
 
+async def test_a_damaged_copy_makes_way_for_a_whole_one(tmp_path: Path) -> None:
+    block = with_asked_alone(await answered(tmp_path / "state", REPLIES, requests=["one", "two"]))
+    one, two = block["turns"]
+    damaged = {**one, "checkpoint": ["{ damaged\n", *one["checkpoint"][1:]]}
+    path = write(tmp_path / "n.ipynb", asked("one", one), metadata={"lash_nb": {**block, "turns": [damaged, two]}})
+    notebook = json.loads(path.read_text())
+    notebook["cells"][0]["outputs"][0]["metadata"]["lash_nb"] = one
+    path.write_text(json.dumps(notebook, indent=1))
+    assert embed(path) == ("session one: 1 of 2 turns put in",)
+    assert block_in(path) == block
+    shown = json.loads(path.read_text())["cells"][0]["outputs"][0]["metadata"]["lash_nb"]
+    assert shown == {name: one[name] for name in ("session", "turn", "sha256")}
+
+
+async def test_a_whole_copy_in_an_output_stays_while_that_of_the_block_is_damaged(tmp_path: Path) -> None:
+    """Of a session that is not the one that is put in."""
+    block = await answered(tmp_path / "state", REPLIES, requests=["one"])
+    other = (await answered(tmp_path / "other", REPLIES, requests=["first", "second"], session="other"))["turns"]
+    damaged = {**other[0], "checkpoint": ["{}"]}
+    value = {**block, "earlier": [damaged, other[1], other[0]]}
+    path = write(tmp_path / "n.ipynb", asked("first", *other), metadata={"lash_nb": {**value, "earlier": [damaged]}})
+    notebook = json.loads(path.read_text())
+    notebook["cells"][0]["outputs"][0]["metadata"]["lash_nb"] = other[0]
+    path.write_text(json.dumps(notebook, indent=1))
+    embed(path)
+    after = json.loads(path.read_text())
+    assert after["cells"][0]["outputs"][0]["metadata"]["lash_nb"] == other[0]
+    assert after["metadata"]["lash_nb"]["earlier"] == [damaged], "it is evidence, and nothing has it whole"
+    # Of two of the same turn the whole one is kept.
+    notebook["metadata"]["lash_nb"] = value
+    path.write_text(json.dumps(notebook, indent=1))
+    embed(path)
+    after = json.loads(path.read_text())
+    assert after["metadata"]["lash_nb"]["earlier"] == other
+    assert after["cells"][0]["outputs"][0]["metadata"]["lash_nb"] == named("other", 1) | {"sha256": other[0]["sha256"]}
+
+
+@pytest.mark.parametrize("metadata", [{}, {"a": 1}, {"lash_nb": {"model": "local"}}, {"a": 1, "z": 2}])
+async def test_the_files_own_line_ends_are_kept(tmp_path: Path, metadata: dict[str, Any]) -> None:
+    block = await answered(tmp_path / "state", REPLIES, requests=["one"])
+    path = write(tmp_path / "n.ipynb", asked("one", *block["turns"]), metadata=metadata)
+    lines = path.read_bytes()
+    path.write_bytes(lines.replace(b"\n", b"\r\n"))
+    embed(path)
+    made = path.read_bytes()
+    assert made.count(b"\r\n") == made.count(b"\n") == made.count(b"\r") > lines.count(b"\n")
+    assert json.loads(made)["metadata"] == metadata | {"lash_nb": block | metadata.get("lash_nb", {})}
+
+
 async def test_a_large_session_is_folded(tmp_path: Path) -> None:
     long = "x" * 60_000
     replies = {number: [f"{number} {long}"] for number in range(1, 7)}

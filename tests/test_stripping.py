@@ -24,14 +24,6 @@ from .plain_notebooks import asked, command, v4, write
 ROOT = Path(__file__).resolve().parent.parent
 V1 = ROOT / "tests" / "stores" / "v1" / "prices.ipynb"
 ENVELOPE = {"session": "s", "turn": 1, "sha256": "0" * 64}
-MAIN = """
-import argparse, sys
-from lash_nb import notebook_words
-parser = argparse.ArgumentParser()
-notebook_words.add(parser.add_subparsers())
-options = parser.parse_args()
-sys.exit(options.run(options))
-"""
 
 
 def notebook(place: Path, name: str = "n.ipynb", **metadata: Any) -> Path:
@@ -77,12 +69,27 @@ ODD = [
     ('{"nbformat":4,"metadata":[{"lash_nb":1}],"cells":{"outputs":1}}', None),
     ('{"nbformat":4,"cells":[{"metadata":{"lash_nb":1},"source":"lash_nb"},{"outputs":[[],{"metadata":1}]}]}', None),
     ('\ufeff{"nbformat":4,"lash_nb":{"turns":[]}}', None),
+    # Numbers that Python does not convert, and half a surrogate pair: as an escape, and as a character.
+    (
+        f'{{"nbformat":4,"metadata":{{"lash_nb":{{"model":{"1" * 5000},"turns":[-{"2" * 5000}]}},"a":{"3" * 5000}}}}}',
+        f'{{"nbformat":4,"metadata":{{"a":{"3" * 5000}}}}}',
+    ),
+    (
+        '{"nbformat":4,"metadata":{"lash_nb":{"turns":["\ud800"]}},"cells":["\\ud800"]}',
+        '{"nbformat":4,"metadata":{},"cells":["\\ud800"]}',
+    ),
+    (
+        '{"nbformat":4,"metadata":{"lash_nb":{"turns":1,"model":"\\ud83d!\ude00"}}}',
+        '{"nbformat":4,"metadata":{"lash_nb":{"model": "\\ud83d!\\ude00"}}}',
+    ),
 ]
 
 
 @pytest.mark.parametrize(("text", "left"), ODD)
 def test_odd_and_invalid_notebooks(text: str, left: str | None) -> None:
-    assert stripped(text).text == (text if left is None else left)
+    expected = text if left is None else left
+    assert stripped(text).text == expected
+    assert filtered(text.encode("utf-8", "surrogatepass")) == (expected.encode("utf-8", "surrogatepass"), "")
 
 
 @pytest.mark.parametrize(
@@ -92,9 +99,9 @@ def test_odd_and_invalid_notebooks(text: str, left: str | None) -> None:
 def test_what_is_no_notebook(text: str) -> None:
     with pytest.raises(NotebookError):
         stripped(text)
-    made, problem = filtered(text.encode(), name="x.ipynb")
+    made, problem = filtered(text.encode())
     assert made == text.encode()
-    assert problem.startswith("x.ipynb is kept as it is, with all that is in it: ")
+    assert problem.startswith("it ")
 
 
 values = st.recursive(
@@ -194,26 +201,33 @@ def test_a_file_that_was_changed_meanwhile_is_left_as_it_is(tmp_path: Path) -> N
 # ------------------------------------------------------------------------------------------------------------------ git
 
 
-def test_as_a_filter_of_git(tmp_path: Path) -> None:
-    place = tmp_path / "repository"
-    place.mkdir()
-    main = tmp_path / "main.py"
-    main.write_text(MAIN)
-    environment = {**os.environ, "HOME": str(tmp_path), "GIT_CONFIG_NOSYSTEM": "1"}
+class Repository:
+    """One with our filter, as `lash-nb strip --help` says."""
 
-    def git(*arguments: str) -> str:
+    def __init__(self, place: Path, *, options: str = "--git-filter") -> None:
+        self.place = place / "repository"
+        self.place.mkdir()
+        self.notes: list[str] = []
+        self.environment = {**os.environ, "HOME": str(place), "GIT_CONFIG_NOSYSTEM": "1"}
+        self("init", "-q")
+        self("config", "user.name", "t")
+        self("config", "user.email", "t@localhost")
+        self("config", "filter.lash-nb.clean", f"'{sys.executable}' -m lash_nb.cli strip {options} -- %f")
+        (self.place / ".gitattributes").write_text("*.ipynb filter=lash-nb\n")
+
+    def __call__(self, *arguments: str, code: int = 0) -> str:
+        command = ["git", *arguments]
         done = subprocess.run(
-            ["git", *arguments], cwd=place, env=environment, capture_output=True, text=True, check=True
+            command, cwd=self.place, env=self.environment, capture_output=True, text=True, check=False
         )
-        notes.extend(done.stderr.splitlines())
+        assert done.returncode == code, done.stderr
+        self.notes.extend(done.stderr.splitlines())
         return done.stdout
 
-    notes: list[str] = []
-    git("init", "-q")
-    git("config", "user.name", "t")
-    git("config", "user.email", "t@localhost")
-    git("config", "filter.lash-nb.clean", f"'{sys.executable}' '{main}' strip --git-filter %f")
-    (place / ".gitattributes").write_text("*.ipynb filter=lash-nb\n")
+
+def test_as_a_filter_of_git(tmp_path: Path) -> None:
+    git = Repository(tmp_path)
+    place, notes = git.place, git.notes
     shutil.copy(V1, place / "n.ipynb")
     (place / "torn.ipynb").write_bytes(b'{"nbformat": 4, \xff')
     before = (place / "n.ipynb").read_bytes()
@@ -236,3 +250,40 @@ def test_as_a_filter_of_git(tmp_path: Path) -> None:
     assert (place / "n.ipynb").read_text() == shown
     git("add", "n.ipynb")
     assert git("status", "--porcelain") == "", "what is filtered twice is the same"
+
+
+@pytest.mark.parametrize("options", ["--git-filter", "--git-filter --strict"])
+def test_git_names_files_as_it_likes(tmp_path: Path, options: str) -> None:
+    names = ["-h.ipynb", "--all.ipynb", "--b.ipynb", "-o.ipynb", "--.ipynb", "c d'e.ipynb", "ä.ipynb"]
+    git = Repository(tmp_path, options=options)
+    for name in names:
+        notebook(git.place, name)
+    git("add", "-A")
+    assert git.notes == []
+    for name in names:
+        kept = json.loads(git("show", f":{name}"))
+        assert kept["metadata"] == {"kernelspec": {"name": "k", "display_name": "K"}}, name
+        assert kept["cells"][0]["outputs"][0]["metadata"] == {}, name
+
+
+def test_git_refuses_what_is_no_notebook_where_that_is_wanted(tmp_path: Path) -> None:
+    git = Repository(tmp_path, options="--git-filter --strict")
+    git("config", "filter.lash-nb.required", "true")
+    notebook(git.place, "good.ipynb")
+    (git.place / "-torn.ipynb").write_bytes(b'{"nbformat": 4, "metadata": {"lash_nb": {')
+    git("add", "-A", code=128)
+    assert [note for note in git.notes if note.startswith("lash-nb: ")] == [
+        "lash-nb: -torn.ipynb is refused: it is not JSON (Expecting property name enclosed in double quotes: line 1 "
+        "column 42 (char 41))"
+    ]
+    git("add", "good.ipynb")
+    assert git("ls-files") == "good.ipynb\n"
+    assert "lash_nb" not in git("show", ":good.ipynb")
+
+
+def test_strict_is_for_git(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = notebook(tmp_path)
+    before = path.read_bytes()
+    assert command("strip", "--strict", path) == 2
+    assert capsys.readouterr().err == "lash-nb: --strict goes with --git-filter\n"
+    assert path.read_bytes() == before

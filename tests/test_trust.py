@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from lash_nb.machine.execution import (
@@ -95,10 +97,12 @@ CUT = "\n[… 1,234 characters (5 lines) left out …]\n"
     ("text", "redacted"),
     [
         (f"is tok-1234{CUT}345678 x", f"is [redacted]{CUT}[redacted] x"),
-        (f"is tok-12345678-and{CUT}and-more", f"is [redacted]-and{CUT}[redacted]"),  # one secret ends as another begins
+        (f"is tok-12345678-and{CUT}and-more", f"is [redacted]{CUT}[redacted]"),  # one secret begins as another
         (f"pa55wo{CUT}a55word", f"[redacted]{CUT}[redacted]"),
-        (f"ghp_bbbb{CUT}b7bbbbbbbbb.", f"[redacted]{CUT}[redacted]."),
-        (f"AKIA12{CUT}international", f"[redacted]{CUT}international"),
+        (f"ghp_bbbbbbb7{CUT}b7bbbb.", f"[redacted]{CUT}[redacted]."),
+        (f"AKIA12345678{CUT}international", f"[redacted]{CUT}international"),
+        (f"sk-proj-aBcDeFgHiJkLmNoPqRsTuVwX{CUT}yZ0123 b", f"[redacted]{CUT}[redacted] b"),  # so far it is a whole one
+        (f"sk-aaaaaaaaaaaaaaaaaaaaaaa{CUT}b2bbbb", f"[redacted]{CUT}[redacted]"),
         (f"pa55w{CUT}ord", f"pa55w{CUT}ord"),  # too short to be told from a word
         ("'tok-1234'… and tok-1234", "'[redacted]'… and tok-1234"),
         ("[1, 'tok-1234…", "[1, '[redacted]…"),
@@ -110,11 +114,51 @@ def test_pieces_of_secrets_beside_a_cut(text: str, redacted: str) -> None:
     assert Redactor(ENV).cut_text(text) == redacted
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "using sk-learn…",
+        "['sk-image', 'sk-learn'…",
+        "['sk-learn-contrib'…",
+        "2024 rows of hf_dataset_of_mine…",
+        "hf_dataset_2024_01…",
+        "ghp_b1…",
+        "xoxb-…",
+        "AKIA1234567…",
+        f"from sk-learn{CUT}2024-01-15T10:00:00 INFO ok",
+        f"a 17{CUT}customer_00042, 17",
+        f"hf_dataset_of_mine{CUT}0x7ffdeadbeef00",
+        f"x{CUT}3f2504e0-4f89-11d3-9a0c 17.5",
+        f"a word {CUT}a1b2c3d4",
+    ],
+)
+def test_what_is_harmless_beside_a_cut_stays(text: str) -> None:
+    assert Redactor(ENV).cut_text(text) == text
+
+
+def test_of_several_secrets_that_a_cut_piece_may_be_of_the_longest_goes() -> None:
+    env = {"API_KEY": "abcdef-long-long-long-long", "OTHER_TOKEN": "Zq81xW0pabcdef12", "LAST_TOKEN": "0pabcdef3456"}
+    redactor = Redactor(env)
+    assert redactor.cut_text("it is Zq81xW0pabcdef…") == "it is [redacted]…"
+    assert redactor.cut_text(f"a{CUT}W0pabcdef12 b") == f"a{CUT}[redacted] b"
+    # Of whole ones nothing is left, also where another one's piece begins within them.
+    both = Redactor({"ONE_TOKEN": "secret-one-tail99", "TWO_TOKEN": "tail9900-and-more"})
+    assert both.cut_text("x secret-one-tail9900…") == "x [redacted]…"
+    assert both.cut_text("x secret-one-tail99…") == "x [redacted]…"
+    swapped = Redactor({"ONE_TOKEN": "99tail-one-secret", "TWO_TOKEN": "more-and-0099tail"})
+    assert swapped.cut_text(f"a{CUT}and-0099tail-one-secret x") == f"a{CUT}[redacted] x"
+
+
 def test_a_stream_that_was_cut_or_goes_on() -> None:
     redactor = Redactor(ENV)
     cut = StreamOutput(name="stdout", head="a tok-1234", tail="345678 b", omitted_chars=9)
     assert redactor.outputs((cut,)) == (
         StreamOutput(name="stdout", head="a [redacted]", tail="[redacted] b", omitted_chars=9),
+    )
+    token = StreamOutput(name="stdout", head="a ghp_b2bbbbbb", tail="b3bbbbbb b", omitted_chars=9)
+    assert redactor.outputs((token, replace(token, head="a"))) == (
+        StreamOutput(name="stdout", head="a [redacted]", tail="[redacted] b", omitted_chars=9),
+        StreamOutput(name="stdout", head="a", tail="b3bbbbbb b", omitted_chars=9),
     )
     whole = StreamOutput(name="stdout", head="345678 tok-1234")
     assert redactor.outputs((whole,)) == (whole,)
@@ -125,7 +169,11 @@ def test_a_stream_that_was_cut_or_goes_on() -> None:
 def test_variables_are_redacted_throughout() -> None:
     secret = "tok-12345678"
     variable = VariableSummary(
-        name="df", type="DataFrame", detail=f"columns {secret} str", preview="'pa55wor'…", columns=((secret, "str"),)
+        name="df",
+        type="DataFrame",
+        detail=f"columns {secret} str",
+        preview="'pa55wor'…",
+        columns=((secret, "str"), ("tok-12345…", "Enum(categories=['pa55wor…")),
     )
     safe = Redactor(ENV).namespace(NamespaceSummary(variables=(variable,)))
     assert safe.variables[0] == VariableSummary(
@@ -133,7 +181,7 @@ def test_variables_are_redacted_throughout() -> None:
         type="DataFrame",
         detail="columns [redacted] str",
         preview="'[redacted]'…",
-        columns=(("[redacted]", "str"),),
+        columns=(("[redacted]", "str"), ("[redacted]…", "Enum(categories=['[redacted]…")),
     )
 
 

@@ -23,7 +23,7 @@ from ..stores.notebook import METADATA_KEY
 from ..views.pieces import clean
 from ..views.prose import fenced
 from .cells import Shim, TurnCells, quoted, turn_attributes
-from .sources import Asking, Names, names_of, read_cell
+from .sources import Asking, Names, names_of, read_cell, uses_us
 from .turns import EjectedTurn, Gathered, Placed, gathered, placed
 
 __all__ = ["Ejected", "ejected"]
@@ -150,17 +150,37 @@ class _Ejection:
         for turn in self._placed.before.get(at, ()):
             self._turn(turn, why="Asked before what its cell shows now.")
         turns = self._placed.at.get(at, [])
+        torn = self._torn(at, turns)
         figures = [output for output in cell.get("outputs", ()) if self._is_figure(output)] if turns else []
         for number, turn in enumerate(turns):
-            targets = asking.targets if asking is not None else ()
+            targets = asking.targets if asking is not None and not torn else ()
             target = targets[number] if number < len(targets) else None
-            self._turn(turn, figures=figures if number == len(turns) - 1 else (), target=target, at=at)
-        if asking is not None and asking.requests and not turns:
+            shown = figures if number == len(turns) - 1 else ()
+            self._turn(turn, figures=shown, target=target, at=None if torn else at)
+        if asking is not None and asking.requests and not turns and not torn:
             self._unanswered(at, cell, asking)
         if asking is None or asking.rest.strip() or not (asking.ours or turns):
-            self._plain(at, cell, asking, had_turns=bool(turns))
+            self._plain(at, cell, asking, had_turns=bool(turns), torn=torn)
 
-    def _plain(self, at: int, cell: NotebookNode, asking: Asking | None, *, had_turns: bool) -> None:
+    def _torn(self, at: int, turns: Sequence[EjectedTurn]) -> bool:
+        """Whether a cell asks in a way that turns in front of it are not the same; says so."""
+        asking = self._asks.get(at)
+        if asking is None:
+            return False
+        several, requests = f"{len(turns)} turn{'' if len(turns) == 1 else 's'}", len(asking.requests)
+        if asking.nested:
+            why = "asks within other code"
+        elif len(turns) > requests + asking.resumes:
+            why = f"shows {several} and has {requests or 'no'} request{'s' if requests > 1 else ''}"
+        else:
+            return False
+        code = f"; the code of {several} stands before it" if turns else ""
+        self._found.left_out.append(f"cell {at + 1} {why}: it cannot be made plain{code}")
+        return True
+
+    def _plain(
+        self, at: int, cell: NotebookNode, asking: Asking | None, *, had_turns: bool, torn: bool = False
+    ) -> None:
         """One of the user's own."""
         kept = _nbformat.from_dict(_known_fields(cell))
         kept.metadata.pop(METADATA_KEY, None)
@@ -169,9 +189,10 @@ class _Ejection:
             kept.outputs = [output for output in kept.outputs if METADATA_KEY not in output.get("metadata", {})]
             if had_turns:
                 kept.outputs = [output for output in kept.outputs if not self._is_figure(output)]
-            uses = self._users[at]
-            if any(re.split("[.:]", what)[0] == "lash_nb" for _, what in uses.imported):
-                self._note(f"cell {at + 1} imports lash_nb, and is left as it is: it fails without it")
+            ours = uses_us(kept.source)
+            if ours:
+                self._note(f"cell {at + 1} uses lash_nb in other ways, and is left as it is: it fails without it")
+            if ours or torn:
                 tags = kept.metadata.get("tags")
                 kept.metadata["tags"] = sorted({*(tags if isinstance(tags, list) else ()), "raises-exception"})
         self._made.add(kept, cell.get("id") or f"cell-{at}")

@@ -23,7 +23,7 @@ from ..machine.execution import CellOutcome
 from ..machine.picture import NoteKind, PictureState, StepPicture
 from ..views.pieces import clean, value_text
 from ..views.prose import fenced, inert_markdown
-from .sources import finishes_last, names_of
+from .sources import asks_person, finishes_last, names_of, uses_us
 from .turns import EjectedTurn
 
 __all__ = ["Shim", "TurnCells", "quoted", "turn_attributes"]
@@ -228,8 +228,13 @@ class TurnCells:
             self._note(
                 f"{where} uses {' and '.join(f'`{name}`' for name in lacking)}, which lash_nb alone has: it fails here"
             )
+        ours, asks = uses_us(code), asks_person(code)
+        if ours:
+            self._note(f"{where} uses lash_nb, and is left as it is: it fails without it")
+        if asks:
+            self._note(f"{where} asks for input: whoever runs it is asked, and it fails where nobody can answer")
         ends = self.shim.raises and "finish" in names.used - names.assigned
-        return ["raises-exception"] if lacking or ends else []
+        return ["raises-exception"] if lacking or ours or asks or ends else []
 
     def learn(self, turns: Sequence[EjectedTurn]) -> None:
         """Find out what the cells of these turns need, before any is made."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["Asking", "Names", "finishes_last", "names_of", "plain_python", "read_cell"]
+__all__ = ["Asking", "Names", "asks_person", "finishes_last", "names_of", "plain_python", "read_cell", "uses_us"]
 
 _MAGIC = re.compile(r"%%[^\W\d]\w*\b.*")
 _OF_PYTHON = re.compile(r"%%(?:capture|prun|time|timeit)\b")
@@ -27,6 +27,13 @@ _LINE = re.compile(
     r"(?:%lash\b[ \t]*(?P<word>\S*)[ \t]*(?P<rest>.*)|%(?:re|un)?(?:load_)?ext[ \t]+lash_nb\b.*|%config[ \t]+Lash\b.*)"
 )
 _WHY = "taken out: lash_nb is not needed here"
+_STOP = 'raise NotImplementedError("this request cannot be made plain")'
+_OTHERWISE = re.compile(r"(?<![\w.-])(?:lash[_-]nb\b|lash(?=\s|$))")
+"""What names us in what is given to a function of IPython or of Python's import."""
+_BY_NAME = frozenset(
+    {"run_line_magic", "run_cell_magic", "magic", "load_extension", "reload_extension", "system", "getoutput"}
+    | {"import_module", "__import__"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +47,10 @@ class Asking:
     """Whether anything of it was ours."""
     targets: tuple[str | None, ...] = ()
     """To which name each turn is assigned."""
+    nested: bool = False
+    """Whether a request stands within other code, which says whether and how often it is asked."""
+    resumes: bool = False
+    """Whether it may show a turn that was asked elsewhere."""
 
 
 def read_cell(source: str) -> Asking:
@@ -63,14 +74,19 @@ def _read_lines(lines: list[str]) -> Asking:
         found.pop(at, None)
     requests: list[str] = []
     targets: list[str | None] = []
+    nested = False
+    margin = _margin(lines)
     rest = list(lines)
     for at, match in found.items():
         target = match["target"]
+        instead = f"{target} = None" if target else "pass" if match["indent"] else ""
         if match["word"] == "ask":
             requests.append(match["rest"].strip())
             targets.append(target)
-            target = None  # it is assigned where the turn stands
-        instead = f"{target} = None" if target else "pass" if match["indent"] else ""
+            within = len(match["indent"]) > len(margin)
+            nested = nested or within
+            # Elsewhere it is assigned where the turn stands.
+            instead = _STOP if within else "pass" if match["indent"] else ""
         rest[at] = f"{match['indent']}{instead}{'  ' if instead else ''}# {lines[at].strip()}  ({_WHY})"
     code = [
         line for at, line in enumerate(lines) if at not in found and line.strip() and not line.lstrip().startswith("#")
@@ -81,7 +97,15 @@ def _read_lines(lines: list[str]) -> Asking:
         rest="\n".join(rest) if code or assigned else "",
         ours=bool(found),
         targets=tuple(targets),
+        nested=nested,
+        resumes=any(match["word"] == "resume" for match in found.values()),
     )
+
+
+def _margin(lines: list[str]) -> str:
+    """The indentation of the whole cell, which IPython takes away: that of its first line."""
+    first = next((line for line in lines if line.strip() and not _OF_PYTHON.match(line.strip())), "")
+    return first[: len(first) - len(first.lstrip())]
 
 
 def _within_strings(lines: list[str], found: Iterable[int]) -> list[int]:
@@ -186,6 +210,49 @@ def _collect(table: symtable.SymbolTable, assigned: set[str], used: set[str], *,
                 used.add(symbol.get_name())
     for child in table.get_children():
         _collect(child, assigned, used, top=False)
+
+
+def uses_us(source: str) -> bool:
+    """Whether a cell has something of lash_nb by other means than our magics at the beginning of a line."""
+    lines = source.split("\n")
+    while lines and (not lines[0].strip() or _OF_PYTHON.match(lines[0].strip())):
+        lines = lines[1:]
+    tree = _tree("\n".join(lines))
+    return tree is not None and any(_is_ours(node) for node in ast.walk(tree))
+
+
+def _is_ours(node: ast.AST) -> bool:
+    match node:
+        case ast.Import(names=names):
+            return any(one.name.partition(".")[0] == "lash_nb" for one in names)
+        case ast.ImportFrom(module=str() as module, level=0):
+            return module.partition(".")[0] == "lash_nb"
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name in _BY_NAME:
+            # Below a cell magic stands text for whoever reads it.
+            given = node.args[:2] if name == "run_cell_magic" else node.args
+            texts = [*given, *(one.value for one in node.keywords)]
+            return any(
+                isinstance(one, ast.Constant) and isinstance(one.value, str) and _OTHERWISE.search(one.value)
+                for one in texts
+            )
+        case _:
+            return False
+
+
+def asks_person(source: str) -> bool:
+    """Whether a cell asks whoever runs it: `input()`, or `getpass()` from wherever."""
+    tree = _tree(source)
+    if tree is None:
+        return False
+    names = names_of(source)
+    if "input" in names.used - names.assigned or "getpass:getpass" in {what for _, what in names.imported}:
+        return True
+    called = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return any(
+        (isinstance(one, ast.Name) and one.id == "getpass" and "getpass" not in names.assigned)
+        or (isinstance(one, ast.Attribute) and one.attr == "getpass")
+        for one in called
+    )
 
 
 def finishes_last(source: str) -> bool:

@@ -19,7 +19,7 @@ from ..following import read_session
 from ..machine.attachments import AttachmentStore
 from ..machine.effects import Done, ExecCode
 from ..machine.events import ProtocolRecord
-from ..machine.execution import CellOutcome, FinishValue
+from ..machine.execution import FinishValue
 from ..machine.messages import AppendOnly, Message, MessageRole
 from ..machine.picture import StepPicture, TurnPicture
 from ..machine.state import TurnCheckpoint
@@ -28,7 +28,7 @@ from ..recorded import Asked, RecordedSession, RecordedTurn, protocol_of
 from ..stores.blobs import BlobStore
 from ..stores.carried import Carried, CarriedSession, Trouble, carried
 from ..stores.mentions import journal_place, journal_places, mentions
-from ..stores.told import told_of
+from ..stores.told import CELL_LABELS, told_of
 
 __all__ = ["EjectedTurn", "Gathered", "Placed", "gathered", "placed"]
 
@@ -219,17 +219,6 @@ def _own(checkpoint: TurnCheckpoint, number: int) -> list[Message] | None:
     return list(messages[start:end])
 
 
-_LABELS = {
-    "interrupted": CellOutcome.INTERRUPTED,
-    "timeout": CellOutcome.TIMEOUT,
-    "kernel": CellOutcome.DEAD,
-    "aborted": CellOutcome.ABORTED,
-    "lost": CellOutcome.LOST,
-    "policy": CellOutcome.ABORTED,
-}
-"""The label with which an observation says how its cell ended; any other one is an error's."""
-
-
 def _entries(checkpoint: TurnCheckpoint) -> Iterator[CodeTrajectoryEntry]:
     for record in checkpoint.events:
         if isinstance(record, ProtocolRecord) and isinstance(record.event, CodeTrajectoryEntry):
@@ -247,7 +236,7 @@ def _with_outcomes(picture: TurnPicture, own: Sequence[Message], checkpoint: Tur
         label = (entry.error or "").partition(":")[0] if entry is not None else ""
         if entry is not None and entry.final_output is not None:
             step = replace(step, outputs=step.outputs[:-1])  # the value, which the turn has, too
-        steps.append(replace(step, outcome=_LABELS[label]) if label in _LABELS and step.outcome else step)
+        steps.append(replace(step, outcome=CELL_LABELS[label]) if label in CELL_LABELS and step.outcome else step)
     return replace(picture, steps=tuple(steps))
 
 

@@ -2,12 +2,13 @@
 
 Decided here: every other character stays as it is (numbers, escapes, order, unknown and doubled fields, indentation),
 of whichever nbformat the notebook is and however invalid. What goes in is written as nbformat writes it, at the
-indentation of its place. Nothing is converted, validated or run.
+indentation of its place and with the file's own line ends. Nothing is converted, validated or run.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -32,7 +33,18 @@ Change = Callable[[Any], Any]
 """Given what stands there (or GONE), what is to stand there (or GONE); the same object stays as it is written."""
 
 _SPACE = re.compile(r"[ \t\n\r]*")
-_DECODER = json.JSONDecoder()
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_LONGEST_NUMBER = 640
+"""Digits that Python converts whatever it was told of the most; longer ones it may refuse."""
+
+
+def _number(digits: str) -> float:
+    return int(digits) if len(digits) <= _LONGEST_NUMBER else math.inf
+
+
+_READER = json.JSONDecoder(parse_int=_number)
+_SKIPPER = json.JSONDecoder(parse_int=len, parse_float=len, parse_constant=len)
+"""For what only has to be passed over: no number is converted."""
 
 
 def with_changed_parts(text: str, *, block: Change, copy: Change) -> str:
@@ -47,7 +59,7 @@ def with_changed_parts(text: str, *, block: Change, copy: Change) -> str:
         members, end = parts.members(start)
         if text[end:].strip(" \t\r\n"):
             raise NotebookError("it is not JSON (something stands behind its end)")
-        numbers = [_DECODER.raw_decode(text, one.value)[0] for one in members if one.key == "nbformat"]
+        numbers = [_READER.raw_decode(text, one.value)[0] for one in members if one.key == "nbformat"]
         if not numbers or not isinstance(numbers[-1], int):
             raise NotebookError("it has no `nbformat`")
         for member in members:
@@ -102,12 +114,12 @@ class _Parts:
         found: list[_Member] = []
 
         def member(start: int) -> int:
-            key, after = _DECODER.raw_decode(self.text, start)
+            key, after = _SKIPPER.raw_decode(self.text, start)
             colon = _after_space(self.text, after)
             if not isinstance(key, str) or self.text[colon : colon + 1] != ":":
                 raise NotebookError(f"it is not JSON (no name at {start})")
             value = _after_space(self.text, colon + 1)
-            end = _DECODER.raw_decode(self.text, value)[1]
+            end = _SKIPPER.raw_decode(self.text, value)[1]
             found.append(_Member(key, start, value, end))
             return end
 
@@ -119,7 +131,7 @@ class _Parts:
 
         def item(start: int) -> int:
             found.append(start)
-            return _DECODER.raw_decode(self.text, start)[1]
+            return _SKIPPER.raw_decode(self.text, start)[1]
 
         if self.text[at] == "[":
             self._each(at, "[]", item)
@@ -162,7 +174,7 @@ class _Parts:
         members, end = self.members(at)
         ours = [member for member in members if member.key == METADATA_KEY]
         last = ours[-1] if ours else None
-        before = GONE if last is None else _DECODER.raw_decode(self.text, last.value)[0]
+        before = GONE if last is None else _READER.raw_decode(self.text, last.value)[0]
         after = change(before) if last is not None or add else GONE
         if after is before:
             return
@@ -172,7 +184,7 @@ class _Parts:
             self._add(at, members, end, after)
         else:
             self._remove(at, members, end, ours[:-1])  # of several the last one is the one that is read
-            self.edits.append((last.value, last.end, _written(after, self._indent(last.start))))
+            self.edits.append((last.value, last.end, self._written(after, self._indent(last.start))))
 
     def _remove(self, at: int, members: list[_Member], end: int, gone: list[_Member]) -> None:
         kept = [member for member in members if member not in gone]
@@ -189,8 +201,8 @@ class _Parts:
     def _add(self, at: int, members: list[_Member], end: int, value: Any) -> None:
         if members:
             indent = self._indent(members[-1].start)
-            blank = " " if indent is None else f"\n{indent}"
-            member = f"{json.dumps(METADATA_KEY)}: {_written(value, indent)}"
+            blank = " " if indent is None else f"{self._line_end}{indent}"
+            member = f"{json.dumps(METADATA_KEY)}: {self._written(value, indent)}"
             keys = [one.key for one in members]
             place = sum(key < METADATA_KEY for key in keys) if keys == sorted(keys) else len(keys)
             if place:
@@ -200,17 +212,23 @@ class _Parts:
             return
         outer = self._indent(at)
         indent = None if outer is None else f"{outer} "
-        blank, behind = ("", "") if indent is None else (f"\n{indent}", f"\n{outer}")
-        self.edits.append((at + 1, end - 1, f"{blank}{json.dumps(METADATA_KEY)}: {_written(value, indent)}{behind}"))
+        blank, behind = ("", "") if indent is None else (f"{self._line_end}{indent}", f"{self._line_end}{outer}")
+        member = f"{json.dumps(METADATA_KEY)}: {self._written(value, indent)}"
+        self.edits.append((at + 1, end - 1, f"{blank}{member}{behind}"))
 
     def _indent(self, at: int) -> str | None:
         """The blanks at the beginning of that line; None when all of the notebook is on one."""
         line = self.text.rfind("\n", 0, at) + 1
         return self.text[line : _after_space(self.text, line)] if line else None
 
+    @property
+    def _line_end(self) -> str:
+        """As the first line of the notebook has it."""
+        first = self.text.find("\n")
+        return "\r\n" if first > 0 and self.text[first - 1] == "\r" else "\n"
 
-def _written(value: Any, indent: str | None) -> str:
-    """JSON as nbformat writes it."""
-    if indent is None:
-        return json.dumps(value, ensure_ascii=False, sort_keys=True)
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, indent=1).replace("\n", f"\n{indent}")
+    def _written(self, value: Any, indent: str | None) -> str:
+        """JSON as nbformat writes it; half a surrogate pair, for which there is no UTF-8, as an escape."""
+        text = json.dumps(value, ensure_ascii=False, sort_keys=True, indent=None if indent is None else 1)
+        text = _LONE_SURROGATE.sub(lambda half: json.dumps(half[0])[1:-1], text)
+        return text if indent is None else text.replace("\n", f"{self._line_end}{indent}")
