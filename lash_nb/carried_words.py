@@ -2,7 +2,9 @@
 
 Decided here: how that is told, in words, as JSON and as one page of HTML without script. A notebook is untrusted: it is
 read and drawn, never run; what of it goes to a terminal has no control characters, and what goes into a page is
-escaped. A turn is drawn from its checkpoint alone; what has gone to the session's journal is listed with its request.
+escaped. A turn is drawn from its checkpoint alone, one that was folded away from the conversation that a later turn
+holds; what has gone to the session's journal is listed with its request. What outputs show is no part of the verdict:
+that is said, and an output that plainly lacks its turn's answer is named.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +26,15 @@ if TYPE_CHECKING:
     from .machine.state import TurnCheckpoint
     from .machine.wire import Json
     from .stores.carried import Carried, CarriedSession, CarriedTurn
+    from .stores.pictures import FoldedTurns
 
 __all__ = ["Choice", "add", "carried_html", "carried_text", "verdict_json", "verdict_text"]
 
 _INVALID = 1
 _UNREADABLE = 2
+_DIFFERS = "differs"
+_MOST_COMPARED = 1_000
+"""Outputs."""
 
 
 def add(commands: Any) -> None:
@@ -47,25 +54,28 @@ def add(commands: Any) -> None:
 
 def _verify(options: argparse.Namespace) -> int:
     """Look whether what notebooks carry of sessions is whole: every hash, every field, and how turns follow each other.
-    Nothing of it is run. The exit code is 0 when it is (also when there is nothing), 1 when something is damaged, of a
-    newer lash_nb or goes two ways, 2 when a file cannot be read."""
+    What cells show is not checked against it (`show` draws the turns from their records). Nothing of it is run. The
+    exit code is 0 when it is whole (also when there is nothing), 1 when something is damaged, of a newer lash_nb or
+    goes two ways, 2 when a file cannot be read."""
     from .stores.carried import carried
-    from .stores.documents import load_notebook
+    from .stores.raw_documents import read_document
 
     code = 0
     told: list[Json] = []
     for path in options.notebooks:
         try:
-            found = carried(load_notebook(path))
+            document = read_document(path)
         except NotebookError as error:
             code = _UNREADABLE
             told.append({"file": str(path), "error": str(error)})
             print(f"lash-nb: {_line(str(error))}", file=sys.stderr)
             continue
+        found = carried(document)
         code = max(code, 0 if found.ok else _INVALID)
-        told.append({"file": str(path), **verdict_json(found)})
-        if not options.json:
-            _say(verdict_text(found, name=str(path)))
+        if options.json:
+            told.append({"file": str(path), **verdict_json(found, document=document)})
+        else:
+            _say(verdict_text(found, name=str(path), document=document))
     if options.json:
         _say(_safe_json({"files": told}) + "\n")
     return code
@@ -75,11 +85,11 @@ def _show(options: argparse.Namespace) -> int:
     """Every turn that a notebook carries, as text or as one page of HTML: what was asked, the code, what came of it,
     the answer. Nothing of it is run, and no journal is needed."""
     from .stores.carried import carried
-    from .stores.documents import load_notebook
+    from .stores.raw_documents import read_document
 
     if options.out is not None and options.out.exists() and options.out.samefile(options.notebook):
         raise InputError(f"{options.out} is the notebook itself; it is not overwritten")
-    found = carried(load_notebook(options.notebook))
+    found = carried(read_document(options.notebook))
     choice = Choice(session=_named(found, options.session), turn=options.turn)
     if options.turn is not None and not any(choice.turns(session) for session in found.sessions):
         raise UnknownNameError(
@@ -136,38 +146,41 @@ class Choice:
 # -------------------------------------------------------------------------------------------------------- the verdict
 
 
-def verdict_json(found: Carried) -> dict[str, Json]:
-    """What was found, as `lash-nb verify --json` prints it of a file."""
+def verdict_json(found: Carried, *, document: object = None) -> dict[str, Json]:
+    """What was found, as `lash-nb verify --json` prints it of a file; `document`: whose outputs are looked at, too."""
+    problems: list[Json] = [
+        {"trouble": one.trouble.value, "fatal": one.fatal, "place": one.place, "sentence": one.sentence}
+        for one in found.problems
+    ]
+    problems += [
+        {"trouble": _DIFFERS, "fatal": False, "place": place, "sentence": sentence}
+        for place, sentence in _differing(document, found)
+    ]
     return {
         "valid": found.ok,
         "empty": found.empty,
         "session": found.current,
         "sessions": [_session_json(session) for session in found.sessions],
-        "problems": [
-            {
-                "trouble": problem.trouble.value,
-                "fatal": problem.fatal,
-                "place": problem.place,
-                "sentence": problem.sentence,
-            }
-            for problem in found.problems
-        ],
+        "problems": problems,
     }
 
 
 def _session_json(session: CarriedSession) -> dict[str, Json]:
-    origin = session.forked_from
+    from .stores.pictures import FoldedTurns
+
+    origin, folded = session.forked_from, FoldedTurns(session)
     return {
         "session": session.session,
         "forked_from": None if origin is None else {name: origin[name] for name in ("session", "turn", "sha256")},
-        "turns": [_turn_json(turn) for turn in session.turns],
-        "head": None if session.head is None else _turn_json(session.head),
-        "forks": [_turn_json(turn) for turn in session.forks],
-        "apart": [_turn_json(turn) for turn in session.apart],
+        "turns": [_turn_json(turn, folded) for turn in session.turns],
+        "head": None if session.head is None else _turn_json(session.head, folded),
+        "forks": [_turn_json(turn, folded) for turn in session.forks],
+        "apart": [_turn_json(turn, folded) for turn in session.apart],
     }
 
 
-def _turn_json(turn: CarriedTurn) -> dict[str, Json]:
+def _turn_json(turn: CarriedTurn, folded: FoldedTurns) -> dict[str, Json]:
+    holder = folded.holder(turn)
     return {
         "turn": turn.number,
         "seq": turn.seq,
@@ -176,32 +189,55 @@ def _turn_json(turn: CarriedTurn) -> dict[str, Json]:
         "saved_at": turn.saved_at,
         "place": turn.place,
         "whole": turn.text is not None,
+        "held_by": None if holder is None else holder.number,
         "ended": turn.ended,
         **{name: turn.ref[name] for name in ("bytes", "request", "outcome")},
     }
 
 
-def verdict_text(found: Carried, *, name: str) -> str:
-    """What was found, as `lash-nb verify` prints it of a file: what is wrong, then a line a turn."""
-    return "".join(f"{line}\n" for line in _verdict_lines(found, _line(name)))
+def verdict_text(found: Carried, *, name: str, document: object = None) -> str:
+    """What was found, as `lash-nb verify` prints it of a file: what is wrong, then a line a turn; `document`: whose
+    outputs are looked at, too."""
+    return "".join(f"{line}\n" for line in _verdict_lines(found, _line(name), document))
 
 
-def _verdict_lines(found: Carried, name: str) -> Iterator[str]:
+def _verdict_lines(found: Carried, name: str, document: object) -> Iterator[str]:
+    from .stores.pictures import FoldedTurns
+
     if found.empty:
         yield f"{name}: valid; it carries no session of lash_nb"
         return
     turns = sum(len(Choice().turns(session)) for session in found.sessions)
-    yield f"{name}: {'valid' if found.ok else 'NOT valid'}; it carries {_count(turns, 'turn')}"
+    records = f" ({'its record' if turns == 1 else 'their records'}; what cells show is not checked against them)"
+    yield f"{name}: {_verdict(found)}; it carries {_count(turns, 'turn')}{records if turns else ''}"
     yield from _problem_lines(found)
+    yield from (f"  {_DIFFERS}: {sentence}" for _, sentence in _differing(document, found))
     for session in found.sessions:
         yield f"  {_session_words(session, found)}"
+        folded = FoldedTurns(session)
         for turn, note in Choice().turns(session):
-            yield f"    {_turn_words(turn, note)}"
+            yield f"    {_turn_words(turn, note, folded.holder(turn))}"
+
+
+def _verdict(found: Carried) -> str:
+    complete = all(problem.trouble != "incomplete" for problem in found.problems)
+    return ("valid" if complete else "valid, not complete") if found.ok else "NOT valid"
 
 
 def _problem_lines(found: Carried) -> Iterator[str]:
     for problem in found.problems:
         yield f"  {problem.trouble.value}: {problem.sentence}"
+
+
+def _differing(document: object, found: Carried) -> Iterator[tuple[str, str]]:
+    """The places of outputs in which the words of their turn's answer are not, and that in a sentence."""
+    from .stores.shown_answers import shown_answers
+    from .views.pieces import clean
+
+    for shown in islice(shown_answers(document, found), _MOST_COMPARED):
+        answer, text = (" ".join(clean(one).split()) for one in (shown.answer, shown.text))
+        if answer not in text:
+            yield shown.place, f"{shown.place} does not show the answer that turn {shown.turn}'s record has"
 
 
 def _session_words(session: CarriedSession, found: Carried) -> str:
@@ -214,9 +250,10 @@ def _session_words(session: CarriedSession, found: Carried) -> str:
     return words
 
 
-def _turn_words(turn: CarriedTurn, note: str) -> str:
+def _turn_words(turn: CarriedTurn, note: str, holder: CarriedTurn | None) -> str:
     size = _size(turn.ref["bytes"])
-    folded = "" if turn.text is not None else "; folded, its content is in the session's journal alone"
+    where = f"turn {holder.number}'s conversation" if holder is not None else "the session's journal alone"
+    folded = "" if turn.text is not None else f"; folded, its content is in {where}"
     state = ", ".join(word for word in (turn.ref["outcome"] or ("ended" if turn.ended else ""), note) if word)
     asked = _line(turn.ref["request"], 60)
     return f"turn {turn.number}  {turn.place}  {size}{folded}  [{state or 'not ended'}]  {asked}".rstrip()
@@ -245,21 +282,21 @@ def _safe_json(value: object) -> str:
 # ------------------------------------------------------------------------------------------------------------ drawing
 
 
-def _drawn(turns: Iterable[tuple[CarriedTurn, str]], draw: Callable[[TurnPicture], str]) -> Iterator[_Drawn]:
-    """Each turn with its drawing, one checkpoint in memory at a time (and the one before)."""
+def _drawn(
+    session: CarriedSession, turns: Iterable[tuple[CarriedTurn, str]], draw: Callable[[TurnPicture], str]
+) -> Iterator[_Drawn]:
+    """Each of these turns with its drawing, one checkpoint in memory at a time (and the one before)."""
     from .stores.envelopes import open_text
-    from .stores.pictures import picture_of
+    from .stores.pictures import FoldedTurns, picture_of
 
+    folded = FoldedTurns(session)
     before: TurnCheckpoint | None = None
     for turn, note in turns:
-        drawing = ""
-        if turn.text is None:
-            before = None
-        else:
-            checkpoint = open_text(turn.text, place=turn.place)
-            drawing = draw(picture_of(turn, checkpoint, before))
-            before = checkpoint
-        yield _Drawn(turn=turn, note=note, drawing=drawing)
+        checkpoint = open_text(turn.text, place=turn.place) if turn.text is not None else None
+        picture = folded.picture(turn) if checkpoint is None else picture_of(turn, checkpoint, before)
+        before = checkpoint
+        drawing = draw(picture) if picture is not None else ""
+        yield _Drawn(turn=turn, note=note, drawing=drawing, holder=folded.holder(turn))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,12 +304,15 @@ class _Drawn:
     turn: CarriedTurn
     note: str
     drawing: str
-    """Empty for a reference."""
+    """Empty for a reference to what is not here."""
+    holder: CarriedTurn | None
+    """Whose conversation it is from, when it is not from the turn's own record."""
 
     @property
     def title(self) -> str:
         saved = _line(self.turn.saved_at, 40)
-        words = [f"Turn {self.turn.number}", self.note, f"saved {saved}" if saved else "", self.turn.place]
+        held = f" (from the conversation that turn {self.holder.number} holds)" if self.holder is not None else ""
+        words = [f"Turn {self.turn.number}{held}", self.note, f"saved {saved}" if saved else "", self.turn.place]
         return " · ".join(word for word in words if word)
 
     @property
@@ -295,7 +335,7 @@ def carried_text(found: Carried, *, name: str, choice: Choice | None = None) -> 
         turns = choice.turns(session)
         if turns:
             parts.append(f"══ {_session_words(session, found)} ══")
-        for drawn in _drawn(turns, lambda picture: picture_text(picture, with_request=True)):
+        for drawn in _drawn(session, turns, lambda picture: picture_text(picture, with_request=True)):
             parts.append(f"━━ {drawn.title} ━━\n\n{drawn.drawing or drawn.folded}")
     return "\n\n".join(parts) + "\n"
 
@@ -305,8 +345,8 @@ def _summary(found: Carried, name: str) -> str:
         return f"{_line(name)} carries no session of lash_nb"
     if not found.problems:
         return f"{_line(name)}: all that it carries is valid"
-    valid = "what it carries is valid, with this to be said" if found.ok else "NOT all that it carries is valid"
-    return f"{_line(name)}: {valid}:"
+    verdict = f"what it carries is {_verdict(found)}" if found.ok else "NOT all that it carries is valid"
+    return f"{_line(name)}: {verdict}:"
 
 
 _STYLE = """
@@ -348,7 +388,7 @@ def carried_html(found: Carried, *, name: str, choice: Choice | None = None) -> 
         turns = choice.turns(session)
         if turns:
             parts.append(f"<h2>{_escaped(_session_words(session, found))}</h2>")
-        for drawn in _drawn(turns, lambda picture: picture_html(picture, with_request=True)):
+        for drawn in _drawn(session, turns, lambda picture: picture_html(picture, with_request=True)):
             body = drawn.drawing or f"<p>{_escaped(drawn.folded)}</p>"
             parts.append(f"<article>\n<h3>{_escaped(drawn.title)}</h3>\n{body}\n</article>")
     return _PAGE.format(title=_escaped(_line(name)), style=_STYLE, body="\n".join(parts))

@@ -13,6 +13,7 @@ import pytest
 from lash_nb import ScriptedKernel, ScriptedModel, Session, carried_words
 from lash_nb.errors import InputError, NotebookError, UnknownNameError
 from lash_nb.kernels.scripted import ScriptedCell
+from lash_nb.machine.execution import FinishValue
 from lash_nb.stores.envelopes import fold_envelope
 from lash_nb.stores.notebook import folded
 
@@ -56,7 +57,7 @@ def test_a_line_for_each_session_and_turn(saved: Any, capsys: pytest.CaptureFixt
     size, head = (len("".join(one["checkpoint"]).encode()) for one in (turns[0], value["head"]))
     gone = f"{size:,} bytes; folded, its content is in the session's journal alone"
     assert capsys.readouterr().out.splitlines() == [
-        f"{path}: valid; it carries 4 turns",
+        f"{path}: valid; it carries 4 turns (their records; what cells show is not checked against them)",
         "  Session before",
         f"    turn 1  metadata.lash_nb.earlier[0]  {gone}  [done]  1",
         "  Session s (the notebook's own), branched off session before after turn 1",
@@ -72,6 +73,21 @@ def test_where_there_is_nothing_that_is_said_and_valid(saved: Any, capsys: pytes
     assert capsys.readouterr().out == f"{path}: valid; it carries no session of lash_nb\n"
 
 
+def test_what_is_not_complete_is_said_at_once(saved: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    path = saved(notebook(None, chain(2)[1]))
+    assert words("verify", path) == 0
+    assert words("show", path) == 0
+    lines = capsys.readouterr().out.splitlines()
+    sentence = (
+        "  incomplete: the turns before turn 2 (cell 1, output 1) are not here; those that are can be gone on with"
+    )
+    assert lines[:2] == [
+        f"{path}: valid, not complete; it carries 1 turn (its record; what cells show is not checked against them)",
+        sentence,
+    ]
+    assert lines[lines.index("n.ipynb: what it carries is valid, not complete:") + 1] == sentence
+
+
 def broken() -> dict[str, Any]:
     value = copy.deepcopy(block())
     value["turns"][0]["checkpoint"][0] = "["
@@ -82,7 +98,9 @@ def test_what_is_wrong_is_a_sentence_with_its_place(saved: Any, capsys: pytest.C
     path = saved(broken())
     assert words("verify", path) == 1
     first, second, *_ = capsys.readouterr().out.splitlines()
-    assert first == f"{path}: NOT valid; it carries 2 turns"
+    assert first == (
+        f"{path}: NOT valid; it carries 2 turns (their records; what cells show is not checked against them)"
+    )
     assert second == (
         "  damaged: metadata.lash_nb.turns[0].checkpoint is damaged: its SHA-256 is not the one that was saved with it"
     )
@@ -114,6 +132,7 @@ def test_the_verdict_as_json(saved: Any, capsys: pytest.CaptureFixture[str]) -> 
         "saved_at": "2026-11-22T17:00:00Z",
         "place": "metadata.lash_nb.turns[1]",
         "whole": True,
+        "held_by": None,
         "ended": True,
         "bytes": len("".join(turns[1]["checkpoint"]).encode()),
         "request": "2",
@@ -164,6 +183,57 @@ async def test_what_a_session_showed_is_in_its_copy(saved: Any, capsys: pytest.C
     shown = capsys.readouterr().out
     for part in ("    Which number?", "Look.", "    print(1)", "    one", "It is **one**.", "[done · 1 cell"):
         assert part in shown
+
+
+async def told(*replies: str, requests: list[str]) -> dict[str, Any]:
+    """The block of a session with these turns, all folded but the last one."""
+    blocks = Blocks()
+    script = {
+        "print(1)": ScriptedCell(outputs=(stdout("one\n"),)),
+        "finish(3)": ScriptedCell(finish=FinishValue(value={"a": 3})),
+    }
+    async with Session(ScriptedModel(list(replies)), kernel=ScriptedKernel(script), on_block=blocks) as session:
+        for request in requests:
+            await session.run(request)
+    return dict(folded(blocks.blocks[-1], most_bytes=10))
+
+
+async def test_a_folded_turn_is_drawn_from_a_later_ones_conversation(
+    saved: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replies = (cell("print(1)", "Look."), "It is **one**.", cell("finish(3)", "Now."), "The third.")
+    value = await told(*replies, requests=["Which number?", "Value?", "Third?"])
+    path = saved(notebook(value))
+    assert words("verify", path) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert ["folded, its content is in turn 3's conversation" in line for line in lines[2:]] == [True, True, False]
+    assert words("verify", path, "--json") == 0
+    (file,) = json.loads(capsys.readouterr().out)["files"]
+    assert [(turn["whole"], turn["held_by"]) for turn in file["sessions"][0]["turns"]] == [
+        (False, 3),
+        (False, 3),
+        (True, None),
+    ]
+    assert words("show", path) == 0
+    shown = capsys.readouterr().out
+    in_order = [
+        "━━ Turn 1 (from the conversation that turn 3 holds) · ",
+        "Request:\n    Which number?\n\n── Step 1 ──\n\nLook.\n\nCode:\n    print(1)\n\nOutput:\n    one\n\n",
+        "── Answer ──\n\nIt is **one**.\n\n[done · 1 cell]",
+        "━━ Turn 2 (from the conversation that turn 3 holds) · ",
+        "Request:\n    Value?\n\n── Step 1 ──\n\nNow.\n\nCode:\n    finish(3)\n\n── Result ──\n\n",
+        '{\n  "a": 3\n}\n\n[done',
+        "━━ Turn 3 · saved",
+        "Request:\n    Third?\n\nThe third.",
+    ]
+    places = [shown.index(part) for part in in_order]
+    assert places == sorted(places)
+    assert "journal alone" not in shown
+    assert words("show", path, "--turn", "2", "--html") == 0
+    page = capsys.readouterr().out
+    assert page.count("<article>") == 1
+    assert "Turn 2 (from the conversation that turn 3 holds)" in page
+    assert unsafe_page(page) == ""
 
 
 def test_one_page_without_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

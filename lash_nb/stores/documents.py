@@ -22,6 +22,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from ..errors import InputError, MissingExtraError, NotebookError
+from .raw_documents import read_document
 
 __all__ = [
     "Output",
@@ -49,24 +50,7 @@ def load_notebook(path: Path) -> NotebookNode:
     Raises:
         NotebookError: there is none, or it is not one.
     """
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        raise NotebookError(f"there is no notebook {path}") from None
-    except OSError as error:
-        raise NotebookError(f"the notebook {path} cannot be read: {_reason(error)}") from None
-    try:
-        data = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise NotebookError(f"{path} is not a notebook: it is not JSON ({error})") from None
-    if not isinstance(data, dict) or not isinstance(data.get("nbformat"), int):
-        raise NotebookError(f"{path} is not a notebook: it is JSON without `nbformat`")
-    if data["nbformat"] > nbformat.current_nbformat:
-        raise NotebookError(
-            f"{path} is of nbformat {data['nbformat']}; at most {nbformat.current_nbformat} can be read"
-        )
-    if data["nbformat"] == nbformat.current_nbformat and not isinstance(data.get("cells"), list):
-        raise NotebookError(f"{path} is not a valid notebook: it has no list of cells")
+    data = read_document(path)
     minor = data.get("nbformat_minor", 0)
     if not isinstance(minor, int):  # nbformat's own checks end in an assertion
         raise NotebookError(

@@ -1,31 +1,46 @@
-"""The picture of a turn that a notebook carries, made from its checkpoint alone.
+"""The picture of a turn that a notebook carries, made from its checkpoint alone, or from a later turn's.
 
 Decided here: a turn that had not ended is shown as far as it came, with the cell that was outstanding, and says that it
-has no end. Reads the machine's records only.
+has no end. A turn whose content was folded away is looked for in the conversation that the next whole turn of its
+session holds; how it ended is what its reference says. Reads the machine's records only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from ..machine.activities import TURN_ACTIVITY
 from ..machine.activity import CodeBlockCompleted, CodeBlockStarted
-from ..machine.effects import Emit, ExecCode
-from ..machine.events import TurnActivity
+from ..machine.effects import Done, Emit, ExecCode
+from ..machine.events import ProtocolRecord, TurnActivity
+from ..machine.execution import FinishValue
+from ..machine.messages import AppendOnly, Message, MessageRole, PartKind
 from ..machine.picture import PictureState, TurnPicture
 from ..machine.state import TurnCheckpoint
-from .carried_turns import CarriedTurn
-from .told import told_of
+from .carried_turns import CarriedSession, CarriedTurn
+from .envelopes import open_text
+from .told import CELL_LABELS, told_of
 
-__all__ = ["picture_of"]
+__all__ = ["FoldedTurns", "picture_of"]
+
+_REQUEST = re.compile(r"m_user_[0-9]+")
+_ENTRY = "CodeTrajectoryEntry"
+_ENDS = {
+    "stopped": (PictureState.STOPPED, ""),
+    "bound": (PictureState.STOPPED, "a limit was reached"),
+    "failed": (PictureState.FAILED, ""),
+}
+"""How a picture says what a reference does."""
 
 
 def picture_of(turn: CarriedTurn, checkpoint: TurnCheckpoint, before: TurnCheckpoint | None) -> TurnPicture:
     """What there was to be seen of a turn; `checkpoint` is its own, `before` that of the turn before it, if any."""
     resume = turn.envelope.get("resume", {})
     asked = resume.get("asked") if isinstance(resume, Mapping) else None
-    request, model, protocol = (_text(asked, name) for name in ("text", "model", "protocol"))
+    request, model, protocol = (_text(asked, name) for name in ("text", "model", "protocol"))  # what it says is right
     told = told_of(
         checkpoint,
         before,
@@ -63,3 +78,120 @@ def _without_end(activities: list[TurnActivity], checkpoint: TurnCheckpoint) -> 
     ):
         return activities[:-1]
     return [*activities, CodeBlockStarted(effect_id=-1, language=effect.language, code=effect.code)]
+
+
+# ------------------------------------------------------------------------------------------------------- folded turns
+
+
+class FoldedTurns:
+    """Where the content of a session's folded turns is, and what it looks like. One checkpoint is open at a time."""
+
+    def __init__(self, session: CarriedSession) -> None:
+        self._next: dict[str, CarriedTurn] = {}
+        """By the place of a folded turn, the next one that is whole."""
+        self._open: tuple[str, _Conversation] | None = None
+        later: CarriedTurn | None = None
+        for turn in reversed([*session.turns, *([session.head] if session.head is not None else [])]):
+            if turn.text is not None:
+                later = turn
+            elif later is not None:
+                self._next[turn.place] = later
+
+    def holder(self, turn: CarriedTurn) -> CarriedTurn | None:
+        """The turn whose conversation holds a folded one; None: none that is here does, or it is whole itself."""
+        later = self._next.get(turn.place)
+        return later if later is not None and self._conversation(later).holds(turn.number) else None
+
+    def picture(self, turn: CarriedTurn) -> TurnPicture | None:
+        """What the model saw of a folded turn; None when it has no `holder`."""
+        later = self.holder(turn)
+        return self._conversation(later).picture(turn) if later is not None else None
+
+    def _conversation(self, turn: CarriedTurn) -> _Conversation:
+        if self._open is None or self._open[0] != turn.place:
+            assert turn.text is not None
+            self._open = None
+            self._open = turn.place, _Conversation.of(open_text(turn.text, place=turn.place))
+        return self._open[1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cell:
+    """How a cell ended, as its record has it: the conversation alone only tells success from failure."""
+
+    label: str
+    final: tuple[Any, ...]
+    """The value that ended the turn, if one did."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Conversation:
+    """What a checkpoint holds of its own turn and of those before it."""
+
+    checkpoint: TurnCheckpoint
+    turns: Mapping[str, Sequence[Message]]
+    """By the id of a turn's request: that message, and those up to the next request."""
+    cells: Mapping[str, _Cell]
+    """By the id of the message with what the model saw of it."""
+
+    @classmethod
+    def of(cls, checkpoint: TurnCheckpoint) -> _Conversation:
+        done = [effect for effect in checkpoint.pending_effects if isinstance(effect, Done)]
+        turns: dict[str, list[Message]] = {}
+        own: list[Message] = []
+        for message in done[-1].messages if done else checkpoint.messages:
+            if _REQUEST.fullmatch(message.id):
+                own = turns[message.id] = []
+            own.append(message)
+        return cls(checkpoint=checkpoint, turns=turns, cells=dict(_cells(checkpoint)))
+
+    def holds(self, number: int) -> bool:
+        return f"m_user_{number}" in self.turns
+
+    def picture(self, turn: CarriedTurn) -> TurnPicture:
+        own = self.turns[f"m_user_{turn.number}"]
+        request = "\n\n".join(part.content for part in own[0].parts if part.kind in (PartKind.TEXT, PartKind.PROSE))
+        alone = replace(self.checkpoint, messages=AppendOnly(own), pending_effects=())
+        picture = TurnPicture()
+        for activity in told_of(alone, None, turn=turn.number, request=request, model="", protocol=""):
+            picture = picture.apply(TURN_ACTIVITY.decode(activity))
+        state, why = _ENDS.get(turn.ref["outcome"], (PictureState.DONE, ""))
+        picture = replace(self._with_outcomes(picture, own), state=state, why=why)
+        return self._with_answer(picture, own) if state is PictureState.DONE else picture
+
+    def _with_outcomes(self, picture: TurnPicture, own: Sequence[Message]) -> TurnPicture:
+        # In `told_of` a cell's number is that of the message with its code, and its observation is the one behind it.
+        steps = []
+        for step in picture.steps:
+            at = len(own) if step.effect_id is None else step.effect_id + 1
+            cell = self.cells.get(own[at].id) if at < len(own) else None
+            if cell is not None and cell.final:
+                step = replace(step, outputs=step.outputs[:-1])  # the value, which the turn has, too
+            if cell is not None and cell.label in CELL_LABELS and step.outcome is not None:
+                step = replace(step, outcome=CELL_LABELS[cell.label])
+            steps.append(step)
+        return replace(picture, steps=tuple(steps))
+
+    def _with_answer(self, picture: TurnPicture, own: Sequence[Message]) -> TurnPicture:
+        """With the value that it ended with, or with the words that came last."""
+        finals = [self.cells[message.id].final for message in own if message.id in self.cells]
+        value = next((final[0] for final in reversed(finals) if final), None)
+        if any(finals):
+            return replace(picture, value=FinishValue(value=value))
+        last = picture.steps[-1] if picture.steps else None
+        if own[-1].role is MessageRole.ASSISTANT and last is not None and last.code is None:
+            return replace(picture, answer=last.prose, steps=picture.steps[:-1])
+        return picture
+
+
+def _cells(checkpoint: TurnCheckpoint) -> Iterable[tuple[str, _Cell]]:
+    """Those of all turns, as the protocol wrote them down: whoever wrote them, only what has their form counts."""
+    for record in checkpoint.events:
+        hosted = record.event if isinstance(record, ProtocolRecord) else None
+        payload = hosted.get("payload") if isinstance(hosted, Mapping) else None
+        entry = payload.get(_ENTRY) if isinstance(payload, Mapping) else None
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("observation"), str):
+            continue
+        error, final = entry.get("error"), entry.get("final_output")
+        ended = (final["value"],) if isinstance(final, Mapping) and "value" in final else ()
+        yield entry["observation"], _Cell(label=error.partition(":")[0] if isinstance(error, str) else "", final=ended)

@@ -6,6 +6,8 @@ are not in a checkpoint. Reads the machine's records only.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ..machine.activities import TURN_ACTIVITY
 from ..machine.activity import CodeBlockCompleted, CodeBlockStarted, TurnStarted
 from ..machine.events import LlmRequestEvent, TextDelta, TurnActivity
@@ -15,7 +17,17 @@ from ..machine.state import TurnCheckpoint
 from ..machine.wire import Json
 from .summaries import own_messages
 
-__all__ = ["told_of"]
+__all__ = ["CELL_LABELS", "told_of"]
+
+CELL_LABELS: Mapping[str, CellOutcome] = {
+    "interrupted": CellOutcome.INTERRUPTED,
+    "timeout": CellOutcome.TIMEOUT,
+    "kernel": CellOutcome.DEAD,
+    "aborted": CellOutcome.ABORTED,
+    "lost": CellOutcome.LOST,
+    "policy": CellOutcome.ABORTED,
+}
+"""The label with which an observation says how its cell ended; any other one is an error's."""
 
 
 def told_of(

@@ -25,7 +25,10 @@ __all__ = ["TurnView"]
 
 _BEAT_S = 1.0
 _FITTING = "width: 0; min-width: 100%"
-_FALLBACK = "lash_nb: this turn is running; its live view needs widgets. What came of it is shown at its end."
+_FALLBACK = (
+    "lash_nb: this turn was running when this was saved, or its live view needs widgets. What came of it is shown at "
+    "its end, and `lash-nb show` reads it from the file."
+)
 _VIEW = "application/vnd.jupyter.widget-view+json"
 
 _Drawn = tuple[StepPicture, tuple[Note, ...], bool]

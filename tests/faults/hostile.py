@@ -164,9 +164,9 @@ class _Outcome:
     pages: list[str] = field(default_factory=list)
 
 
-def _draw(outcome: _Outcome, found: Carried) -> None:
-    outcome.text += verdict_text(found, name="n.ipynb") + carried_text(found, name="n.ipynb")
-    outcome.text += json.dumps(verdict_json(found))
+def _draw(outcome: _Outcome, found: Carried, value: object) -> None:
+    outcome.text += verdict_text(found, name="n.ipynb", document=value) + carried_text(found, name="n.ipynb")
+    outcome.text += json.dumps(verdict_json(found, document=value))
     outcome.pages.append(carried_html(found, name="n.ipynb"))
 
 
@@ -193,7 +193,7 @@ def judge(path: Path, value: object, outcome: _Outcome, *, find: bool = False) -
     """Everything that reads what a notebook carries, and draws it."""
     found = carried(value)
     outcome.found.append(found)
-    _draw(outcome, found)
+    _draw(outcome, found, value)
     for read, given in ((_read, value), (_find if find else _load, path)):
         try:
             read(given, outcome)

@@ -83,6 +83,38 @@ def test_bounds_of_number_and_size(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+def test_a_text_may_hold_as_many_marks_as_it_likes() -> None:
+    """Numbers that were printed are one value, not two million."""
+    printed = "[" + "1," * 2_100_000 + "1]"
+    found = carried(notebook(None, finished(printed)))
+    assert found.problems == ()
+    assert numbers(found) == [1]
+
+
+def test_more_values_than_any_conversation_has_are_refused() -> None:
+    found = carried(notebook(None, finished(outcome={"finished": {"final_value": {"value": [[]] * 1_000_100}}})))
+    place = "cell 1, output 1.checkpoint"
+    assert sentences(found) == [f"{place} is refused: it holds more values than any conversation"]
+
+
+@pytest.mark.parametrize(
+    ("text", "marks"),
+    [
+        ("[]", 1),
+        ("[1, 2, {}]", 4),
+        ('[",,,", "[{"]', 2),
+        (r'["\\", ",,"]', 2),
+        (r'["\",,", 1]', 2),
+        (r'["\\\",,", {"a,\\": "\\\\"}]', 3),
+        ('"' + "," * 2_500_000 + '", [' + '",", ' * 1_000_000 + "1]", 1_000_002),
+        ("[" * 1_048_575 + '",,,,"' + "[", 1_048_576),
+    ],
+)
+def test_only_structure_counts(text: str, marks: int) -> None:
+    assert not bounds.more_values_than(marks, text)
+    assert bounds.more_values_than(marks - 1, text)
+
+
 def test_a_multitude_of_problems_is_counted() -> None:
     value = {**block(), "turns": [7] * 3_000}
     found = carried(notebook(value))

@@ -10,7 +10,7 @@ import pytest
 
 from lash_nb.errors import CorruptCheckpointError, NotebookError
 from lash_nb.stores.envelopes import checkpoint_text, fold_envelope, is_reference, read_envelope
-from lash_nb.stores.notebook import folded, following, make_block, read_block, schema, verify_chain
+from lash_nb.stores.notebook import fitted, folded, following, make_block, read_block, schema, verify_chain
 
 from .envelopes import RUNNING, block, chain, envelope, finished, running
 
@@ -103,6 +103,22 @@ def test_a_block_that_has_grown_large_is_folded_from_its_oldest_turns() -> None:
         jsonschema.validate(smaller, schema())
         assert read_block({"lash_nb": smaller}) is not None
     assert value["earlier"] == chain(3, size=10_000, session="r"), "what was given stays as it was"
+
+
+def test_the_size_of_a_block_is_that_of_its_json() -> None:
+    """Compressed and in lines, with what JSON escapes or writes in several bytes, whole and as references."""
+    odd = {**running(turn=9, saved_at='"\\é\n'), "encoding": "zlib+base64"}
+    blocks: list[dict[str, Any]] = [
+        dict(make_block(session="é", head=None, turns=[])),
+        {**make_block(session="s", head=running(turn=6), turns=chain(1)), "earlier": []},
+        {**make_block(session="s", head=running("x" * 99_999), turns=chain(4, size=70_000)), "earlier": chain(3)},
+        {**make_block(session="s", head={**odd, "checkpoint": '"\\\n\x7fé'}, turns=[]), "model": "local"},
+    ]
+    for value in blocks:
+        for limit in (100, 10_000, 1_000_000):
+            smaller, size = fitted(value, most_bytes=limit)
+            assert size == len(json.dumps(smaller, separators=(",", ":"), ensure_ascii=False).encode())
+            assert smaller == folded(value, most_bytes=limit)
 
 
 def test_references_take_part_in_the_chain() -> None:
