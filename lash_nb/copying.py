@@ -1,34 +1,41 @@
 """How a notebook comes to carry its turns while it is open: what whoever holds it is asked to write, when, and again.
 
-Decided here: what the notebook carries already is kept (`stores.notebook.following`), and left alone where it cannot be
-read; the block is folded to its budget; in a live frontend the turn in progress is written at most once a second, and
-less often when it is large. What nobody has acknowledged is offered again when the next turn begins, or somebody new
-says that the notebook is there. Journal and outputs have everything in any case: a copy that fails ends no turn.
+Decided here: a turn is written into the notebook of its cell and into no other that the kernel may have; what that
+notebook carries already is kept (`stores.notebook.following`), and left alone where it cannot be read; the block is
+folded to its budget; in a live frontend the turn in progress is written at most once a second, less often when it is
+large, and nowhere do copies take more than a share of the time. What nobody has acknowledged is offered again when the
+next turn begins; a holder that says that it lacks what was written (a page that was loaded anew, a second tab) is
+served at once, and once a block. Journal and outputs have everything in any case: a copy that fails ends no turn.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .errors import NotebookError
 from .machine.wire import Json
-from .stores.copies import Holder, NotebookLine
-from .stores.notebook import METADATA_KEY, folded, following, read_block
+from .stores.copies import IN_PROCESS, Holder, NotebookLine
+from .stores.envelopes import is_reference
+from .stores.notebook import METADATA_KEY, MODEL_KEY, fitted, following, read_block
 
 if TYPE_CHECKING:
     from .conversation import OnHead
 
 __all__ = ["Copying"]
 
-_EXACT = ("papermill", "runner")
-"""Kinds of holders that write in process."""
 _HEAD_EVERY_S = 1.0
+"""In a page."""
 _BYTES_A_SECOND = 250_000
-"""A server drops what a kernel sends beyond a megabyte a second; most of that is for outputs."""
+"""What copies may take of a page's connection and of the page, which parses each: outputs come the same way."""
+_QUICK_S = 0.05
+"""A copy that takes no longer may be made after every effect, where the holder is in process."""
+_PAUSE = 4
+"""Else, so many times as long as the last one took, none is made."""
+_MOST_NOTEBOOKS = _MOST_HOLDERS = 16
 
 
 class Copying:
@@ -44,22 +51,26 @@ class Copying:
         suggested: Callable[[], str | None] = lambda: None,
         saves: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`attended`: a person's frontend; else a runner, which is there, takes every head, and saves by itself.
+        """`attended`: a person's frontend; else a runner, which is there, takes heads when they are made, and saves.
         `suggested`: the model that the runner's notebook suggests; `saves`: whether a finished turn has it saved.
         """
         self._attended, self._suggested, self._saves = attended, suggested, saves
         self._line = NotebookLine(on_here=self._here, expected=not attended)
         self._lock = threading.RLock()
-        self._carried: Mapping[str, Any] | None = None
-        """What the notebook holds, as it was told or set last."""
-        self._told: Holder | None = None
-        self._trouble = ""
+        self._troubles: dict[str, str] = {}
+        """Why nothing is written over what a holder has, by its id."""
+        self._written: dict[str, Mapping[str, Any]] = {}
+        """What was offered to each notebook last."""
         self._block: dict[str, Any] | None = None
         """The newest block of ours; none before the first turn."""
         self._final = False
         self._number: int | None = None
         """Under which it was sent."""
+        self._served: set[str] = set()
+        """Holders that were given that block because of what they said."""
         self._status: dict[str, Json] = {}
+        self._opened_during: int | None = None
+        """The turn that ran when a page was opened: what was published before is not routed into its cell there."""
         self._publish: Callable[[], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._next_at = 0.0
@@ -68,31 +79,33 @@ class Copying:
 
     def load(self) -> None:
         """Be there for whoever holds the notebook."""
-        if not self._attended:
-            suggested = self._suggested()
-            self._carried = {"model": suggested} if suggested else None
         self._line.open()
 
     def begin(self) -> None:
         """A turn begins in the cell that is running now; what was not acknowledged is offered again."""
         with self._lock:
+            self._line.begin()
+            self._served.clear()
             unwritten = self._block is not None and not self.written
             if unwritten and self._attended:
                 self._line.forget()  # a page that was closed says nothing of it
-        self._line.begin()
+        self._line.look()
         if self._block is None:
             self._line.get()  # it may have been changed since it was told
         if unwritten and not self._attended:
             self._offer()
 
     def close(self) -> None:
-        """Ask for nothing any more."""
+        """Ask for nothing any more; nothing is shown beside the notebook then."""
+        if self._status:
+            self._line.tell(**dict.fromkeys(self._status))
         self._line.close()
 
     @property
     def notebook(self) -> Holder | None:
-        """The notebook as its holder told of it last: untrusted. None: nobody did."""
-        return self._told
+        """The notebook of the cell that runs as its holder told of it last: untrusted. None: nobody did."""
+        holders = self._line.holders(self._line.running)
+        return holders[0] if holders else None
 
     # -- what is written -----------------------------------------------------------------------------------------------
 
@@ -102,70 +115,120 @@ class Copying:
         return self._head
 
     def _head(self, publish: Callable[[], None]) -> None:
-        if not self._line.held or self._trouble:
-            return
-        if not self._attended or (self._told is not None and self._told.kind in _EXACT):
-            publish()
+        if not self._line.held or self._trouble():
             return
         self._publish = publish
         if self._timer is None:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(max(0.0, self._next_at - loop.time()), self._head_is_due)
+            wait = self._next_at - loop.time()
+            if wait <= 0 and self._in_process:
+                self._head_is_due()
+            else:
+                self._timer = loop.call_later(max(0.0, wait), self._head_is_due)
 
     def _head_is_due(self) -> None:
         self._timer, publish, self._publish = None, self._publish, None
         if publish is not None:
+            began = time.perf_counter()
             publish()
+            took = time.perf_counter() - began
+            if took >= _QUICK_S:
+                self._wait(_PAUSE * took)
+
+    @property
+    def _in_process(self) -> bool:
+        return not self._attended or any(holder.kind in IN_PROCESS for holder in self._line.holders()[:1])
+
+    def _wait(self, seconds: float) -> None:
+        """The next head comes no earlier; on the sessions' loop."""
+        self._next_at = max(self._next_at, asyncio.get_running_loop().time() + seconds)
 
     def keep(self, block: dict[str, Any], final: bool) -> None:
         """The newest block of a session; `final`: no turn of it is in progress."""
         with self._lock:
             self._block, self._final = block, final
+            self._served.clear()
             if final:
                 self._publish = None
-            self._offer()
+            size = self._offer()
+        if size and not self._in_process:
+            self._wait(max(_HEAD_EVERY_S, size / _BYTES_A_SECOND))
 
-    def _offer(self) -> None:
-        """Have the newest block written."""
+    def _offer(self, answering: Holder | None = None) -> int:
+        """Have the newest block written, to a holder that has said something or to whoever it falls to; its size."""
         with self._lock:
             self._number = None
-            if self._block is None or self._trouble or not self._line.held:
-                return
-            value = folded(following(self._carried, self._block))
-            self._carried = value
-            self._number = self._line.set(value, save=self._final and self._attended and self._saves())
-            if self._attended:
-                self._wait_for(value)
+            if self._block is None or not self._line.held or self._trouble():
+                return 0
+            holders = [holder for holder in self._line.holders() if holder.id not in self._troubles]
+            place = self._place(holders)
+            value, size = fitted(_merged(self._block, [*self._known(place), *(one.value for one in reversed(holders))]))
+            self._written[place] = value
+            if len(self._written) > _MOST_NOTEBOOKS:
+                del self._written[next(iter(self._written))]
+            save = self._final and self._attended and self._saves()
+            # The outputs are where the cell was sent from: another page that saved would write them out of the file.
+            away = answering is not None and answering.client != self._line.client
+            self._number = self._line.set(value, save=save and not away, answering=answering, but=self._troubles)
+            return size
 
-    def _wait_for(self, value: Mapping[str, Any]) -> None:
-        try:
-            now = asyncio.get_running_loop().time()
-        except RuntimeError:  # it was offered again, by the kernel's main thread
-            return
-        size = len(json.dumps(value))
-        self._next_at = now + max(_HEAD_EVERY_S, size / _BYTES_A_SECOND)
+    def _known(self, place: str) -> list[Mapping[str, Any]]:
+        """What was written into a notebook last, or what it begins with."""
+        if place in self._written:
+            return [self._written[place]]
+        suggested = None if self._attended else self._suggested()
+        return [{MODEL_KEY: suggested}] if suggested else []
+
+    def _place(self, holders: list[Holder]) -> str:
+        """Of a notebook, among those of this kernel; a runner has one."""
+        return (holders[0].path or holders[0].client) if holders and self._attended else ""
+
+    def _trouble(self, client: str | None = None) -> str:
+        """Why nothing is written into this notebook, or into that of a client; empty when something is."""
+        client = self._line.client if client is None else client
+        holders = self._line.holders(client)
+        asked = [holder for holder in holders if holder.client == client] or holders
+        return next((self._troubles[holder.id] for holder in asked if holder.id in self._troubles), "")
 
     def _here(self, holder: Holder) -> None:
-        """Somebody says what the notebook carries; on the main thread."""
+        """Somebody says what its notebook carries; on the main thread."""
         with self._lock:
-            self._told = holder
-            value = holder.value
+            self._troubles.pop(holder.id, None)
             try:
-                read_block({} if value is None else {METADATA_KEY: value})
-                self._trouble = ""
+                read_block({} if holder.value is None else {METADATA_KEY: holder.value})
             except NotebookError as error:
-                self._trouble = f"{error}; it is left as it is"
-                return
-            ours = self._carried if self._block is not None else None
-            self._carried = value if isinstance(value, Mapping) else None
-            if self._block is not None and (not self.written or _is_behind(value, ours)):
-                self._offer()
+                self._troubles[holder.id] = f"{error}; it is left as it is"
+                if len(self._troubles) > _MOST_HOLDERS:
+                    del self._troubles[next(iter(self._troubles))]
+            if any(one.id == holder.id for one in self._line.holders()):
+                self._see(holder)
             if self._status:
                 self._line.tell(**self._status)
 
+    def _see(self, holder: Holder) -> None:
+        """What a holder of this notebook has is looked at: it may be behind."""
+        running = self._status.get("running")
+        if isinstance(running, int) and holder.client != self._line.client:
+            self._opened_during = running
+        if holder.id in self._troubles:
+            if self._trouble():
+                self._number = None  # whatever was acknowledged before
+            return
+        place = self._place([holder])
+        if holder.was in self._written:
+            self._written.setdefault(place, self._written[holder.was])
+        lacks = _lacks(holder.value, self._written.get(place))
+        if self._block is None or (self.written and not lacks):
+            return
+        if holder.id not in self._served and len(self._served) < _MOST_HOLDERS:
+            self._served.add(holder.id)
+            self._offer(holder)
+        elif lacks:
+            self._number = None  # it was given the block, and says that it has it not
+
     @property
     def written(self) -> bool:
-        """Whether the newest block has been written into the notebook."""
+        """Whether the newest block has been written into this notebook."""
         return self._line.acknowledged(self._number)
 
     @property
@@ -182,28 +245,73 @@ class Copying:
                 self._status = status
                 self._line.tell(**status)
 
+    def outputs(self) -> str:
+        """Where the turns are that their cells show, for `%lash`."""
+        turn = self._opened_during
+        return (
+            "✓" if turn is None else f"✓ (but where the page was opened while turn {turn} ran: `%lash history {turn}`)"
+        )
+
     def status(self) -> str:
-        """Where the notebook-level copy is, for `%lash`."""
-        if self._trouble:
-            return f"✗ ({self._trouble})"
-        if not self._line.held:
+        """Where the notebook-level copy is, for `%lash`: of the notebook in which that runs."""
+        client = self._line.running
+        trouble = self._trouble(client)
+        if trouble:
+            return f"✗ ({trouble})"
+        if not self._line.held_for(client):
             return (
                 "✗ (nobody here writes it: JupyterLab and Notebook 7 do, where lash_nb is installed beside them, and "
-                "`lash-nb run`; `lash-nb embed FILE` does it later)"
+                "`lash-nb run` and `papermill --engine lash_nb`; `lash-nb embed FILE` does it later)"
             )
         if self._block is None:
             return "– (no turn yet)"
-        refusal = self._line.refusal(self._number)
-        return "✓" if self.written else f"✗ ({refusal})" if refusal else "✗ (not acknowledged yet)"
+        if self._line.acknowledged(self._number, client):
+            return "✓"
+        return f"✗ ({self._line.refusal(self._number, client) or 'not acknowledged yet'})"
 
 
-def _is_behind(value: Json, ours: Mapping[str, Any] | None) -> bool:
-    """Whether it is an earlier state of what we had written: a second page, which was opened before."""
-    if not isinstance(value, Mapping) or ours is None or value.get("session") != ours.get("session"):
-        return False
-    return value != ours and _newest(value) < _newest(ours)
+def _merged(block: Mapping[str, Any], states: Iterable[Json]) -> dict[str, Any]:
+    """The block with what several states of its notebook, the last one the newest, carry of other sessions.
+
+    Each envelope once, a whole one before a reference.
+    """
+    earlier: dict[tuple[Any, ...], Any] = {}
+    model: dict[str, Any] = {}
+    for before in states:
+        if not isinstance(before, Mapping):
+            continue
+        model = {MODEL_KEY: before[MODEL_KEY]} if MODEL_KEY in before else {}
+        head: Any = before.get("head")
+        for envelope in following(before, block).get("earlier", ()):
+            if envelope is head and _has_ended(envelope, earlier.values()):
+                continue
+            known = earlier.setdefault(_key(envelope), envelope)
+            if is_reference(known) and not is_reference(envelope):
+                earlier[_key(envelope)] = envelope
+    return {**model, **block, **({"earlier": list(earlier.values())} if earlier else {})}
 
 
-def _newest(block: Mapping[str, Any]) -> int:
-    envelopes = [*block["turns"], *([block["head"]] if block["head"] is not None else [])]
-    return max((int(envelope["seq"]) for envelope in envelopes), default=-1)
+def _has_ended(head: Mapping[str, Any], envelopes: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether the turn that was in progress is among them in a later state."""
+    return any(
+        (one["session"], one["turn"]) == (head["session"], head["turn"]) and one["seq"] > head["seq"]
+        for one in envelopes
+    )
+
+
+def _key(envelope: Mapping[str, Any]) -> tuple[Any, ...]:
+    return envelope["session"], envelope["turn"], envelope["sha256"]
+
+
+def _lacks(value: Json, written: Mapping[str, Any] | None) -> bool:
+    """Whether something is missing of what was written: the page was opened, or loaded anew, before that was saved."""
+    held = set(_keys(value)) if isinstance(value, Mapping) else set()
+    return written is not None and any(key not in held for key in _keys(written))
+
+
+def _keys(block: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    head = block.get("head")
+    return [
+        _key(envelope)
+        for envelope in (*block.get("turns", ()), *block.get("earlier", ()), *([head] if head is not None else []))
+    ]

@@ -65,6 +65,10 @@ class Page:
     value: Any = None
     there: bool = True
     """Whether it answers: else its browser was closed."""
+    client: str = ""
+    """Its connection to the kernel."""
+    said: bool = False
+    """Whether it has said that it is here."""
     heard: list[dict[str, Any]] = field(default_factory=list)
     """What the kernel said, in order."""
     heard_at: list[float] = field(default_factory=list)
@@ -72,10 +76,11 @@ class Page:
     def here(self) -> dict[str, Any]:
         return {"op": "here", "kind": self.kind, "path": self.path, "value": self.value}
 
-    def take(self, data: dict[str, Any]) -> dict[str, Any] | None:
+    def take(self, data: dict[str, Any], asked: bool = True) -> dict[str, Any] | None:
+        """What it answers; `asked`: it is the one that does what is asked for."""
         self.heard.append(data)
         self.heard_at.append(time.monotonic())
-        if data["op"] == "status":
+        if data["op"] == "status" or not asked:
             return None
         if data["op"] == "who":
             return self.here()
@@ -97,28 +102,53 @@ class NotebookKernel:
         self.client.start_channels()
         self.client.wait_for_ready(timeout=PATIENCE_S)
         self.pages: list[Page] = []
-        """Those who hold the notebook."""
+        """Those who hold the notebook, or another one."""
+        self._first = True
 
     def opened(self, page: Page) -> None:
-        """A page of the notebook is opened, and finds the kernel."""
-        self.pages.append(page)
+        """A page of a notebook is opened, and finds the kernel; cells are sent from the first, if nothing is said."""
+        self.joined(page)
         self.client.comm_info(target_name="lash_nb.notebook")
         reply = self.client.get_shell_msg(timeout=PATIENCE_S)
         while reply["msg_type"] != "comm_info_reply":
             reply = self.client.get_shell_msg(timeout=PATIENCE_S)
         if "lash_nb.notebook" in reply["content"]["comms"]:
-            self._say(page, page.here())
+            self.say(page, page.here())
 
-    def _say(self, page: Page, data: Mapping[str, Any]) -> None:
+    def joined(self, page: Page) -> None:
+        """A page is opened while a cell runs: until that has ended, the kernel does not say whether it has the comm."""
+        page.client = self.client.session.session if self._first else f"client of {page.name}"
+        page.said = self._first = False
+        self.pages.append(page)
+
+    def say(self, page: Page, data: Mapping[str, Any]) -> None:
+        """Something that a page says."""
+        page.said = page.said or data.get("op") == "here"
         content = {"comm_id": "lash_nb.notebook", "data": {**data, "holder": page.name}}
-        self.client.shell_channel.send(self.client.session.msg("comm_msg", content))
+        self._send("comm_msg", content, page.client)
 
-    def run(self, code: str) -> Cell:
+    def _send(self, kind: str, content: Mapping[str, Any], client: str) -> str:
+        message = self.client.session.msg(kind, content)
+        message["header"]["session"] = client or message["header"]["session"]
+        self.client.shell_channel.send(message)
+        message_id: str = message["header"]["msg_id"]
+        return message_id
+
+    def run(self, code: str, *, client: str = "") -> Cell:
         """A cell, to its end."""
-        return self.finish(self.start(code))
+        return self.finish(self.start(code, client=client))
 
-    def start(self, code: str, *, allow_stdin: bool = True) -> Cell:
-        return Cell(self.client.execute(code, allow_stdin=allow_stdin))
+    def start(self, code: str, *, allow_stdin: bool = True, client: str = "") -> Cell:
+        """A cell; `client`: of the page from which it is sent."""
+        content = {
+            "code": code,
+            "silent": False,
+            "store_history": True,
+            "user_expressions": {},
+            "allow_stdin": allow_stdin,
+            "stop_on_error": True,
+        }
+        return Cell(self._send("execute_request", content, client))
 
     def question(self) -> dict[str, Any]:
         """What the running cell asks the person: the content of its `input_request`."""
@@ -147,10 +177,7 @@ class NotebookKernel:
     def _take(self, cell: Cell, message: Mapping[str, Any]) -> None:
         kind, content = message["msg_type"], message["content"]
         if kind == "comm_msg" and content["comm_id"] == "lash_nb.notebook":
-            for page in self.pages:
-                answer = page.take(content["data"])
-                if answer is not None and page.there:
-                    self._say(page, answer)
+            self._heard(content["data"], message["parent_header"].get("session"))
             return
         if kind == "comm_open" and "_model_name" in content["data"].get("state", {}):
             cell.widgets[content["data"]["state"]["_model_name"]] = content["comm_id"]
@@ -165,6 +192,17 @@ class NotebookKernel:
             cell.reply = reply["content"]
         elif kind in ("stream", "display_data", "update_display_data", "execute_result", "error"):
             cell.outputs.append({"msg_type": kind, **content})
+
+    def _heard(self, data: dict[str, Any], asker: str) -> None:
+        """Every page hears it; what is asked for is done by the page of the cell, or another of its notebook."""
+        there = [page for page in self.pages if page.there and page.client in data.get("clients", [page.client])]
+        asked = ([page for page in there if page.client == asker] or there)[:1]
+        for page in self.pages:
+            answer = page.take(data, data["op"] == "who" or page in asked)
+            if page.there and not page.said and page.client not in data.get("clients", [page.client]):
+                answer = page.here()
+            if answer is not None and page.there:
+                self.say(page, answer)
 
     def interrupt(self) -> None:
         """What a frontend's own Stop does: SIGINT."""

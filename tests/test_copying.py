@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lash_nb.stores.notebook import read_block, verify_chain
-from tests.notebook_kernel import NotebookKernel, Page, notebook_kernel
+from tests.notebook_kernel import Cell, NotebookKernel, Page, notebook_kernel
+from tests.stores.envelopes import chain
 
 CELL = "I look.\n<lash-cell>\n{code}\n</lash-cell>"
 REPLIES = [
@@ -148,6 +150,181 @@ def test_what_cannot_be_read_is_left_as_it_is(kernel: NotebookKernel, value: dic
     assert "it is left as it is" in told
 
 
+def other_block() -> dict[str, Any]:
+    """What another notebook carries, of another session."""
+    return {"version": 1, "session": "other", "head": None, "turns": chain(2, session="other")}
+
+
+def fields(cell: Cell) -> list[list[str]]:
+    """Of what the displays carry: those of a whole envelope, or of what finds it."""
+    return [sorted(bundle["metadata"]["lash_nb"]) for bundle in cell.bundles]
+
+
+WHOLE = ["checkpoint", "engine", "parent", "resume", "saved_at", "seq", "session", "sha256", "turn", "version"]
+FOUND = ["session", "sha256", "turn"]
+COPYING = "get_ipython().magics_manager.registry['Lash'].sessions.copying"
+
+
+def test_of_two_notebooks_on_one_kernel_each_carries_what_is_asked_in_it(kernel: NotebookKernel) -> None:
+    one, other = Page(), Page(name="page 2", path="b.ipynb", value=other_block())
+    kernel.opened(one)
+    kernel.opened(other)
+    loaded(kernel)
+    assert fields(kernel.run(ASK.format("one"))) == [FOUND]
+    assert turns(one.value) == [1]
+    assert "earlier" not in one.value
+    assert other.value == other_block()
+    assert "notebook metadata ✓" in kernel.run("%lash").text
+    assert "notebook metadata ✗ (not acknowledged yet)" in kernel.run("%lash", client=other.client).text
+    show = f"print({COPYING}.notebook.path)"
+    assert [kernel.run(show, client=page.client).text for page in (one, other)] == ["notebook.ipynb\n", "b.ipynb\n"]
+
+    assert fields(kernel.run(ASK.format("two"), client=other.client)) == [FOUND]
+    assert turns(one.value) == [1]
+    assert turns(other.value) == [1, 2]
+    assert [envelope["session"] for envelope in other.value["earlier"]] == ["other", "other"]
+    kernel.run(ASK.format("takes a while"))
+    assert turns(one.value) == [1, 2, 3]
+    assert "earlier" not in one.value
+
+
+def test_what_only_another_notebook_acknowledges_is_not_written(kernel: NotebookKernel) -> None:
+    """Cells from a frontend that does not hold the notebook, beside a page that does."""
+    page = Page(value=other_block())
+    kernel.opened(page)
+    loaded(kernel)
+    first = kernel.run(ASK.format("one"), client="another frontend")
+    assert fields(first) == [WHOLE]
+    assert page.value == other_block()
+    assert page.of("set") == []
+    assert "nobody here writes it" in kernel.run("%lash", client="another frontend").text
+    assert kernel.run(f"print({COPYING}.notebook)", client="another frontend").text == "None\n"
+    assert fields(kernel.run(ASK.format("two"))) == [FOUND]
+    assert turns(page.value) == [1, 2]
+
+
+def test_the_page_that_takes_the_place_of_another_in_mid_turn_has_the_turn(
+    kernel: NotebookKernel, tmp_path: Path
+) -> None:
+    page, other = Page(), Page(name="page 2", path="b.ipynb")
+    kernel.opened(page)
+    kernel.opened(other)
+    loaded(kernel)
+    kernel.run(ASK.format("one"))
+    kernel.run(ASK.format("two"))
+    cell = kernel.start(ASK.format("takes a while"))
+    kernel.until(cell, (tmp_path / "began").exists)
+    kernel.pages.remove(page)
+    again = Page(name="page 3")
+    kernel.joined(again)
+    assert fields(kernel.finish(cell)) == [FOUND]
+    assert turns(again.value) == [1, 2, 3]
+    assert other.value is None
+
+
+def test_whoever_answers_without_having_said_anything_is_asked_who_it_is(kernel: NotebookKernel) -> None:
+    """A page that was loaded anew in mid-turn may do what it hears before it has found the comm."""
+    page = Page()
+    kernel.opened(page)
+    loaded(kernel)
+    kernel.run(ASK.format("one"))
+    before = len(page.of("who"))
+    for _ in range(3):
+        kernel.say(Page(name="page 2", client="client of page 2"), {"id": page.of("set")[-1]["id"], "ok": True})
+    kernel.run("pass")
+    assert len(page.of("who")) == before + 1
+
+
+def test_a_page_that_has_nothing_of_it_is_given_it_at_once(kernel: NotebookKernel) -> None:
+    """It was loaded anew before the notebook was saved; what sessions before this one left comes back, too."""
+    kernel.opened(Page())
+    loaded(kernel)
+    kernel.run(ASK.format("one"))
+    kernel.run("%lash new")
+    kernel.run(ASK.format("two"))
+    [first] = kernel.pages[0].value["earlier"]
+    kernel.pages.clear()
+    again = Page(name="page 2", there=False)
+    kernel.opened(again)
+    assert "notebook metadata ✗ (not acknowledged yet)" in kernel.run("%lash").text
+    again.there = True
+    kernel.run(ASK.format("takes a while"))
+    assert turns(again.value) == [1, 2]
+    assert again.value["earlier"] == [first]
+
+    third = Page(name="page 3")
+    kernel.pages.clear()
+    kernel.opened(third)
+    kernel.run("pass")
+    assert turns(third.value) == [1, 2]
+    assert third.value["earlier"] == [first]
+    assert not any(data.get("save") for data in third.of("set"))
+    assert "notebook metadata ✓" in kernel.run("%lash").text
+
+
+def test_what_one_page_cannot_be_read_of_stops_no_other(kernel: NotebookKernel) -> None:
+    page = Page()
+    kernel.opened(page)
+    loaded(kernel)
+    kernel.run(ASK.format("one"))
+    for number, path in enumerate(("notebook.ipynb", "b.ipynb")):
+        kernel.opened(Page(name=f"bad {number}", path=path, value={"version": 99}))
+    assert fields(kernel.run(ASK.format("two"))) == [FOUND]
+    assert turns(page.value) == [1, 2]
+    assert [bad.value for bad in kernel.pages[1:]] == [{"version": 99}] * 2
+    assert "notebook metadata ✓" in kernel.run("%lash").text
+    for bad in kernel.pages[1:]:
+        assert "was written by a newer lash_nb" in kernel.run("%lash", client=bad.client).text
+
+
+@dataclass
+class Denying(Page):
+    """Says after each copy that it has it not."""
+
+    def take(self, data: dict[str, Any], asked: bool = True) -> dict[str, Any] | None:
+        answer = super().take(data, asked)
+        self.value = None
+        return self.here() if data["op"] == "set" else answer
+
+
+def test_a_page_that_denies_what_it_was_given_is_not_given_it_without_end(kernel: NotebookKernel) -> None:
+    page = Denying()
+    kernel.opened(page)
+    loaded(kernel)
+    assert fields(kernel.run(ASK.format("one"))) == [WHOLE]
+    kernel.run("import time; time.sleep(0.5)")
+    blocks = len({json.dumps(data["value"]) for data in page.of("set")})
+    assert 1 <= len(page.of("set")) <= 2 * blocks
+    assert "not acknowledged yet" in kernel.run("%lash").text
+
+
+HEADS = f"""
+import asyncio, time
+import lash_nb.copying
+copying = {COPYING}
+async def heads(quick_s, took_s):
+    lash_nb.copying._QUICK_S = quick_s
+    made = []
+    def publish(number):
+        made.append(number)
+        time.sleep(took_s)
+    for number in range(8):
+        copying.head(lambda number=number: publish(number))
+        await asyncio.sleep(0.01)
+    at_once = len(made)
+    await asyncio.sleep(4 * took_s + 0.2)
+    return at_once, made[-1]
+print(await heads(60, 0), await heads(0.05, 0.4))
+"""
+
+
+def test_copies_take_a_share_of_the_time_and_the_newest_comes(kernel: NotebookKernel) -> None:
+    """Papermill's holder takes each head, as long as they are quickly made."""
+    kernel.opened(Page(kind="papermill"))
+    loaded(kernel)
+    assert kernel.run(HEADS).text == "(8, 7) (1, 7)\n"
+
+
 def test_a_session_of_before_stays_in_the_notebook(kernel: NotebookKernel) -> None:
     page = Page()
     kernel.opened(page)
@@ -158,3 +335,32 @@ def test_a_session_of_before_stays_in_the_notebook(kernel: NotebookKernel) -> No
     kernel.run(ASK.format("two"))
     assert page.value["session"] != first
     assert [envelope["session"] for envelope in page.value["earlier"]] == [first]
+
+
+def test_a_page_that_was_opened_in_mid_turn_is_said_to_lack_its_answer(kernel: NotebookKernel, tmp_path: Path) -> None:
+    """A frontend routes nothing into a cell that it did not run."""
+    kernel.opened(Page())
+    loaded(kernel)
+    kernel.run(ASK.format("one"))
+    kernel.run(ASK.format("two"))
+    cell = kernel.start(ASK.format("takes a while"))
+    kernel.until(cell, (tmp_path / "began").exists)
+    page = Page(name="loaded anew", client="another client")
+    kernel.pages.append(page)
+    kernel.say(page, page.here())
+    kernel.finish(cell)
+    assert "outputs ✓ (but where the page was opened while turn 3 ran: `%lash history 3`)" in kernel.run("%lash").text
+
+
+def test_when_it_is_unloaded_nothing_is_shown_beside_the_notebook(kernel: NotebookKernel) -> None:
+    page = Page()
+    kernel.opened(page)
+    loaded(kernel)
+    kernel.run("pass")
+    assert page.of("status")[-1]["model"] == "scripted:model.json"
+    kernel.run("%unload_ext lash_nb")
+    kernel.run("pass")
+    last = page.of("status")[-1]
+    assert {name: last[name] for name in last if name != "op"} == dict.fromkeys(
+        ("session", "label", "model", "running", "interrupted")
+    )

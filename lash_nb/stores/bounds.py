@@ -20,6 +20,7 @@ __all__ = [
     "Allowance",
     "beyond",
     "deeper_than",
+    "more_values_than",
     "shown",
     "visible",
 ]
@@ -116,6 +117,32 @@ def deeper_than(value: object, most: int) -> bool:
         if not level:
             return False
     return True
+
+
+def more_values_than(most: int, text: str) -> bool:
+    """Whether there are more `,`, `[` and `{` than that in a JSON text, outside of its strings.
+
+    Of what is no JSON, it may count wrong.
+    """
+    if _marks(text) <= most:
+        return False
+    # A backslash stands in strings alone: without the escaped ones, each quote opens or closes a string.
+    text = text.replace("\\\\", "").replace('\\"', "")
+    found = inside = 0
+    for start in range(0, len(text), _PIECE):
+        pieces = text[start : start + _PIECE].split('"')
+        found += _marks("".join(pieces[inside::2]))
+        if found > most:
+            return True
+        inside = (inside + len(pieces) - 1) % 2
+    return False
+
+
+_PIECE = 1024 * 1024
+
+
+def _marks(text: str) -> int:
+    return sum(map(text.count, ",[{"))
 
 
 def visible(text: str, *, most: int = 400) -> str:

@@ -85,6 +85,8 @@ class _Judge:
     """Finished ones, in the order of seq."""
     _numbers: dict[int, CarriedTurn] = field(default_factory=dict)
     """Those on the chain."""
+    _after: dict[str | None, CarriedTurn] = field(default_factory=dict)
+    """Those on the chain, by their parent's hash."""
 
     def __post_init__(self) -> None:
         self._places = {problem.place for problem in self.problems}
@@ -101,6 +103,7 @@ class _Judge:
             self._by_hash.setdefault(turn.sha256, []).append(turn)
         self.chain = self._chosen(finished)
         self._numbers = {turn.number: turn for turn in self.chain}
+        self._after = {turn.parent: turn for turn in reversed(self.chain)}
         on_chain = {id(turn) for turn in self.chain}
         ways = {turn.sha256: turn for turn in self.chain}
         branches: set[str] = set()
@@ -169,7 +172,7 @@ class _Judge:
             sentence = f"session {name} went two ways: its turn {turn.number} is {rival}, and also {turn}"
         else:
             assert before is not None
-            after = next((one for one in self.chain if one.parent == before.sha256), None)
+            after = self._after.get(before.sha256)
             other = f"turn {after.number}: {after}" if after is not None else "nothing"
             sentence = (
                 f"session {name} went two ways after its turn {before.number} ({before.place}): to {other}, and also "

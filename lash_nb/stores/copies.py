@@ -7,11 +7,17 @@ comm, whose id is that of its target, `lash_nb.notebook`:
 |--------|---------------------------------------------|-----------------------------------------------------------|
 | kernel | `{op: who}`                                 | whoever holds the notebook may say so                     |
 | holder | `{op: here, holder, kind, path, value}`     | it does; `value` is what the notebook carries             |
-| kernel | `{op: set, key, value, id, save?}`          | write it into the notebook's metadata (and save the file) |
+| kernel | `{op: set, key, value, id, save?, clients}` | write it into the notebook's metadata (and save the file) |
 | kernel | `{op: get, key, id}`, `{op: save, id}`      | say what is there; save the file                          |
 | kernel | `{op: insert, cells, after, id}`            | put cells below another one                               |
 | holder | `{id, ok, holder, …}`                       | the answer to one of these                                |
 | kernel | `{op: status, …}`                           | what may be shown beside the notebook; not answered       |
+
+One kernel may have several notebooks, and one notebook several pages. *This* notebook is that of the page from which
+the cell was sent that began something last: a holder's messages name its client (`header.session`), and so do the
+parents of what the kernel sends. Other pages hold this notebook when they have it under the same path. Who fulfils a
+request is decided among the holders, by its parent: the page of that client, else one of `clients`, which are those of
+this notebook.
 
 The comm is never opened with a `comm_open`: to a frontend an unknown target is an error, while a message of a comm that
 it does not know is passed over. A frontend that comes later finds the comm by `comm_info_request`.
@@ -22,8 +28,8 @@ from __future__ import annotations
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any, cast
 
@@ -33,7 +39,10 @@ from .notebook import COMM_TARGET, METADATA_KEY
 if TYPE_CHECKING:
     from comm.base_comm import BaseComm
 
-__all__ = ["Holder", "NotebookLine"]
+__all__ = ["IN_PROCESS", "Holder", "NotebookLine"]
+
+IN_PROCESS = ("papermill", "runner")
+"""Kinds of holders that run the kernel: they hold the notebook of whatever cell, and are clients of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +55,12 @@ class Holder:
     """The notebook's, as the holder knows it; empty when it does not say."""
     value: Json
     """What the notebook carries under `lash_nb`; None: nothing."""
+    was: str = ""
+    """The path that it named before."""
+    client: str = ""
+    """The connection that it speaks over, from which its cells are sent, too."""
+    said: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """The message; an answer to it is for this holder alone."""
 
 
 OnHere = Callable[[Holder], None]
@@ -75,7 +90,13 @@ class NotebookLine:
         self._ids = count(1)
         self._lock = threading.Lock()
         self._holders: dict[str, Holder] = {}
-        self._answers: dict[int, Mapping[str, Any]] = {}
+        """The one that spoke last is the last."""
+        self._paths: dict[str, str] = {}
+        """Of clients, also of those that are gone."""
+        self._answers: dict[int, dict[str, Mapping[str, Any]]] = {}
+        """By the holder's id."""
+        self._asked: dict[str, None] = {}
+        """Who was asked who it is, having answered before it had said so."""
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -88,13 +109,16 @@ class NotebookLine:
         self._opened = True
         get_comm_manager().register_comm(cast("BaseComm", self))
         self.begin()
+        self.look()
 
     def begin(self) -> None:
-        """Something begins in the cell that is running now; asks who is there when nobody has said so."""
-        if not self._opened:
-            return
-        self._parent = dict(self._kernel.get_parent("shell"))
-        if not self.holders:
+        """Something begins in the cell that is running now, whose notebook is this one from here on."""
+        if self._opened:
+            self._parent = dict(self._kernel.get_parent("shell"))
+
+    def look(self) -> None:
+        """Ask who holds this notebook when nobody has said so."""
+        if self._opened and not self.holders():
             self._send({"op": "who"})
 
     def close(self) -> None:
@@ -109,24 +133,56 @@ class NotebookLine:
     # -- requests ------------------------------------------------------------------------------------------------------
 
     @property
-    def holders(self) -> tuple[Holder, ...]:
-        """Those who have answered."""
+    def client(self) -> str:
+        """The client from which the cell of this notebook was sent."""
+        return _client(self._parent)
+
+    @property
+    def running(self) -> str:
+        """On the main thread, the client of the cell that runs; else, and between cells, `client`."""
+        if not self._opened or threading.current_thread() is not threading.main_thread():
+            return self.client
+        return _client(self._kernel.get_parent("shell")) or self.client
+
+    def holders(self, client: str | None = None) -> tuple[Holder, ...]:
+        """Those of this notebook, or of the one that a client shows: its own page first, then who spoke last."""
+        client = self.client if client is None else client
         with self._lock:
-            return tuple(self._holders.values())
+            everybody = tuple(reversed(self._holders.values()))
+            path = self._paths.get(client)
+        own = [holder for holder in everybody if holder.client == client]
+        others = [holder for holder in everybody if path and holder.path == path and holder.client != client]
+        return (*own, *others) or tuple(holder for holder in everybody if holder.kind in IN_PROCESS)
 
     @property
     def held(self) -> bool:
-        """Whether requests are sent: somebody is there."""
-        return self._opened and (self._expected or bool(self.holders))
+        """Whether requests are sent: somebody is there who holds this notebook."""
+        return self.held_for(self.client)
+
+    def held_for(self, client: str) -> bool:
+        """Whether somebody is there who holds the notebook that a client shows."""
+        return self._opened and (self._expected or bool(self.holders(client)))
 
     def forget(self) -> None:
-        """Take nobody for there any more; whoever is says so at the next `begin`."""
+        """Take nobody for there any more who holds this notebook; whoever does says so at the next `look`."""
+        gone = {holder.id for holder in self.holders()}
         with self._lock:
-            self._holders.clear()
+            self._holders = {name: holder for name, holder in self._holders.items() if name not in gone}
 
-    def set(self, block: Mapping[str, Json], *, save: bool = False) -> int | None:
-        """Ask for `block` to be written; the number under which it is known, None when nobody is there."""
-        return self._ask("set", key=METADATA_KEY, value=block, **({"save": True} if save else {}))
+    def set(
+        self,
+        block: Mapping[str, Json],
+        *,
+        save: bool = False,
+        answering: Holder | None = None,
+        but: Collection[str] = (),
+    ) -> int | None:
+        """Ask for `block` to be written; the number under which it is known, None when nobody is there.
+
+        `answering`: because of what this holder has said, which is to do it; `but`: holders who must not, by their ids.
+        """
+        parent = answering.said if answering is not None and answering.kind not in IN_PROCESS else None
+        return self._ask("set", parent, but, key=METADATA_KEY, value=block, **({"save": True} if save else {}))
 
     def get(self) -> int | None:
         """Ask for what the notebook carries now; `on_here` is told of it."""
@@ -138,24 +194,38 @@ class NotebookLine:
 
     def tell(self, **status: Json) -> None:
         """Say what may be shown beside the notebook."""
-        if self.held:
+        if self._opened and (self._expected or self._holders):
             self._send({"op": "status", **status})
 
-    def acknowledged(self, number: int | None) -> bool:
-        """Whether a request has been fulfilled, by anybody."""
-        return number is not None and self._answers.get(number, {}).get("ok") is True
+    def acknowledged(self, number: int | None, client: str | None = None) -> bool:
+        """Whether a request has been fulfilled, by a holder of this notebook or of the one that a client shows."""
+        return any(answer.get("ok") is True for answer in self._answers_to(number, client))
 
-    def refusal(self, number: int | None) -> str | None:
+    def refusal(self, number: int | None, client: str | None = None) -> str | None:
         """Why a request could not be fulfilled; None while that is not known."""
-        answer = None if number is None else self._answers.get(number)
-        return None if answer is None or answer.get("ok") is True else str(answer.get("error") or "refused")
+        answers = self._answers_to(number, client)
+        if not answers or any(answer.get("ok") is True for answer in answers):
+            return None
+        return str(answers[0].get("error") or "refused")
 
-    def _ask(self, op: str, **values: Any) -> int | None:
+    def _answers_to(self, number: int | None, client: str | None) -> list[Mapping[str, Any]]:
+        ours = {holder.id for holder in self.holders(client)}
+        with self._lock:
+            answers = {} if number is None else self._answers.get(number, {})
+            return [answer for name, answer in answers.items() if self._expected or name in ours]
+
+    def _ask(
+        self, op: str, parent: Mapping[str, Any] | None = None, but: Collection[str] = (), **values: Any
+    ) -> int | None:
         if not self.held:
             return None
         number = next(self._ids)
-        self._send({"op": op, **values, "id": number})
+        clients = {} if self._expected else {"clients": self._clients(but)}
+        self._send({"op": op, **values, **clients, "id": number}, parent)
         return number
+
+    def _clients(self, but: Collection[str]) -> list[str]:
+        return sorted({holder.client for holder in self.holders() if holder.id not in but})
 
     # -- what comes ----------------------------------------------------------------------------------------------------
 
@@ -166,44 +236,55 @@ class NotebookLine:
             return
         number = data.get("id")
         if data.get("op") == "here":
-            self._heard(data)
+            self._heard(data, message)
         elif isinstance(number, int) and not isinstance(number, bool):
+            name = _name(data)
             with self._lock:
-                # One may refuse (read-only, a page that is being left) what another has done.
-                if not self.acknowledged(number):
-                    self._answers[number] = {name: data[name] for name in ("ok", "error", "cells") if name in data}
-                    while len(self._answers) > _MOST_ANSWERS:
-                        del self._answers[next(iter(self._answers))]
+                unknown = name not in self._holders and name not in self._asked
+                if unknown:
+                    self._asked[name] = None
+                    _drop_oldest(self._asked, _MOST_ANSWERS)
+                answers = self._answers.setdefault(number, {})
+                answers[name] = {name: data[name] for name in ("ok", "error", "cells") if name in data}
+                _drop_oldest(answers, _MOST_HOLDERS)
+                _drop_oldest(self._answers, _MOST_ANSWERS)
             if data.get("ok") is True and "value" in data:
-                self._heard(data)
+                self._heard(data, message)
+            elif unknown:
+                self._send({"op": "who"})  # a page that was loaded anew and has not found the comm yet
 
     def handle_close(self, message: Mapping[str, Any]) -> None:
         """A frontend that does not know the comm closes it; that means nothing."""
 
-    def _heard(self, data: Mapping[str, Any]) -> None:
-        name = str(data.get("holder") or "")
+    def _heard(self, data: Mapping[str, Any], message: Mapping[str, Any]) -> None:
+        name = _name(data)
         with self._lock:
-            before = self._holders.get(name)
+            before = self._holders.pop(name, None)
             told = {**({"kind": before.kind, "path": before.path} if before is not None else {}), **data}
             holder = Holder(
                 id=name,
                 kind=_short(told.get("kind")),
                 path=_short(told.get("path")),
                 value=data.get("value"),
+                was=before.path if before is not None else "",
+                client=_client(message),
+                said=message,
             )
             self._holders[name] = holder
-            while len(self._holders) > _MOST_HOLDERS:
-                del self._holders[next(iter(self._holders))]
+            _drop_oldest(self._holders, _MOST_HOLDERS)
+            self._paths.pop(holder.client, None)
+            self._paths[holder.client] = holder.path
+            _drop_oldest(self._paths, _MOST_ANSWERS)
         self._on_here(holder)
 
-    def _send(self, data: Mapping[str, Any]) -> None:
+    def _send(self, data: Mapping[str, Any], parent: Mapping[str, Any] | None = None) -> None:
         kernel = self._kernel
         # The kernel's iopub socket hands every message to the kernel's own I/O thread: any thread may send.
         kernel.session.send(
             kernel.iopub_socket,
             "comm_msg",
             {"comm_id": self.comm_id, "data": data},
-            parent=self._parent,
+            parent=self._parent if parent is None else parent,
             ident=f"comm-{uuid.uuid4().hex}".encode("ascii"),
         )
 
@@ -214,6 +295,21 @@ _LONGEST = 4096
 
 def _short(value: object) -> str:
     return value[:_LONGEST] if isinstance(value, str) else ""
+
+
+def _name(data: Mapping[str, Any]) -> str:
+    return _short(data.get("holder"))
+
+
+def _client(message: Mapping[str, Any]) -> str:
+    """The session of whoever sent a message; that of a cell's request is the page's."""
+    header = message.get("header")
+    return _short(header.get("session")) if isinstance(header, Mapping) else ""
+
+
+def _drop_oldest(kept: dict[Any, Any], most: int) -> None:
+    while len(kept) > most:
+        del kept[next(iter(kept))]
 
 
 def _ipykernel() -> Any:

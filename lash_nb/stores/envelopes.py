@@ -20,7 +20,7 @@ from ..errors import CorruptCheckpointError, DecodeError, NotebookError
 from ..machine.state import TurnCheckpoint
 from ..machine.wire import Json, dumps, loads
 from ..trust import sha256_text
-from .bounds import MAX_BYTES, MAX_DEPTH, Allowance, beyond, deeper_than, shown, visible
+from .bounds import MAX_BYTES, MAX_DEPTH, Allowance, beyond, deeper_than, more_values_than, shown, visible
 from .references import MOST_REQUEST, OUTCOMES, asked_text, reference_to
 
 __all__ = [
@@ -52,7 +52,7 @@ ENCODING = "zlib+base64"
 _PIECE_BYTES = 4 * 1024 * 1024
 
 _MOST_MARKS = 2_000_000
-"""Of `,`, `[` and `{` in a checkpoint: a list of empty lists takes thirty times its text in memory."""
+"""Of `,`, `[` and `{` in a checkpoint, outside of its strings: empty lists take thirty times their text in memory."""
 
 Envelope = dict[str, Any]
 
@@ -62,6 +62,8 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 # ----------------------------------------------------------------------------------------------------------- writing
 
 
+_MOST_SEQ = 10_000_000
+"""Envelopes of one turn."""
 _SHORT, _LONG = 100, 2_000
 _DEPTH = 5
 """Down to a state's request: its messages stand one a line, as the turn's own do."""
@@ -230,12 +232,11 @@ def open_text(text: str, *, place: str = "envelope") -> TurnCheckpoint:
     Raises:
         CorruptCheckpointError: there is none, or it has more values than any conversation, or is nested too deeply.
     """
-    openings = text.count("[") + text.count("{")
-    if openings + text.count(",") > _MOST_MARKS:
+    if more_values_than(_MOST_MARKS, text):
         raise CorruptCheckpointError(f"{place}.checkpoint is refused: it holds more values than any conversation")
     try:
         value = loads(text)
-        if openings > 2 * MAX_DEPTH and deeper_than(value, 2 * MAX_DEPTH):
+        if text.count("[") + text.count("{") > 2 * MAX_DEPTH and deeper_than(value, 2 * MAX_DEPTH):
             raise CorruptCheckpointError(f"{place}.checkpoint is refused: it is nested too deeply")
         return TurnCheckpoint.from_json(value)
     except DecodeError as error:
@@ -332,6 +333,8 @@ def read_envelope(value: object, *, place: str = "envelope") -> Envelope:
     expect("session", envelope["session"] != "", "the name of a session")
     expect("turn", is_count(envelope.get("turn")) and envelope["turn"] > 0, "the number of a turn")
     expect("seq", is_count(envelope.get("seq")), "a whole number")
+    # Whoever goes on counts on from it: one that no number of effects explains would leave no room.
+    expect("seq", envelope["seq"] <= envelope["turn"] * _MOST_SEQ, "a number that so many turns could have come to")
     parent = envelope.get("parent", "missing")
     expect("parent", parent is None or is_digest(parent), "a SHA-256 or null")
     expect("sha256", is_digest(envelope.get("sha256")), "a SHA-256")

@@ -83,6 +83,7 @@ export class Line {
     this.loaded = false;
     this.settled = kernel === null || kernel.status === "dead";
     this._asked = null;
+    this._said = false; // that it is here
     this._changed();
   }
 
@@ -160,8 +161,15 @@ export class Line {
       this._statusSaid(data);
     } else {
       const kernel = this._kernel;
+      const clients = Array.isArray(data.clients) ? data.clients : null; // those of the notebook that it is for
+      if (clients !== null && !clients.includes(kernel.clientId)) {
+        if (!this._said) {
+          this._here(); // a page that was loaded anew while a cell runs is not known yet
+        }
+        return;
+      }
       this._requests = this._requests
-        .then(() => this._isAsked(kernel, message.parent_header.session))
+        .then(() => this._isAsked(kernel, message.parent_header.session, clients))
         .then(asked => void (asked && kernel === this._kernel && this._answer(kernel, data)));
     }
   }
@@ -221,7 +229,7 @@ export class Line {
     return release;
   }
 
-  async _isAsked(kernel, asker) {
+  async _isAsked(kernel, asker, clients) {
     const own = kernel.clientId;
     if (asker === own) {
       return true;
@@ -231,7 +239,7 @@ export class Line {
         // The lock of a page that is being closed is held a moment longer.
         await new Promise(resolve => setTimeout(resolve, CLOSING_MS));
       }
-      const pages = await lockedBy(kernel);
+      const pages = (await lockedBy(kernel)).filter(page => clients === null || clients.includes(page));
       return !pages.includes(asker) && !pages.some(page => page < own);
     } catch {
       return true; // the page did not come over https: browsers have no locks then
@@ -241,6 +249,7 @@ export class Line {
   // ------------------------------------------------------------------------------------------ what is said to it
 
   _here() {
+    this._said = true;
     const told = { holder: this._holder, kind: this._kind, path: this._notebook.path, value: this._notebook.block() };
     this._send(this._kernel, { op: "here", ...told });
   }
