@@ -43,7 +43,12 @@ def add(commands: Any) -> None:
     resume.set_defaults(run=_resume)
     resume.add_argument("which", metavar="SESSION|FILE", help="a session's id, its directory, or a notebook")
     resume.add_argument("--yes", action="store_true", help="agree to what is outstanding without being asked")
-    resume.add_argument("-m", dest="model", metavar="MODEL", help="who answers (default: the model of that turn, unless only a notebook names it)")
+    resume.add_argument(
+        "-m",
+        dest="model",
+        metavar="MODEL",
+        help="who answers (default: the model of that turn, unless only a notebook names it)",
+    )
     resume.add_argument("--state-dir", metavar="DIR", type=Path, help="where sessions are kept")
     resume.add_argument("--json", action="store_true", help="print the turn as JSON on one line")
     resume.add_argument("--follow", action="store_true", help="if another process has the session: watch its turn")
