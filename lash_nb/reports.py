@@ -51,7 +51,8 @@ def status_text(sessions: NotebookSessions) -> str:
             *_earlier(sessions, begun=begun),
             f"model: {model}",
             f"kernel: {lives}",
-            f"copies: journal {_journal(session)} · outputs {sessions.copying.outputs()} · notebook metadata {sessions.copying.status()}",
+            f"copies: journal {_journal(session)} · outputs {sessions.copying.outputs()} · "
+            f"notebook metadata {sessions.copying.status()}",
         ]
     )
 
