@@ -16,7 +16,7 @@ from typing import Any
 
 from .conversation import Conversation
 from .earlier import earlier_sessions
-from .errors import InputError, JournalError, JournalInUseError, LashError, NotebookError
+from .errors import InputError, JournalError, JournalInUseError, LashError, NotebookError, UnknownNameError
 from .finding import find_session
 from .following import read_session
 from .machine.wire import Json
@@ -26,11 +26,12 @@ from .stores.carried import Carried, carried
 from .stores.closed import ClosedNotebook
 from .stores.documents import load_notebook
 from .stores.envelopes import checkpoint_text, is_reference
-from .stores.mentions import journal_place, journal_places, mentions
+from .stores.mentions import journal_place, journal_places, mentions, session_beside
 from .stores.notebook import METADATA_KEY, folded, following, read_block
 from .stores.our_parts import with_changed_parts
 from .stores.ownership import holder
 from .stores.segments import session_directory
+from .stores.session_files import sessions_in
 
 __all__ = ["Embedded", "block_of", "embedded"]
 
@@ -43,13 +44,16 @@ class Embedded:
     """The same text when it carried all of it."""
     sentences: tuple[str, ...]
     """What was put in, a session each."""
+    notes: tuple[str, ...] = ()
+    """What else has to be known."""
 
 
 def embedded(file: ClosedNotebook, *, which: str | None = None, state_dir: Path | None = None) -> Embedded:
     """The notebook with its session's turns in its metadata.
 
     Args:
-        which: the session; None: the block's, else those that outputs name, else the newest of this notebook's.
+        which: the session, or how its id begins; None: the block's, else those that outputs name, else the newest of
+            this notebook's, else the only one in `NAME.lash` beside it, which is noted.
         state_dir: where journals are; None: `NAME.lash` beside the notebook, then the user's own place.
 
     Raises:
@@ -66,8 +70,9 @@ def embedded(file: ClosedNotebook, *, which: str | None = None, state_dir: Path 
     read_block(metadata)
     found = carried(document)
     block: dict[str, Any] | None = metadata.get(METADATA_KEY)
-    sentences = []
-    for session, place in _sessions(file.path, document, which=which, state_dir=state_dir):
+    sentences: list[str] = []
+    notes: list[str] = []
+    for session, place in _sessions(file.path, document, notes, which=which, state_dir=state_dir):
         _check_same(file.path, found, session, place)
         made = block_of(session)
         if made is None:
@@ -75,7 +80,7 @@ def embedded(file: ClosedNotebook, *, which: str | None = None, state_dir: Path 
             continue
         sentences.append(_sentence(session, made, block))
         block = _without_doubles(following(block, _as_it_was(made, block)))
-    return Embedded(text=_put_in(file.text, block), sentences=tuple(sentences))
+    return Embedded(text=_put_in(file.text, block), sentences=tuple(sentences), notes=tuple(notes))
 
 
 def _put_in(text: str, block: dict[str, Any] | None) -> str:
@@ -96,7 +101,7 @@ def _put_in(text: str, block: dict[str, Any] | None) -> str:
 
 
 def _sessions(
-    path: Path, document: Mapping[str, Any], *, which: str | None, state_dir: Path | None
+    path: Path, document: Mapping[str, Any], notes: list[str], *, which: str | None, state_dir: Path | None
 ) -> list[tuple[RecordedSession, Path]]:
     """Those that are put in, the one that was used last last, and where their journals are."""
     places = journal_places(path, state_dir)
@@ -109,6 +114,10 @@ def _sessions(
             newest = earlier_sessions(place, notebook=path.resolve(), directory=path.resolve().parent, most=1)
             if newest:
                 return [_read(newest[0].session, place)]
+        alone = session_beside(path, places)
+        if alone is not None:
+            notes.append(alone.sentence)
+            return [_read(alone.session, alone.place)]
         where = " or ".join(str(place) for place in places)
         raise InputError(f"{path} names no session, and no journal in {where} names this file: name the session")
     known = [(name, found) for name in names if (found := journal_place(name, places)) is not None]
@@ -119,11 +128,24 @@ def _sessions(
 
 
 def _named(which: str, places: list[Path]) -> tuple[str, Path]:
+    """Raises UnknownNameError: there is none, or more than one."""
     place = journal_place(which, places)
     if place is not None:
         return which, place
-    found = find_session(which, state_dir=places[-1])
-    return found.session, found.state_dir
+    matching: dict[str, Path] = {}
+    for place in places:
+        for name in sessions_in(place):
+            if which and name.startswith(which):
+                matching.setdefault(name, place)
+    if len(matching) == 1:
+        return matching.popitem()
+    if which and not matching and Path(which).is_dir():
+        found = find_session(which)
+        return found.session, found.state_dir
+    where = " or ".join(str(place) for place in places)
+    many = f"{len(matching)} sessions begin with it: say more of its id"
+    problem = many if matching else "`--state-dir` says where else it is"
+    raise UnknownNameError(f"there is no session {which!r} in {where}: {problem}")
 
 
 def _read(name: str, place: Path) -> tuple[RecordedSession, Path]:

@@ -147,6 +147,8 @@ def _embed(options: argparse.Namespace) -> int:
         file.write_to(options.out, made.text)
     else:
         file.replace(made.text)
+    for sentence in made.notes:
+        _say(sentence)
     for sentence in made.sentences:
         print(f"{options.notebook}: {sentence}")
     return 0
@@ -157,8 +159,8 @@ def _embed(options: argparse.Namespace) -> int:
 
 def _eject(options: argparse.Namespace) -> int:
     """Make a plain notebook that gives the same results without lash_nb: each request becomes the words and the code
-    of its answer, in order. Exit code 1 when something of it had to be left out or cannot be made plain, which is
-    said. Nothing is run."""
+    of its answer, in order. Exit code 1 when something of it had to be left out or cannot be made plain, or stands in
+    another order than it was asked in, which is said. Nothing is run."""
     from .ejecting import ejected
     from .stores.closed import ClosedNotebook
 

@@ -27,13 +27,17 @@ class Stripped:
     """How many turns it carried."""
     size: int
     """Bytes that were taken out."""
+    suggestion: bool = False
+    """Whether the model that its author suggests was among them."""
 
     @property
     def sentence(self) -> str:
         """What was taken out."""
         if not self.size:
             return "nothing of lash_nb to take out"
-        return f"{self.turns} turn{'' if self.turns == 1 else 's'} taken out ({self.size:,} bytes)"
+        what = [f"{self.turns} turn{'' if self.turns == 1 else 's'}"] if self.turns else []
+        what += ["the suggested model"] if self.suggestion else []
+        return f"{' and '.join(what) or 'what was left of lash_nb'} taken out ({self.size:,} bytes)"
 
 
 def stripped(text: str, *, everything: bool = False) -> Stripped:
@@ -43,12 +47,16 @@ def stripped(text: str, *, everything: bool = False) -> Stripped:
         NotebookError: it is not a notebook.
     """
     turns: set[tuple[str, int]] = set()
+    suggestions: set[str] = set()
 
     def block(value: Any) -> Any:
-        keeps = not everything and isinstance(value, dict) and isinstance(value.get(MODEL_KEY), str)
+        suggests = isinstance(value, dict) and isinstance(value.get(MODEL_KEY), str)
+        keeps = suggests and not everything
         if value is GONE or (keeps and len(value) == 1):
             return value
         turns.update(_turns_of(value))
+        if suggests and not keeps:
+            suggestions.add(value[MODEL_KEY])
         return {MODEL_KEY: value[MODEL_KEY]} if keeps else GONE
 
     def copy(value: Any) -> Any:
@@ -57,7 +65,7 @@ def stripped(text: str, *, everything: bool = False) -> Stripped:
 
     made = with_changed_parts(text, block=block, copy=copy)
     size = _size(text) - _size(made)
-    return Stripped(text=made, turns=len(turns), size=size)
+    return Stripped(text=made, turns=len(turns), size=size, suggestion=bool(suggestions))
 
 
 def filtered(data: bytes, *, everything: bool = False) -> tuple[bytes, str]:

@@ -17,7 +17,7 @@ from .plain_notebooks import answered, asked, command, last_text, read, run_with
 
 REPLIES = {1: [cell("a = 1"), "One."], 2: [cell("b = 2"), "Two."], 3: [cell("c = 3"), "Three."]}
 STOP = 'raise NotImplementedError("this request cannot be made plain")'
-WHY = "(taken out: lash_nb is not needed here)"
+WHY = "(lash_nb is not here)"
 ALL = ["> go", "a = 1", "One.", "> go", "b = 2", "Two.", "> go", "c = 3", "Three."]
 TAGGED = {"tags": ["raises-exception"]}
 
@@ -57,7 +57,7 @@ async def test_a_loop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     said = "cell 1 asks within other code: it cannot be made plain; the code of 3 turns stands before it"
     assert (left_out, notes) == ((said,), ())
     assert f"- {said}" in sources(made)[0]
-    rest = f"got = []\nfor i in range(3):\n    {STOP}  # t = %lash ask go  {WHY}\n    got.append(t.text)\nprint(got)"
+    rest = f"got = []\nfor i in range(3):\n    {STOP}  # t = %lash ask go {WHY}\n    got.append(t.text)\nprint(got)"
     assert sources(made)[1:] == [*ALL, rest, "print(len(got))"]
     assert made.cells[-2].metadata == TAGGED
     done = run_without_us(tmp_path / "plain.ipynb")
@@ -76,7 +76,7 @@ async def test_a_function_that_is_called_elsewhere(tmp_path: Path) -> None:
     )
     assert notes == ()
     assert sources(made)[1:] == [
-        f"def ask():\n    {STOP}  # %lash ask go  {WHY}\n    return 1",
+        f"def ask():\n    {STOP}  # %lash ask go {WHY}\n    return 1",
         *ALL[:6],
         "print(ask() + ask())",
         "x = 1",
@@ -91,7 +91,7 @@ async def test_more_turns_than_requests_in_one_cell(tmp_path: Path) -> None:
         "cell 1 shows 3 turns and has 1 request: it cannot be made plain; the code of 3 turns stands before it",
     )
     # No turn stands for another: what takes one fails.
-    assert sources(made)[1:] == [*ALL, f"%%timeit -n1 -r3\n# t = %lash ask go  {WHY}\nt.text"]
+    assert sources(made)[1:] == [*ALL, f"%%timeit -n1 -r3\n# t = %lash ask go {WHY}\nt.text"]
     assert made.cells[-1].metadata == TAGGED
 
 
@@ -101,8 +101,8 @@ async def test_as_many_turns_as_requests_are_made_plain(tmp_path: Path) -> None:
     left_out, _, made = await ejection(tmp_path, *cells)
     assert left_out == ()
     assert [one for one in sources(made) if one.startswith("# the Turn")] == [
-        "# the Turn, for the cells below\nt = Turn(text='One.')",
-        "# the Turn, for the cells below\nu = Turn(text='Two.')",
+        "# the Turn, for the cells below\nt = Turn(text='One.', code=(\n    'a = 1',\n), value=None, ok=True)",
+        "# the Turn, for the cells below\nu = Turn(text='Two.', code=(\n    'b = 2',\n), value=None, ok=True)",
     ]
     assert last_text(run_without_us(tmp_path / "plain.ipynb"), "    pass") == "One. Two.\n"
 
@@ -163,7 +163,7 @@ def test_what_uses_lash_nb_by_other_means(source: str) -> None:
         "!cat eye-lash.txt",
         "ip.run_line_magic('time', 'eyelash()')",
         "ip.run_cell_magic('writefile', 'x.py', 'import lash_nb')",
-        f"%%time\n# %lash ask go  {WHY}",
+        f"%%time\n# %lash ask go {WHY}",
         "%%bash\necho lash",
         "from . import lash_nb",
         "import lash_nb_tools",

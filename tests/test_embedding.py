@@ -11,7 +11,7 @@ import pytest
 
 from lash_nb import ScriptedKernel, ScriptedModel, Session
 from lash_nb.embedding import embedded
-from lash_nb.errors import InputError, JournalError, JournalInUseError, LashError, NotebookError
+from lash_nb.errors import InputError, JournalError, JournalInUseError, LashError, NotebookError, UnknownNameError
 from lash_nb.stores.closed import ClosedNotebook
 from lash_nb.stores.notebook import read_block, verify_chain
 
@@ -108,6 +108,55 @@ async def test_by_its_name_and_how_that_begins(tmp_path: Path) -> None:
     made = embedded(ClosedNotebook(path), which="0123abcd")
     assert json.loads(made.text)["metadata"]["lash_nb"] == {**block, "model": "local"}
     assert embedded(ClosedNotebook(path), which="0123", state_dir=tmp_path / "n.lash").text == made.text
+    assert embedded(ClosedNotebook(path), which="0123").text == made.text
+    assert embedded(ClosedNotebook(path), which=str(tmp_path / "n.lash")).text == made.text
+
+
+async def test_the_beginning_of_a_name_is_looked_for_everywhere(tmp_path: Path) -> None:
+    path, elsewhere = write(tmp_path / "n.ipynb", "x = 1"), tmp_path / "elsewhere"
+    for place, session in ((tmp_path / "n.lash", "12ab"), (elsewhere, "12ab"), (elsewhere, "12cd"), (elsewhere, "34")):
+        await answered(place, REPLIES, requests=["one"], session=session)
+    places = f"{tmp_path / 'n.lash'} or {elsewhere}"
+    assert embedded(ClosedNotebook(path), which="3").sentences == ("session 34: 1 of 1 turn put in",)
+    assert embedded(ClosedNotebook(path), which="12a").sentences == ("session 12ab: 1 of 1 turn put in",)
+    for which, problem in (
+        ("12", "2 sessions begin with it: say more of its id"),
+        ("5", "`--state-dir` says where else it is"),
+        ("", "`--state-dir` says where else it is"),
+    ):
+        with pytest.raises(UnknownNameError) as caught:
+            embedded(ClosedNotebook(path), which=which)
+        assert str(caught.value) == f"there is no session {which!r} in {places}: {problem}"
+
+
+async def test_the_only_session_beside_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As of a run whose notebook was stripped, and moved with what is beside it."""
+    other = write(tmp_path / "in.ipynb", "x = 1")
+    block = await answered(tmp_path / "o.lash", REPLIES, requests=["one"], session="only", notebook=other)
+    await answered(tmp_path / "elsewhere", REPLIES, requests=["one"], session="another", notebook=other)
+    path = write(tmp_path / "o.ipynb", "x = 1")
+    before = path.read_bytes()
+    said = f"no journal names this file; session only is taken, the only one in {tmp_path / 'o.lash'}"
+    for options in ((), ("--state-dir", tmp_path / "o.lash")):
+        path.write_bytes(before)
+        assert command("embed", path, *options) == 0
+        printed, told = capsys.readouterr()
+        assert (printed, told) == (f"{path}: session only: 1 of 1 turn put in\n", f"lash-nb: {said}\n")
+        assert block_in(path) == block
+    path.write_bytes(before)
+    assert command("embed", path, "--state-dir", tmp_path / "elsewhere") == 2, "that one is not beside it"
+    await answered(tmp_path / "o.lash", REPLIES, requests=["one"], session="second", notebook=other)
+    assert command("embed", path) == 2
+    assert "and no journal in" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+async def test_a_journal_that_names_the_file_comes_first(tmp_path: Path) -> None:
+    path = write(tmp_path / "o.ipynb", "x = 1")
+    await answered(tmp_path / "o.lash", REPLIES, requests=["one"], session="beside", notebook=tmp_path / "in.ipynb")
+    await answered(tmp_path / "elsewhere", REPLIES, requests=["one"], session="named", notebook=path)
+    made = embedded(ClosedNotebook(path))
+    assert (made.sentences, made.notes) == (("session named: 1 of 1 turn put in",), ())
 
 
 def test_nothing_says_which(tmp_path: Path) -> None:

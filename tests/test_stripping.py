@@ -137,6 +137,34 @@ def test_the_authors_suggestion_stays_unless_all_is_to_go() -> None:
     assert stripped(made.text, everything=True).text == '{\n "nbformat": 4,\n "metadata": {}\n}\n'
 
 
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ('{"model":"m"}', "the suggested model taken out (23 bytes)"),
+        (
+            '{"model":"m","turns":[{"session":"s","turn":1}]}',
+            "1 turn and the suggested model taken out (58 bytes)",
+        ),
+        ('{"turns":[{"session":"s","turn":1}]}', "1 turn taken out (46 bytes)"),
+        ('{"model":7}', "what was left of lash_nb taken out (21 bytes)"),
+    ],
+)
+def test_all_that_was_taken_is_named(value: str, sentence: str) -> None:
+    made = stripped(f'{{"nbformat":4,"metadata":{{"lash_nb":{value}}}}}', everything=True)
+    assert (made.text, made.sentence) == ('{"nbformat":4,"metadata":{}}', sentence)
+
+
+def test_a_suggestion_that_would_be_taken_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "n.ipynb"
+    path.write_text('{"nbformat":4,"metadata":{"lash_nb":{"model":"m"}}}')
+    assert command("strip", "--check", path) == 0
+    assert command("strip", "--check", "--all", path) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        f"{path}: nothing of lash_nb to take out",
+        f"{path}: the suggested model would be taken out (23 bytes)",
+    ]
+
+
 # ---------------------------------------------------------------------------------------------------------- the command
 
 

@@ -23,8 +23,9 @@ from ..stores.notebook import METADATA_KEY
 from ..views.pieces import clean
 from ..views.prose import fenced
 from .cells import Shim, TurnCells, quoted, turn_attributes
+from .places import Placed, placed, slots
 from .sources import Asking, Names, names_of, read_cell, uses_us
-from .turns import EjectedTurn, Gathered, Placed, gathered, placed
+from .turns import EjectedTurn, Gathered, gathered
 
 __all__ = ["Ejected", "ejected"]
 
@@ -109,7 +110,7 @@ class _Ejection:
         self._asks: dict[int, Asking] = {
             at: read_cell(cell.source) for at, cell in enumerate(notebook.cells) if cell.cell_type == "code"
         }
-        self._placed: Placed = placed(notebook, found, {at: asking.requests for at, asking in self._asks.items()})
+        self._placed: Placed = placed(notebook, found, self._asks)
         self._users = {at: names_of(self._rest(at)) for at in self._asks}
         self._turns = TurnCells(shim=Shim())
         self._sessions = list(found.sessions)
@@ -127,16 +128,23 @@ class _Ejection:
             self._cell(at, cell)
         for turn in last:
             self._turn(turn, why="No cell shows this request any more.")
-        self.notes = [*self._found.notes, *self._turns.notes, *self._about_order(), *self._about_names()]
+        self._found.left_out += self._about_order()
+        about = (*self._about_outputs(), *self._about_words(), *self._about_names())
+        self.notes = [*self._found.notes, *self._turns.notes, *about]
         body = self._made
         top = _Made(ids=body.ids)
         top.add(_nbformat.v4.new_markdown_cell(self._preface()), "ejected")
+        # Behind the title: each cell before the first one with code is the user's own, and there as it was.
+        title = min(self._asks, default=len(self._in.cells))
+        top.cells += body.cells[:title]
         if self._turns.shim.source:
-            top.add(_nbformat.v4.new_code_cell(self._turns.shim.source), "ejected-setup")
+            hidden = {"jupyter": {"source_hidden": True}}
+            top.add(_nbformat.v4.new_code_cell(self._turns.shim.source, metadata=hidden), "ejected-setup")
+        top.cells += body.cells[title:]
         metadata = {key: value for key, value in self._in.metadata.items() if key != METADATA_KEY}
         if not any(_WIDGET in output.get("data", {}) for cell in body.cells for output in cell.get("outputs", [])):
             metadata.pop("widgets", None)
-        made: NotebookNode = _nbformat.v4.new_notebook(cells=[*top.cells, *body.cells], metadata=metadata)
+        made: NotebookNode = _nbformat.v4.new_notebook(cells=top.cells, metadata=metadata)
         try:
             _nbformat.validate(made)
         except nbformat.ValidationError as error:
@@ -151,16 +159,32 @@ class _Ejection:
             self._turn(turn, why="Asked before what its cell shows now.")
         turns = self._placed.at.get(at, [])
         torn = self._torn(at, turns)
-        figures = [output for output in cell.get("outputs", ()) if self._is_figure(output)] if turns else []
+        answers = slots(asking.requests, turns) if asking is not None and not torn else []
+        resumed = asking.resume_target if asking is not None and not torn else None
         for number, turn in enumerate(turns):
-            targets = asking.targets if asking is not None and not torn else ()
-            target = targets[number] if number < len(targets) else None
-            shown = figures if number == len(turns) - 1 else ()
+            target = asking.targets[answers.index(turn)] if asking is not None and turn in answers else resumed
+            shown = self._figures(at, turn) if number == len(turns) - 1 else ()
             self._turn(turn, figures=shown, target=target, at=None if torn else at)
-        if asking is not None and asking.requests and not turns and not torn:
-            self._unanswered(at, cell, asking)
-        if asking is None or asking.rest.strip() or not (asking.ours or turns):
-            self._plain(at, cell, asking, had_turns=bool(turns), torn=torn)
+        away = self._placed.elsewhere.get(at, [])
+        for turn in away[-1:]:
+            if not torn and (resumed or self._is_used_below(at)):
+                self._stand_in(turn, target=resumed, at=at, near=False)
+        if asking is not None and None in answers:
+            open_ = [text for text, turn in zip(asking.requests, answers, strict=True) if turn is None]
+            self._unanswered(at, cell, asking, open_)
+        if asking is None or self._rest(at).strip() or not (asking.ours or turns):
+            self._plain(at, cell, asking, had_turns=bool(turns or away), torn=torn)
+        elif kept := asking.place_kept(resumed=bool(turns)):
+            self._made.add(_nbformat.v4.new_code_cell(kept), cell.get("id") or f"cell-{at}")
+
+    def _figures(self, at: int, turn: EjectedTurn) -> list[Any]:
+        """The outputs beside the text of the turn, from a cell that shows it."""
+        others = (other for other, turns in self._placed.elsewhere.items() if turn in turns)
+        for shows in (at, *others):
+            found = [output for output in self._in.cells[shows].get("outputs", ()) if self._is_figure(output)]
+            if found:
+                return found
+        return []
 
     def _torn(self, at: int, turns: Sequence[EjectedTurn]) -> bool:
         """Whether a cell asks in a way that turns in front of it are not the same; says so."""
@@ -200,7 +224,9 @@ class _Ejection:
     def _rest(self, at: int) -> str:
         """A cell's source as it is in the result."""
         asking = self._asks[at]
-        return asking.rest if asking.ours else str(self._in.cells[at].source)
+        if not asking.ours:
+            return str(self._in.cells[at].source)
+        return asking.rest_resumed if at in self._placed.at or at in self._placed.elsewhere else asking.rest
 
     def _is_figure(self, output: Mapping[str, Any]) -> bool:
         """Whether an output of a cell that shows a turn is of that turn, beside its text."""
@@ -218,38 +244,47 @@ class _Ejection:
     ) -> None:
         name = f"turn-{self._sessions.index(turn.session) + 1}-{turn.number}"
         cells = list(self._turns.of(turn, why_here=why, figures=() if turn.exact else figures))
-        if target is not None or (at is not None and self._is_used_below(at)):
-            below = [names.attributes for cell, names in self._users.items() if at is not None and cell >= at]
-            # Once `_` was assigned, IPython leaves it alone.
-            target = target or ("_" if self._assigns_underscore else None)
-            cells.append(self._turns.stand_in(turn, target=target, words=turn_attributes(frozenset().union(*below))))
         for number, cell in enumerate(cells, 1):
             self._made.add(cell, f"{name}-{number}")
+        if target is not None or (at is not None and self._is_used_below(at)):
+            self._stand_in(turn, target=target, at=at or 0)
         self._shown.append(turn)
         self.count += 1
+
+    def _stand_in(self, turn: EjectedTurn, *, target: str | None, at: int, near: bool = True) -> None:
+        """What stands for the Turn in the cells from `at` on."""
+        below = [names.attributes for cell, names in self._users.items() if cell >= at]
+        # Once `_` was assigned, IPython leaves it alone.
+        target = target or ("_" if self._assigns_underscore else None)
+        words = turn_attributes(frozenset().union(*below))
+        name = f"turn-{self._sessions.index(turn.session) + 1}-{turn.number}-value"
+        self._made.add(self._turns.stand_in(turn, target=target, words=words, near=near), name)
 
     def _is_used_below(self, at: int) -> bool:
         """Whether a cell of the user's, before the next turn, takes what this one gave."""
         for below in range(at, len(self._in.cells)):
-            if below > at and self._placed.at.get(below):
+            if below > at and (self._placed.at.get(below) or self._placed.elsewhere.get(below)):
                 return False
             if below in self._users and any(_LAST_VALUES.fullmatch(name) for name in self._users[below].used):
                 return True
         return False
 
-    def _unanswered(self, at: int, cell: NotebookNode, asking: Asking) -> None:
-        """A request without a turn in this place."""
+    def _unanswered(self, at: int, cell: NotebookNode, asking: Asking, requests: Sequence[str]) -> None:
+        """Requests without a turn in this place."""
         shown = [output for output in cell.outputs if METADATA_KEY in output.get("metadata", {})]
-        parts = [quoted(request) for request in asking.requests]
-        if at in self._placed.again:
-            parts.append("*Answered above.*")
-        elif shown:
+        ways = [self._placed.way_to(request, at=at) for request in requests]
+        parts: list[str] = []
+        for request, way in zip(requests, ways, strict=True):
+            parts.append(quoted(request))
+            if way:
+                parts.append(f"*Answered {way}.*")
+            elif not shown or len(requests) < len(asking.requests):
+                parts.append("*This was not answered.*")
+                self._note(f"cell {at + 1} asks something that no turn answers; the request alone is kept")
+        if shown and not any(ways) and len(requests) == len(asking.requests):
             texts = [output.get("data", {}).get("text/plain") for output in shown]
             parts.append("*The turn could not be read. What the notebook showed of it:*")
             parts += [fenced(clean(text)) for text in texts if isinstance(text, str)]
-        else:
-            parts.append("*This was not answered.*")
-            self._note(f"cell {at + 1} asks something that no turn answers; the request alone is kept")
         self._made.add(_nbformat.v4.new_markdown_cell("\n\n".join(parts)), cell.get("id") or f"cell-{at}")
 
     def _unplaced(self) -> list[EjectedTurn]:
@@ -268,16 +303,30 @@ class _Ejection:
     # -- what has to be said -------------------------------------------------------------------------------------------
 
     def _about_order(self) -> Iterator[str]:
-        if any(not turn.exact for turn in self._shown):
-            yield "of turns without a journal, the outputs are what the model saw of them"
-        sessions = dict.fromkeys(turn.session for turn in self._shown)
-        if len(sessions) > 1:
-            yield f"the notebook has {len(sessions)} sessions, each with a kernel of its own; here they share one"
-        for session in sessions:
+        for session in dict.fromkeys(turn.session for turn in self._shown):
             numbers = [turn.number for turn in self._shown if turn.session == session]
             if numbers != sorted(numbers):
                 order = ", ".join(map(str, numbers))
                 yield f"turns were asked in another order than their cells stand in ({order}): results may be others"
+
+    def _about_words(self) -> Iterator[str]:
+        words = {}
+        for at, asking in self._asks.items():
+            # A turn stands for the `%lash resume` that shows it.
+            if count := asking.words - (asking.resumes if at in self._placed.at else 0):
+                words[at + 1] = count
+        if words:
+            count, cells = sum(words.values()), [str(number) for number in words]
+            lines = "1 line of `%lash` words was" if count == 1 else f"{count} lines of `%lash` words were"
+            where = f"cells {', '.join(cells[:-1])} and {cells[-1]}" if len(cells) > 1 else f"cell {cells[0]}"
+            yield f"{lines} taken out, in {where}"
+
+    def _about_outputs(self) -> Iterator[str]:
+        if any(not turn.exact for turn in self._shown):
+            yield "of turns without a journal, the outputs are what the model saw of them"
+        sessions = len({turn.session for turn in self._shown})
+        if sessions > 1:
+            yield f"the notebook has {sessions} sessions, each with a kernel of its own; here they share one"
 
     def _about_names(self) -> Iterator[str]:
         agents, users = self._names_of(self._shown), Names()
@@ -309,7 +358,12 @@ class _Ejection:
         ]
         said = [*dict.fromkeys(self._found.left_out), *self.notes]
         if said:
-            lines += ["", "What to know:", "", *(f"- {_listed(sentence)}" for sentence in said)]
+            lines += [
+                "",
+                "What to know (cells are numbered as they were there):",
+                "",
+                *(f"- {_listed(sentence)}" for sentence in said),
+            ]
         return "\n".join(lines)
 
 

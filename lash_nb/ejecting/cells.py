@@ -2,7 +2,7 @@
 
 Decided here: a cell that ran is a code cell with the outputs that are on record, also one that failed, because what it
 had done by then stands (its tag lets a run go on). One that did not run to its end is shown, and not run. What a cell
-had from lash_nb (`finish`, the Turn) is made good in a cell at the top; what cannot be (tools) is said.
+had from lash_nb (`finish`, the Turn) is made good in a cell before the first one; what cannot be (tools) is said.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ _WHY = {
 }
 _TURN_WORDS = ("code", "id", "model", "number", "ok", "request", "session", "status", "text", "value")
 """What of a Turn can be told without lash_nb."""
+_ALWAYS = ("text", "code", "value", "ok")
+"""What each stand-in has."""
 
 
 def turn_attributes(attributes: frozenset[str]) -> tuple[str, ...]:
@@ -55,7 +57,7 @@ def turn_attributes(attributes: frozenset[str]) -> tuple[str, ...]:
 
 @dataclass(slots=True, kw_only=True)
 class Shim:
-    """What the cells need from the cell at the top."""
+    """What the cells need from a cell before them."""
 
     finish: bool = False
     raises: bool = False
@@ -70,65 +72,59 @@ class Shim:
             parts += [_PLAIN, _FINISH_ENDS if self.raises else _FINISH]
         if self.turn:
             parts.append(_TURN)
-        return "\n\n\n".join(["# What lash_nb gave to the cells below.", *parts]) if parts else ""
+        imports = ["import json"] * self.finish + ["from types import SimpleNamespace"] * self.turn
+        return "\n\n\n".join(["\n".join([_WHAT, *imports]), *parts]) if parts else ""
 
 
-_PLAIN = '''\
-import dataclasses
-import json
+_WHAT = "# Stands in for what lash_nb gave to the cells below; made by `lash-nb eject`."
 
-
+_PLAIN = """\
 def _plain(value):
-    """A value as JSON has it."""
     if isinstance(value, dict):
         keys = {key: _plain(key) for key in value}
         return {k if isinstance(k, str) else json.dumps(k): _plain(value[key]) for key, k in keys.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, (set, frozenset)):
-        return sorted(_plain(item) for item in value)
-    if dataclasses.is_dataclass(value):
-        return _plain(dataclasses.asdict(value))
+    if isinstance(value, (list, tuple, set, frozenset)):
+        items = [_plain(item) for item in value]
+        return items if isinstance(value, (list, tuple)) else sorted(items)
+    if type(value).__name__ in ("NaTType", "NAType"):
+        return None
+    if type(value).__name__ == "datetime64":
+        return str(value)
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json")
     if hasattr(value, "tolist"):
         return _plain(value.tolist())
     if hasattr(value, "isoformat"):
         return value.isoformat()
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)'''
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)"""
 
-_FINISH = '''\
+_FINISH = """\
 def finish(value=None):
-    """The value that a turn ends with."""
     finish.value = _plain(value)
-    return finish.value'''
+    return finish.value"""
 
-_FINISH_ENDS = '''\
+_FINISH_ENDS = """\
 class Finished(BaseException):
-    """Ends a cell; it is no error."""
+    pass
 
 
 def finish(value=None):
-    """Show the value that a turn ends with, and end the cell."""
     finish.value = _plain(value)
     display(finish.value)
     raise Finished
 
 
-get_ipython().set_custom_exc((Finished,), lambda *about, **more: None)'''
+get_ipython().set_custom_exc((Finished,), lambda *about, **more: None)"""
 
-_TURN = '''\
-from types import SimpleNamespace
-
-
+_TURN = """\
 class Turn(SimpleNamespace):
-    """What is known of a turn to the cells that use it; shown above them already."""
-
     def __str__(self):
         return self.text
 
     def _ipython_display_(self):
-        pass'''
+        pass"""
 
 
 def quoted(text: str) -> str:
@@ -249,21 +245,24 @@ class TurnCells:
 
     # -- the Turn ------------------------------------------------------------------------------------------------------
 
-    def stand_in(self, turn: EjectedTurn, *, target: str | None, words: Sequence[str]) -> NotebookNode:
-        """A cell whose value stands for the Turn, for user cells that ask it for `words`; `target`: it is assigned."""
+    def stand_in(
+        self, turn: EjectedTurn, *, target: str | None, words: Sequence[str], near: bool = True
+    ) -> NotebookNode:
+        """A cell whose value stands for the Turn, for user cells that ask it for `words`, too; `target`: it is
+        assigned; `near`: the turn's own cells stand before it."""
         self.shim.turn = True
-        fields = {name: self._field(turn, name) for name in sorted({"text", *words})}
+        fields = {name: self._field(turn, name, near=near) for name in dict.fromkeys((*_ALWAYS, *words))}
         given = ", ".join(f"{name}={source}" for name, source in fields.items())
         assigned = f"{target} = " if target else ""
         cell: NotebookNode = _nbformat.v4.new_code_cell(f"# the Turn, for the cells below\n{assigned}Turn({given})")
         return cell
 
-    def _field(self, turn: EjectedTurn, name: str) -> str:
+    def _field(self, turn: EjectedTurn, name: str, *, near: bool) -> str:
         picture = turn.picture
         value = None if picture.value is None else picture.value.value
         match name:
             case "value":
-                finished = self.shim.finish and picture.value is not None
+                finished = near and self.shim.finish and picture.value is not None
                 return "finish.value" if finished else repr(value)
             case "text":
                 return repr(

@@ -26,7 +26,7 @@ _LINE = re.compile(
     r"(?P<indent>[ \t]*)(?:(?P<target>[^\W\d]\w*)[ \t]*=[ \t]*)?"
     r"(?:%lash\b[ \t]*(?P<word>\S*)[ \t]*(?P<rest>.*)|%(?:re|un)?(?:load_)?ext[ \t]+lash_nb\b.*|%config[ \t]+Lash\b.*)"
 )
-_WHY = "taken out: lash_nb is not needed here"
+_WHY = "lash_nb is not here"
 _STOP = 'raise NotImplementedError("this request cannot be made plain")'
 _OTHERWISE = re.compile(r"(?<![\w.-])(?:lash[_-]nb\b|lash(?=\s|$))")
 """What names us in what is given to a function of IPython or of Python's import."""
@@ -49,8 +49,26 @@ class Asking:
     """To which name each turn is assigned."""
     nested: bool = False
     """Whether a request stands within other code, which says whether and how often it is asked."""
-    resumes: bool = False
-    """Whether it may show a turn that was asked elsewhere."""
+    resumes: int = 0
+    """How many turns it may show that were asked elsewhere."""
+    resume_target: str | None = None
+    """To which name that turn is assigned."""
+    words: int = 0
+    """How many lines of it are words of `%lash` that ask nothing."""
+    comments: tuple[str, ...] = ()
+    """Where nothing but comments is left of a cell: those, and its words as such."""
+
+    @property
+    def rest_resumed(self) -> str:
+        """`rest`, where the turn that it may show is assigned already."""
+        line = rf"(?m)^{self.resume_target} = None  (?=# {self.resume_target}[ \t]*=[ \t]*%lash[ \t]+resume\b)"
+        return re.sub(line, "", self.rest) if self.resume_target else self.rest
+
+    def place_kept(self, *, resumed: bool) -> str:
+        """What stands where a cell was of which nothing else is left; `resumed`: a turn stands for its `%lash resume`.
+        Empty when it had none of these words."""
+        kept = [line for line in self.comments if not (resumed and line.split()[1:3] == ["%lash", "resume"])]
+        return "\n".join(kept) if any(line.endswith(f"({_WHY})") for line in kept) else ""
 
 
 def read_cell(source: str) -> Asking:
@@ -87,18 +105,24 @@ def _read_lines(lines: list[str]) -> Asking:
             nested = nested or within
             # Elsewhere it is assigned where the turn stands.
             instead = _STOP if within else "pass" if match["indent"] else ""
-        rest[at] = f"{match['indent']}{instead}{'  ' if instead else ''}# {lines[at].strip()}  ({_WHY})"
+        rest[at] = f"{match['indent']}{instead}{'  ' if instead else ''}# {lines[at].strip()} ({_WHY})"
     code = [
         line for at, line in enumerate(lines) if at not in found and line.strip() and not line.lstrip().startswith("#")
     ]
+    words = [at for at, match in found.items() if match["word"] not in (None, "ask")]
+    comments = [f"# {lines[at].strip()} ({_WHY})" if at in words else line for at, line in enumerate(lines)]
     assigned = any(match["target"] and match["word"] != "ask" for match in found.values())
+    resumes = [match["target"] for match in found.values() if match["word"] == "resume"]
     return Asking(
         requests=tuple(requests),
         rest="\n".join(rest) if code or assigned else "",
         ours=bool(found),
         targets=tuple(targets),
         nested=nested,
-        resumes=any(match["word"] == "resume" for match in found.values()),
+        resumes=len(resumes),
+        resume_target=resumes[-1] if resumes else None,
+        words=len(words),
+        comments=tuple(line for at, line in enumerate(comments) if line.strip() and (at in words or at not in found)),
     )
 
 

@@ -1,8 +1,8 @@
 """The turns that a closed notebook shows, for `lash-nb eject`: from its sessions' journals, else from its own copies.
 
 Decided here: the journal is taken where there is one that agrees with what the notebook carries, because it has outputs
-and outcomes exactly; of the copies, what the conversation holds. Which cell a turn belongs to is what that cell's
-output says; else the request decides. What cannot be had is named. Nothing is run or written.
+and outcomes exactly; of the copies, what the conversation holds. What cannot be had is named. Nothing is run or
+written.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from ..protocols.records import CodeTrajectoryEntry
 from ..recorded import Asked, RecordedSession, RecordedTurn, protocol_of
 from ..stores.blobs import BlobStore
 from ..stores.carried import Carried, CarriedSession, Trouble, carried
-from ..stores.mentions import journal_place, journal_places, mentions
+from ..stores.mentions import journal_place, journal_places, mentions, session_beside
 from ..stores.told import CELL_LABELS, told_of
 
-__all__ = ["EjectedTurn", "Gathered", "Placed", "gathered", "placed"]
+__all__ = ["EjectedTurn", "Gathered", "gathered"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +49,11 @@ class EjectedTurn:
     def key(self) -> tuple[str, int]:
         """Session and number."""
         return self.session, self.number
+
+    @property
+    def request(self) -> str:
+        """What was asked, as `read_cell` has it."""
+        return self.picture.request.strip("\n")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -72,9 +77,10 @@ def gathered(document: Mapping[str, Any], *, path: Path, state_dir: Path | None)
     said = list(mentions(document))
     places = journal_places(path, state_dir)
     names = list(dict.fromkeys([*(one.session for one in found.sessions), *(one.session for one in said)]))
+    notes: list[str] = []
     if not names:
-        names = _by_name(path, places)
-    gathered = Gathered(current=found.current or (names[-1] if names else None))
+        names = _by_name(path, places, notes)
+    gathered = Gathered(current=found.current or (names[-1] if names else None), notes=notes)
     began: dict[str, str] = {}
     for name in names:
         turns, began[name] = _session(name, found, places, gathered)
@@ -95,14 +101,18 @@ def gathered(document: Mapping[str, Any], *, path: Path, state_dir: Path | None)
     return gathered
 
 
-def _by_name(path: Path, places: list[Path]) -> list[str]:
-    """The session that was used last for a notebook that mentions none."""
+def _by_name(path: Path, places: list[Path], notes: list[str]) -> list[str]:
+    """The session that was used last for a notebook that mentions none; else the only one beside it, which is noted."""
     whole = path.resolve()
     for place in places:
         newest = earlier_sessions(place, notebook=whole, directory=whole.parent, most=1)
         if newest:
             return [newest[0].session]
-    return []
+    alone = session_beside(path, places)
+    if alone is None:
+        return []
+    notes.append(alone.sentence)
+    return [alone.session]
 
 
 def _session(name: str, found: Carried, places: list[Path], gathered: Gathered) -> tuple[list[EjectedTurn], str]:
@@ -250,66 +260,3 @@ def _with_answer(picture: TurnPicture, own: Sequence[Message], checkpoint: TurnC
     if own[-1].role is MessageRole.ASSISTANT and last is not None and last.code is None:
         return replace(picture, answer=last.prose, steps=picture.steps[:-1])
     return picture
-
-
-# ------------------------------------------------------------------------------------------------------------- places
-
-
-@dataclass(slots=True, kw_only=True)
-class Placed:
-    """Which turns stand where; cells by their index."""
-
-    at: dict[int, list[EjectedTurn]] = field(default_factory=dict)
-    """In the place of a cell."""
-    before: dict[int, list[EjectedTurn]] = field(default_factory=dict)
-    """Those that no cell shows any more: before the cell of the next one."""
-    again: set[int] = field(default_factory=set)
-    """Cells that show a turn which another cell shows, too."""
-    later: list[EjectedTurn] = field(default_factory=list)
-    """Those that no cell shows any more, after the last one that is shown."""
-    unplaced: list[EjectedTurn] = field(default_factory=list)
-    """Of sessions of which no cell shows anything."""
-
-
-def placed(document: Mapping[str, Any], found: Gathered, requests: Mapping[int, Sequence[str]]) -> Placed:
-    """Where each turn belongs; `requests` is what each cell asks."""
-    where: dict[tuple[str, int], int] = {}
-    known = {turn.key for turn in found}
-    result = Placed()
-    for one in mentions(document):
-        key = one.session, one.turn
-        if key in known and where.setdefault(key, one.cell) != one.cell:
-            result.again.add(one.cell)
-    cells = {turn.key: where[turn.key] for turn in found if turn.key in where}
-    _match_requests(found, requests, cells, again=result.again)
-    for turns in found.sessions.values():
-        shown = [turn for turn in turns if turn.key in cells]
-        if not shown:
-            result.unplaced += turns
-            continue
-        for turn in turns:
-            if turn.key in cells:
-                result.at.setdefault(cells[turn.key], []).append(turn)
-                continue
-            following = next((cells[other.key] for other in shown if other.number > turn.number), None)
-            if following is not None:
-                result.before.setdefault(following, []).append(turn)
-            else:
-                result.later.append(turn)
-    return result
-
-
-def _match_requests(
-    found: Gathered, requests: Mapping[int, Sequence[str]], cells: dict[tuple[str, int], int], *, again: set[int]
-) -> None:
-    """Turns that no output names go to cells that ask just that and show none; the last ones first, because of two
-    runs of a cell the last one is what it shows."""
-    shown = {*cells.values(), *again}
-    free = [(cell, text) for cell, texts in requests.items() if cell not in shown for text in texts]
-    for turn in reversed(list(found)):
-        if turn.key in cells:
-            continue
-        slot = next((one for one in reversed(free) if one[1] == turn.picture.request.strip("\n")), None)
-        if slot is not None:
-            free.remove(slot)
-            cells[turn.key] = slot[0]
