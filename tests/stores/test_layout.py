@@ -32,7 +32,7 @@ def test_a_long_entry_of_a_list_is_taken_apart() -> None:
 
 def test_an_entry_that_was_saved_on_one_line_is_saved_so_again() -> None:
     """Earlier versions did not take long entries apart; the hash is over the text."""
-    value = [{"Done": {"messages": ["x" * 1_500, "y" * 1_500]}}]
+    value: Any = [{"Done": {"messages": ["x" * 1_500, "y" * 1_500]}}]
     old = "c8d9b7ce5d7b13c7f7ab1d0fb8fd9ee9"  # any other hash than that of the new layout
     assert len(lines(value, before=old)) == 3
     new = make_envelope(value, **CALLED)
