@@ -31,7 +31,7 @@ from .stores.journal import session_directory
 from .stores.segments import segments
 from .stores.session_files import sessions_in
 from .stores.state_dir import default_state_dir
-from .suggestion import read_document
+from .suggestion import read_content, read_document
 
 __all__ = ["Found", "find_carried", "find_left", "find_session"]
 
@@ -214,6 +214,12 @@ def _is_same(one: Path, other: Path) -> bool:
 
 
 def _has_session(path: Path, session: str) -> bool:
+    try:
+        content = read_content(path)
+    except OSError:
+        return False
+    if content is None or session.encode("utf-8", "surrogatepass") not in content:  # most have it not, and parsing takes long
+        return False
     document = read_document(path)
     return document is not None and carried(document).session(session) is not None
 

@@ -14,7 +14,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-__all__ = ["carried_sentence", "read_document", "suggested_model"]
+__all__ = ["carried_sentence", "read_content", "read_document", "suggested_model"]
 
 _MAX_BYTES = 20_000_000
 _MAX_NAME = 300
@@ -54,14 +54,14 @@ _NO = (None, None, None)
 def read_document(notebook: Path) -> dict[str, Any] | None:
     """What a notebook's file holds, unchecked; None where that cannot be had."""
     try:
-        content = _content(notebook)
+        content = read_content(notebook)
         document = None if content is None else json.loads(content)
     except (OSError, ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
 
 
-def _content(path: Path) -> bytes | None:
+def read_content(path: Path) -> bytes | None:
     """What a regular file holds; None when it is none, or too large. Raises: OSError."""
     # A pipe would block until somebody writes to it, and the size of a device says nothing.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
