@@ -218,7 +218,8 @@ def _has_session(path: Path, session: str) -> bool:
         content = read_content(path)
     except OSError:
         return False
-    if content is None or session.encode("utf-8", "surrogatepass") not in content:  # most have it not, and parsing takes long
+    # Most have it not, and parsing takes long.
+    if content is None or session.encode("utf-8", "surrogatepass") not in content:
         return False
     document = read_document(path)
     return document is not None and carried(document).session(session) is not None
