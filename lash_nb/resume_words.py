@@ -224,7 +224,8 @@ class _Progress:
         step = f"[step {len(self.picture.steps)}]"
         match activity:
             case LlmRequestEvent():
-                print(f"{step} {self.picture.model or 'the model'} is asked", file=sys.stderr, flush=True)
+                who = self.picture.model.rpartition(", then ")[2]
+                print(f"{step} {who or 'the model'} is asked", file=sys.stderr, flush=True)
             case CodeBlockCompleted():
                 detail = f": {activity.detail}" if activity.detail else ""
                 said = f"{step} cell: {activity.outcome}, {activity.duration_ms / 1000:.1f} s{detail}"

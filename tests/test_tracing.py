@@ -167,7 +167,8 @@ async def test_tool_calls_that_only_a_notebook_tells_of(tmp_path: Path, capsys: 
     path, here = tmp_path / "n.ipynb", tmp_path / "here"
     block = make_block(session="one", head=head, turns=[])
     path.write_text(json.dumps({"cells": [], "metadata": {"lash_nb": block}, "nbformat": 4, "nbformat_minor": 5}))
-    await Session.resume(path, kernel=left.kernel, state_dir=here).aclose()
+    async with Session.resume(path, kernel=left.kernel, state_dir=here) as session:
+        session.past.record()
     told, _ = trace(capsys, "one", "--state-dir", str(here))
     (effect,) = told["turns"][0]["effects"]
     assert (effect["kind"], effect["sent"]) == (
