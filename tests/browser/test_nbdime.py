@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nbdime import diff_notebooks  # type: ignore[import-untyped]
-from nbdime.prettyprint import PrettyPrintConfig, pretty_print_notebook_diff  # type: ignore[import-untyped]
+from nbdime import diff_notebooks
+from nbdime.prettyprint import PrettyPrintConfig, pretty_print_notebook_diff
 
 from lash_nb import ScriptedKernel, ScriptedModel, Session
 

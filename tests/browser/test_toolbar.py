@@ -154,7 +154,9 @@ def test_a_hostile_notebook_is_shown_harmlessly(talking: OpenNotebook, block: An
         assert len(str(element.get_attribute("title"))) < 600
     assert talking.page.locator(".lash-nb-item").locator("img, script, b").count() == 0
     assert talking.page.evaluate("window.hit") is None
-    assert talking.page.locator(".jp-NotebookPanel-toolbar").bounding_box()["height"] < 50  # type: ignore[index]
+    toolbar = talking.page.locator(".jp-NotebookPanel-toolbar").bounding_box()
+    assert toolbar is not None
+    assert toolbar["height"] < 50
     carries(talking, None)
     shows(talking, "")
 
