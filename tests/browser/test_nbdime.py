@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import re
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,12 @@ async def blocks_of(place: Path) -> list[dict[str, Any]]:
     return blocks.blocks
 
 
+def apart(work: Coroutine[Any, Any, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """On a thread of its own: the other tests' browser keeps an event loop running on this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
+
+
 def difference(place: Path, before: dict[str, Any], after: dict[str, Any]) -> str:
     """What nbdime prints of two versions of a notebook that carry these blocks."""
     versions = []
@@ -50,8 +59,8 @@ def places(told: str) -> list[str]:
     )
 
 
-async def test_a_turn_that_went_on_is_shown_by_the_lines_that_changed(tmp_path: Path) -> None:
-    blocks = await blocks_of(tmp_path / "state")
+def test_a_turn_that_went_on_is_shown_by_the_lines_that_changed(tmp_path: Path) -> None:
+    blocks = apart(blocks_of(tmp_path / "state"))
     early, late = (next(block for block in blocks if (block["head"] or {}).get("seq") == seq) for seq in (5, 9))
     told = difference(tmp_path, early, late)
     head = "/metadata/lash_nb/head"
@@ -69,8 +78,8 @@ async def test_a_turn_that_went_on_is_shown_by_the_lines_that_changed(tmp_path: 
     assert max(map(len, told.splitlines())) < 400
 
 
-async def test_a_finished_turn_is_shown_line_by_line(tmp_path: Path) -> None:
-    blocks = await blocks_of(tmp_path / "state")
+def test_a_finished_turn_is_shown_line_by_line(tmp_path: Path) -> None:
+    blocks = apart(blocks_of(tmp_path / "state"))
     before, after = {**blocks[0], "head": None}, blocks[-1]
     told = difference(tmp_path, before, after)
     assert places(told) == ["/metadata/lash_nb/turns"]
