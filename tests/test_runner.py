@@ -26,6 +26,7 @@ from lash_nb.machine.state import Finished, TurnCheckpoint
 from lash_nb.runner import CellReport, CellState, RunStatus, run_notebook, run_notebook_async
 from lash_nb.stores.envelopes import open_checkpoint
 from lash_nb.stores.notebook import read_block
+from tests.line_notebooks import read, texts
 
 v4: Any = nbformat.v4
 CHECKPOINTS = Path(__file__).parent / "conformance" / "raw_checkpoints.jsonl"
@@ -56,17 +57,6 @@ def write(place: Path, *cells: Any, name: str = "in.ipynb", **metadata: Any) -> 
 
 def tagged(source: str, *tags: str) -> Any:
     return v4.new_code_cell(source, metadata={"tags": list(tags)})
-
-
-def read(path: Path) -> Any:
-    loaded = v4.to_notebook(json.loads(path.read_text(encoding="utf-8")))
-    nbformat.validate(loaded)
-    return loaded
-
-
-def texts(path: Path) -> list[str]:
-    """What each code cell printed."""
-    return ["".join(o.get("text", "") for o in cell.outputs) for cell in read(path).cells if cell.cell_type == "code"]
 
 
 def kernels() -> set[str]:

@@ -40,7 +40,7 @@ def picture_of(turn: CarriedTurn, checkpoint: TurnCheckpoint, before: TurnCheckp
     """What there was to be seen of a turn; `checkpoint` is its own, `before` that of the turn before it, if any."""
     resume = turn.envelope.get("resume", {})
     asked = resume.get("asked") if isinstance(resume, Mapping) else None
-    request, model, protocol = (_text(asked, name) for name in ("text", "model", "protocol"))  # what it says is right
+    request, model, protocol = (_text(asked, name) for name in ("text", "model", "protocol"))
     told = told_of(
         checkpoint,
         before,

@@ -5,7 +5,6 @@ The same law on ten thousand cases, under an audit hook: `python -m tests.faults
 
 from __future__ import annotations
 
-import copy
 import json
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from lash_nb.errors import NotebookError
 from lash_nb.stores.carried import carried
 from lash_nb.stores.notebook import interrupted_turn, read_block
 from tests.faults.hostile import unsafe_page
-from tests.faults.hostile_parts import EVIL_TEXTS, Place, bases, document, places, sealed
+from tests.faults.hostile_parts import EVIL_TEXTS, Place, bases, changed, document, places, sealed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,16 +32,6 @@ JSON = st.recursive(
 TURNS, HEAD = bases()[0]
 WHOLE = document(TURNS, HEAD)
 CHECKPOINT = json.loads("".join(TURNS[0]["checkpoint"]))
-
-
-def with_value(value: Any, at: Place, new: Any) -> Any:
-    if not at:
-        return new
-    target = whole = copy.deepcopy(value)
-    for step in at[:-1]:
-        target = target[step]
-    target[at[-1]] = new
-    return whole
 
 
 def check(value: Any) -> None:
@@ -64,13 +53,13 @@ def check(value: Any) -> None:
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(at=st.sampled_from([place for place in places(WHOLE) if "checkpoint" not in place]), new=JSON)
 def test_anything_anywhere_in_a_notebook(at: Place, new: Any) -> None:
-    check(with_value(WHOLE, at, new))
+    check(changed(WHOLE, at, new))
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(at=st.sampled_from(list(places(CHECKPOINT))), new=JSON)
 def test_anything_anywhere_behind_a_hash_that_is_right(at: Place, new: Any) -> None:
-    check(document([sealed(TURNS[0], with_value(CHECKPOINT, at, new)), TURNS[1]], HEAD))
+    check(document([sealed(TURNS[0], changed(CHECKPOINT, at, new)), TURNS[1]], HEAD))
 
 
 @pytest.mark.parametrize(
