@@ -64,7 +64,7 @@ class SessionRecorder:
         redactor: Redactor | None = None,
     ) -> None:
         self.directory = session_directory(state_dir, session)
-        self._session = session
+        self.session = session
         self._label = label
         self._facts = facts
         self.redactor = redactor or Redactor(os.environ)
@@ -105,12 +105,12 @@ class SessionRecorder:
                 return
             if self._closed:
                 raise self._was_closed()
-            journal = Journal.open(self.directory, session=self._session, create=True, owner=self._owner())
+            journal = Journal.open(self.directory, session=self.session, create=True, owner=self._owner())
             try:
                 if journal.records:
                     raise InputError(
-                        f"there is a session {self._session!r} already: Session.resume({self._session!r}) goes on with "
-                        f"it, `lash-nb sessions rm {self._session}` forgets it"
+                        f"there is a session {self.session!r} already: Session.resume({self.session!r}) goes on with "
+                        f"it, `lash-nb sessions rm {self.session}` forgets it"
                     )
                 journal.append(self._opening())
             except BaseException:
@@ -119,7 +119,7 @@ class SessionRecorder:
             self._journal = journal
 
     def _was_closed(self) -> JournalError:
-        return JournalError(f"the session {self._session!r} was closed, and nothing more of it is recorded")
+        return JournalError(f"the session {self.session!r} was closed, and nothing more of it is recorded")
 
     def take_up(self) -> tuple[RecordedSession, tuple[str, ...]]:
         """Open the journal of an earlier process; what it says, and what has to be told of its state.
@@ -131,9 +131,9 @@ class SessionRecorder:
             JournalError: it cannot be read or written.
         """
         with self._locked():
-            journal = Journal.open(self.directory, session=self._session, create=False, owner=self._owner())
+            journal = Journal.open(self.directory, session=self.session, create=False, owner=self._owner())
             try:
-                fold = SessionFold(self._session)
+                fold = SessionFold(self.session)
                 for record in journal.records:
                     fold.take(record)
                 journal.records.clear()  # all that is needed of them is in the session
@@ -166,7 +166,7 @@ class SessionRecorder:
             assert self._journal is not None
             records = [*compacted(session), self._opening()]
             self._journal.append_many(records)
-            fold = SessionFold(self._session)
+            fold = SessionFold(self.session)
             for record in records:
                 fold.take(record)
             self._go_on(fold)
@@ -179,7 +179,7 @@ class SessionRecorder:
         with self._locked():
             if self._journal is None:
                 raise self._was_closed()
-            fold = SessionFold(self._session)
+            fold = SessionFold(self.session)
             for record in read_records(self.directory):
                 fold.take(record)
             records = list(extension(fold.session, told, deltas=fold.writer(), opening=self._opening()))
@@ -295,8 +295,7 @@ class SessionRecorder:
         if self._kernels.get(kernel.language) == kernel.epoch:
             return
         file = getattr(kernel, "connection_file", None)
-        if file is not None:
-            own(Path(file), self._session)
+        own(file, self.session)
         await self.write(
             {
                 "k": "kernel",
@@ -312,7 +311,7 @@ class SessionRecorder:
         """Record that a turn begins. Raises JournalError: it must not."""
         if self._turn is not None:
             raise JournalError(
-                f"turn {self._turn} of session {self._session!r} has not ended in its journal: close the session, and "
+                f"turn {self._turn} of session {self.session!r} has not ended in its journal: close the session, and "
                 "go on with it by Session.resume"
             )
         if self._journal is not None and self._facts().get("notebook") != self._notebook:  # it was renamed
@@ -361,7 +360,7 @@ class SessionRecorder:
         try:
             self.compact()
         except JournalError as error:
-            _log.warning("the journal of session %s could not be compacted: %s", self._session, error)
+            _log.warning("the journal of session %s could not be compacted: %s", self.session, error)
 
     def compact(self) -> None:
         """Begin a new segment that says the same in fewer records; not in the midst of a turn, whose answers it loses.
@@ -379,7 +378,7 @@ class SessionRecorder:
                 raise JournalError(
                     f"the journal in {self.directory} was damaged while it was written: it is kept as it is"
                 )
-            fold = SessionFold(self._session)
+            fold = SessionFold(self.session)
             for record in past:
                 fold.take(record)
             if fold.session.running is not None:
@@ -387,7 +386,7 @@ class SessionRecorder:
             records = list(compacted(fold.session))
             self._journal.rotate(records)
             self._past_bytes = self._journal.size
-            again = SessionFold(self._session)
+            again = SessionFold(self.session)
             for record in records:
                 again.take(record)
             self._deltas = again.writer()

@@ -11,6 +11,7 @@ from typing import Any
 
 from .errors import JournalError
 from .kernels import Kernel
+from .kernels.rundir import own
 from .machine.activities import Told
 from .machine.effects import (
     RESPONSE,
@@ -99,9 +100,12 @@ class TurnRecorder:
     def resume_facts(self, kernel: Kernel) -> dict[str, Json]:
         """What a copy of this turn needs beside its checkpoint to be gone on with where there is no journal.
 
-        `kernel` is the main one: a copy is made before a cell's, and may be all that tells of it afterwards.
+        `kernel` is the main one: a copy is made before a cell's, and may be all that tells of it afterwards. So it is
+        marked as this session's from then on, or whoever reads the copy would not find it.
         """
         main: dict[str, Json] = {kernel.language: kernel.epoch} if kernel.epoch else {}
+        if main and kernel.epoch not in self._session.kernels.values():
+            own(getattr(kernel, "connection_file", None), self._session.session)
         return {
             "asked": self._asked.to_json(),
             "label": self._session.label,

@@ -77,10 +77,11 @@ def claim(directory: Path) -> None:
     write_record(directory / "host.json", {"pid": os.getpid(), "started": start_time(os.getpid())})
 
 
-def own(connection_file: Path, session: str) -> None:
-    """Say which session's cells run in the kernel there: no other finds it by its id alone."""
-    with contextlib.suppress(OSError):  # then it is found by its connection file, which the journal has
-        write_record(connection_file.with_name("owner.json"), {"session": session})
+def own(connection_file: Path | None, session: str) -> None:
+    """Say which session's cells run in the kernel there: no other finds it by its id alone. None: it has no place."""
+    if connection_file is not None:
+        with contextlib.suppress(OSError):  # then it is found by its connection file, which the journal has
+            write_record(connection_file.with_name("owner.json"), {"session": session})
 
 
 def find_kernel(epoch: str, *, owner: str) -> Path | None:
