@@ -179,9 +179,9 @@ class TurnCells:
             parts.append(inert_markdown(picture.answer))
         if picture.value is not None:
             parts += ["The value:", fenced(value_text(picture.value.value))]
-        if picture.state is PictureState.RUNNING and not parts:
+        if picture.goes_on and not parts:
             parts.append("*The turn had not ended.*")
-        elif picture.state is not PictureState.DONE and picture.state is not PictureState.RUNNING:
+        elif picture.state is not PictureState.DONE and not picture.goes_on:
             parts.append(f"*The turn ended without an answer: {_literal(picture.sentence)}.*")
         return parts
 

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Protocol, runtime_checkable
 
 from ..errors import UnknownNameError
+from ..machine.approvals import Decision, Wish
 from ..machine.execution import CellOutput, CellResult, NamespaceSummary
 from ..machine.tool_calls import PendingToolCall, ToolCallOutput
 from ..machine.wire import Json
@@ -19,9 +20,11 @@ from ..previews import Previews
 
 __all__ = [
     "KERNELS",
+    "CellGuard",
     "CellTools",
     "InputRequest",
     "Kernel",
+    "OnEffect",
     "OnInput",
     "OnToolCall",
     "OutputSink",
@@ -59,6 +62,22 @@ class CellTools:
     on_call: OnToolCall
     on_taken: OnToolCall | None = None
     """Answers a call that another host had taken, and may have begun; None: the code is told that nobody knows."""
+
+
+OnEffect = Callable[[Wish], Awaitable[Decision]]
+"""Decides on one effect that a running cell is about to have; awaited on the caller's event loop, may take for ever.
+
+It is cancelled when the code that waits for it is interrupted. What it raises refuses the effect.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellGuard:
+    """Has a cell ask before it does more than compute: a courtesy of the kernel's own process, not a sandbox."""
+
+    on_effect: OnEffect
+    free: tuple[str, ...] = ()
+    """Directories in which it may write and delete, beside the working directory and those for temporary files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +132,7 @@ class Kernel(Protocol):
         *,
         on_output: OutputSink | None = None,
         tools: CellTools | None = None,
+        guard: CellGuard | None = None,
         timeout_s: float | None = None,
         started: bool = False,
     ) -> CellResult:
@@ -122,6 +142,8 @@ class Kernel(Protocol):
         after a crash) it is waited for if it runs, and answered with the recorded result if it ran (`recovered` says
         so). `""` is no key: nothing is recorded. `started` says that the caller's records hold the cell as started
         already: a kernel that cannot know whether it ran then answers `lost` instead of running it.
+        With `guard` the cell asks before it writes elsewhere, starts programs, or connects to hosts; what is refused
+        is a PermissionError to its code. A kernel that cannot ask (of another language) runs it without.
         `timeout_s` counts from when the cell starts, not while it is queued. When it is cancelled, the cell is
         interrupted, waited for (bounded, shielded), then `CancelledError` goes on.
 

@@ -9,10 +9,23 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from .activity import CallPrice, CellOutputs, CodeBlockCompleted, CodeBlockStarted, CodeDelta, TurnStarted
+from .activity import (
+    ApprovalAsked,
+    ApprovalDecided,
+    CallPrice,
+    CellOutputs,
+    CodeBlockCompleted,
+    CodeBlockStarted,
+    CodeDelta,
+    TurnStarted,
+    VariableSeen,
+    VariablesSeen,
+)
+from .approvals import APPROVAL, DECISION
 from .events import STREAM_EVENTS, ReasoningDelta, TextDelta, TurnActivity
 from .execution import CELL_OUTPUT, CellOutcome
 from .wire import (
+    BOOLEAN,
     JSON,
     STRING,
     U64,
@@ -39,6 +52,7 @@ def _number(value: Any) -> float:
 
 _CELL: dict[str, Codec[Any] | Field] = {"effect_id": U64}
 _OUTPUTS: Codec[Any] = array(CELL_OUTPUT)
+_VARIABLE = struct(VariableSeen, name=STRING, type=STRING, detail=omit_empty(STRING, ""), new=omit_empty(BOOLEAN, True))
 TURN_ACTIVITY: Codec[TurnActivity] = internally_tagged(
     "activity",
     "type",
@@ -62,6 +76,9 @@ TURN_ACTIVITY: Codec[TurnActivity] = internally_tagged(
                 detail=omit_empty(STRING, ""),
             ),
         ),
+        "approval_asked": (ApprovalAsked, struct(ApprovalAsked, approval=APPROVAL)),
+        "approval_decided": (ApprovalDecided, struct(ApprovalDecided, approval=APPROVAL, decision=DECISION)),
+        "variables_seen": (VariablesSeen, struct(VariablesSeen, variables=array(_VARIABLE))),
         "call_price": (CallPrice, struct(CallPrice, dollars=refined(JSON, _number), as_of=STRING)),
     },
 )

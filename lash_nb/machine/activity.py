@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from .approvals import Approval, Decision
 from .execution import CellOutcome, CellOutput
 
 __all__ = [
+    "ApprovalAsked",
+    "ApprovalDecided",
     "CallPrice",
     "CellOutputs",
     "CodeBlockCompleted",
@@ -15,6 +18,8 @@ __all__ = [
     "CodeDelta",
     "HostActivity",
     "TurnStarted",
+    "VariableSeen",
+    "VariablesSeen",
 ]
 
 
@@ -74,4 +79,48 @@ class CallPrice:
     """The day of the price list, ISO 8601."""
 
 
-HostActivity: TypeAlias = TurnStarted | CodeDelta | CodeBlockStarted | CellOutputs | CodeBlockCompleted | CallPrice
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalAsked:
+    """Somebody is to decide; the turn waits."""
+
+    approval: Approval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalDecided:
+    """It was decided: by a person, or by the mode or the place (then nobody need have been asked)."""
+
+    approval: Approval
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariableSeen:
+    """A variable of the managed kernel that the turn made or changed."""
+
+    name: str
+    type: str
+    detail: str = ""
+    """Shape, length, columns: what the type calls for."""
+    new: bool = True
+    """It was not there when the turn began."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariablesSeen:
+    """All variables that the turn has made or changed so far, sorted by name; in place of what was seen before."""
+
+    variables: tuple[VariableSeen, ...]
+
+
+HostActivity: TypeAlias = (
+    TurnStarted
+    | CodeDelta
+    | CodeBlockStarted
+    | CellOutputs
+    | CodeBlockCompleted
+    | CallPrice
+    | ApprovalAsked
+    | ApprovalDecided
+    | VariablesSeen
+)

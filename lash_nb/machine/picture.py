@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 
+from .activity import ApprovalAsked, ApprovalDecided, VariableSeen, VariablesSeen
+from .approvals import Approval, Decision, Verdict
 from .events import (
     CallPrice,
     CellOutputs,
@@ -40,7 +41,7 @@ from .events import (
     TurnOutcomeEvent,
     TurnStarted,
 )
-from .execution import CellOutcome, CellOutput, FinishValue
+from .execution import CellOutcome, FinishValue
 from .llm import LlmTerminalReason, LlmUsage
 from .messages import MessageRole, PluginMessage
 from .outcomes import (
@@ -56,11 +57,12 @@ from .outcomes import (
     TurnStopReason,
     value_text,
 )
+from .picture_parts import CallPicture, Note, NoteKind, Phase, PictureState, StepPicture, ToolCallPicture
 from .sequences import GrowingText
 from .tool_calls import ToolSucceeded
-from .wire import Json
 
 __all__ = [
+    "CallPicture",
     "GrowingText",
     "Note",
     "NoteKind",
@@ -72,110 +74,7 @@ __all__ = [
 ]
 
 
-_NOTHING = GrowingText()
 _GROWS = {TextDelta: "said", ReasoningDelta: "thought", CodeDelta: "draft"}
-
-
-class PictureState(StrEnum):
-    """Whether a turn goes on, and how it ended."""
-
-    RUNNING = "running"
-    DONE = "done"
-    STOPPED = "stopped"
-    FAILED = "failed"
-
-
-class Phase(StrEnum):
-    """What a running turn is doing; the value is the sentence that is shown."""
-
-    STARTING = "starting"
-    WAITING = "waiting for the model"
-    ANSWERING = "the model is answering"
-    CELL = "running a cell"
-    TOOLS = "running tools"
-    BETWEEN = "preparing the next step"
-
-
-class NoteKind(StrEnum):
-    """What a note is about."""
-
-    SAID = "said"
-    """The user said something while the turn ran."""
-    STATUS = "status"
-    NOTICE = "notice"
-    RETRY = "retry"
-    """A model call is made again: of interest only while it happens."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Note:
-    """Something beside the steps."""
-
-    kind: NoteKind
-    text: str
-    after: int
-    """How many steps there were: the note stands behind them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolCallPicture:
-    """One tool call; `succeeded` is None while it runs."""
-
-    call_id: str | None
-    name: str
-    args: Json
-    succeeded: bool | None = None
-    problem: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallPicture:
-    """What one model call took."""
-
-    usage: LlmUsage
-    dollars: float | None = None
-    """US dollars; None when its price is not known."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepPicture:
-    """One model call and what followed from it."""
-
-    said: GrowingText = _NOTHING
-    thought: GrowingText = _NOTHING
-    draft: GrowingText = _NOTHING
-    """The code as it is written; `code` is what is run."""
-    code: str | None = None
-    language: str = "python"
-    effect_id: int | None = None
-    """None until the code is run."""
-    outputs: tuple[CellOutput, ...] = ()
-    outcome: CellOutcome | None = None
-    """None while the cell runs, or when there is none."""
-    duration_ms: int | None = None
-    detail: str = ""
-    tool_calls: tuple[ToolCallPicture, ...] = ()
-
-    @property
-    def prose(self) -> str:
-        return str(self.said)
-
-    @property
-    def reasoning(self) -> str:
-        return str(self.thought)
-
-    @property
-    def source(self) -> str | None:
-        """The code, or what there is of it."""
-        return self.code if self.code is not None else str(self.draft) or None
-
-    @property
-    def running(self) -> bool:
-        return self.effect_id is not None and self.outcome is None
-
-    @property
-    def empty(self) -> bool:
-        return not (self.said or self.thought or self.draft or self.tool_calls) and self.code is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +100,15 @@ class TurnPicture:
     """The day of the price list by which they were priced."""
     errors: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
+    pending: Approval | None = None
+    """What waits for a decision."""
+    variables: tuple[VariableSeen, ...] = ()
+    """Those of the managed kernel that the turn has made or changed, sorted by name."""
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it has not ended."""
+        return self.state in (PictureState.RUNNING, PictureState.WAITING)
 
     @property
     def dollars(self) -> float | None:
@@ -225,7 +133,7 @@ class TurnPicture:
                 return begun if turn != self.turn else replace(self, model=f"{self.model}, then {model}")
             case LlmRequestEvent():
                 steps = self.steps if self.steps and self.steps[-1].empty else (*self.steps, StepPicture())
-                return replace(self, steps=steps, phase=Phase.WAITING, why="")
+                return replace(self._unasked(), steps=steps, phase=Phase.WAITING, why="")
             case TextDelta(content=text) | ReasoningDelta(content=text) | CodeDelta(content=text) if text:
                 return self._unrun()._grown(_GROWS[type(activity)], text)
             case LlmResponseEvent():
@@ -236,7 +144,7 @@ class TurnPicture:
                 return self._unrun()._last(code=text, language=kind.removesuffix("_code"))
             case CodeBlockStarted(effect_id=effect_id, language=language, code=code):
                 cell = {"effect_id": effect_id, "language": language, "code": code}
-                return self._unrun()._last(**cell)._now(Phase.CELL)
+                return self._unasked()._unrun()._last(**cell)._now(Phase.CELL)
             case CellOutputs(effect_id=effect_id, outputs=outputs):
                 return self._cell(effect_id, outputs=outputs)
             case CodeBlockCompleted():
@@ -246,7 +154,7 @@ class TurnPicture:
                     "duration_ms": activity.duration_ms,
                     "detail": activity.detail,
                 }
-                return self._cell(activity.effect_id, **ended)._now(Phase.BETWEEN)
+                return self._unasked()._cell(activity.effect_id, **ended)._now(Phase.BETWEEN)
             case ToolCallStart() | ToolCallEvent():
                 return self._tool(activity)
             case TurnOutcomeEvent(outcome=outcome):
@@ -257,7 +165,7 @@ class TurnPicture:
     # -- parts of a step -----------------------------------------------------------------------------------------------
 
     def _now(self, phase: Phase) -> TurnPicture:
-        return replace(self, phase=phase, why="") if self.state is PictureState.RUNNING else self
+        return replace(self, phase=phase, why="") if self.goes_on else self
 
     def _last(self, **changes: object) -> TurnPicture:
         steps = self.steps or (StepPicture(),)
@@ -318,8 +226,38 @@ class TurnPicture:
                 return self._delivered(messages)
             case PluginEvent(event=StatusRuntimeEvent(label=label, detail=detail)):
                 return self._noted(NoteKind.STATUS, f"{label}: {detail}" if detail else label)
+            case ApprovalAsked(approval=approval):
+                return self._asked(approval)
+            case ApprovalDecided(approval=approval, decision=decision):
+                return self._decided(approval, decision)
+            case VariablesSeen(variables=variables):
+                return replace(self, variables=variables)
             case _:
                 return self
+
+    # -- decisions -----------------------------------------------------------------------------------------------------
+
+    def _asked(self, approval: Approval) -> TurnPicture:
+        picture = self
+        if approval.wish is None:
+            picture = self._unrun()._last(code=approval.code, language=approval.language)
+        return replace(picture, state=PictureState.WAITING, pending=approval, why="") if self.goes_on else self
+
+    def _unasked(self) -> TurnPicture:
+        """With nothing to be decided: the turn went on."""
+        return replace(self, state=PictureState.RUNNING, pending=None) if self.pending is not None else self
+
+    def _decided(self, approval: Approval, decision: Decision) -> TurnPicture:
+        who = "" if decision.by_policy else "You "
+        what = f"{approval.wish}" if approval.wish is not None else "this cell"
+        if decision.verdict is Verdict.EDITED:
+            text = f"{who}edited this cell before it ran."
+        elif decision.verdict is Verdict.REJECTED:
+            text = f"{who}rejected {what}" if who else f"Not allowed: {what}"
+            text += f": {decision.why}" if decision.why else "."
+        else:
+            text = f"{who}allowed: {what}" if approval.wish is not None and who else ""
+        return self._unasked()._noted(NoteKind.DECISION, text) if text else self._unasked()
 
     def _noted(self, kind: NoteKind, text: str) -> TurnPicture:
         """With one more note; the same one twice at the same place is one (input is accepted, then committed)."""
@@ -345,9 +283,9 @@ class TurnPicture:
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def _ended(self, outcome: TurnOutcome) -> TurnPicture:
-        if self.state is not PictureState.RUNNING:
+        if not self.goes_on:
             return self
-        ended = replace(self, state=PictureState.DONE, why="")
+        ended = replace(self, state=PictureState.DONE, why="", pending=None)
         match outcome:
             case Finished(finish=finish):
                 ended = ended._finished(finish)
@@ -355,7 +293,7 @@ class TurnPicture:
                 ended = ended._noted(NoteKind.NOTICE, f"handed over: {task}")
             case Stopped(stop=stop):
                 state, why = self._reason(stop)
-                ended = replace(self, state=state, why=why)
+                ended = replace(ended, state=state, why=why)
         return ended._trimmed()
 
     def _finished(self, finish: TurnFinish) -> TurnPicture:

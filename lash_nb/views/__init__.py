@@ -10,13 +10,15 @@ ten times a second; more costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
+from ..machine.approvals import Decision
 from ..machine.picture import TurnPicture
 from ..machine.wire import Json
 
-__all__ = ["EMPTY_BUNDLE", "LiveView", "Publish"]
+__all__ = ["EMPTY_BUNDLE", "LiveView", "Publish", "ViewActions"]
 
 EMPTY_BUNDLE: Mapping[str, Json] = {"text/html": "", "text/plain": ""}
 """What a live view leaves in its place at the end: nothing to see, and a MIME type that every converter knows."""
@@ -26,6 +28,23 @@ class Publish(Protocol):
     """Puts a bundle on the page: a new display, or (`update`) the one that `display_id` names, in its place."""
 
     def __call__(self, data: Mapping[str, Json], *, display_id: str, update: bool) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewActions:
+    """What a person can have done from a view; each may be called from any thread, returns at once, raises nothing.
+
+    What cannot be done is said by the next picture, or by the sentence that `insert` and `pull` hand to their callback.
+    """
+
+    stop: Callable[[], None]
+    decide: Callable[[str, Decision], None]
+    """By the id of the approval; one that waits no more is passed over."""
+    say: Callable[[str], None]
+    insert: Callable[[str, Callable[[str], None]], None] | None = None
+    """Code that is to become a cell below the asking one; told how that went. None: nobody here can insert cells."""
+    pull: Callable[[str, Callable[[str], None]], None] | None = None
+    """The name of a variable that is to come into the notebook's kernel; told how that went."""
 
 
 class LiveView(Protocol):

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from ..machine.attachments import AttachmentStore
 from ..machine.execution import CellOutcome
-from ..machine.picture import Note, NoteKind, PictureState, StepPicture, ToolCallPicture, TurnPicture
+from ..machine.picture import Note, NoteKind, StepPicture, ToolCallPicture, TurnPicture
 from .pieces import ImagePiece, MarkupPiece, Piece, clean, cut, pieces, value_text
 from .prose import prose_html
 
@@ -93,7 +93,7 @@ def picture_html(
         parts.append(f"<section><h4>Request</h4>{_pre(clean(picture.request))}</section>")
     parts.append(notes_html(picture.notes, after=0))
     for number, step in enumerate(picture.steps, start=1):
-        running = picture.state is PictureState.RUNNING
+        running = picture.goes_on
         # A small model may be wrong without noticing: its code is to be seen without a click.
         small = picture.protocol == "snippet"
         parts.append(step_html(step, number=number, store=store, images=images, running=running, open_code=small))

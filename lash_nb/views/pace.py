@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from ..machine.picture import PictureState, TurnPicture
+from ..machine.picture import TurnPicture
 
 __all__ = ["INTERVAL_S", "Pace"]
 
@@ -50,7 +50,7 @@ class Pace:
         now = self._clock()
         if self._drawn_at is not None:
             waited = now - self._drawn_at
-            beat = self._beat_s is not None and latest.state is PictureState.RUNNING and waited >= self._beat_s
+            beat = self._beat_s is not None and latest.goes_on and waited >= self._beat_s
             if waited < self._interval_s or (latest is self._drawn and not beat):
                 return
         self._drawn, self._drawn_at = latest, now

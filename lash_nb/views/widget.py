@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from ..machine.picture import Note, PictureState, StepPicture, TurnPicture
+from ..machine.picture import Note, StepPicture, TurnPicture
 from ..machine.wire import Json
 from . import EMPTY_BUNDLE, Publish
 from .html import answer_html, footer_text, notes_html, step_html
@@ -87,7 +87,7 @@ class TurnView:
     # -- drawing -------------------------------------------------------------------------------------------------------
 
     def _draw(self, picture: TurnPicture, elapsed_s: float) -> None:
-        running = picture.state is PictureState.RUNNING
+        running = picture.goes_on
         self._draw_steps(picture, running=running)
         _set(self.state, "value", self._state_html(picture, elapsed_s if running else None))
         _set(self.end, "value", "" if running else _as_outputs(answer_html(picture)))

@@ -1,0 +1,121 @@
+"""What a person decides on while a turn runs: whether a cell may run, whether code may have an effect. Pure records.
+
+Decided here: the modes, what is asked, and how it is answered. Who asks is the host (`lash_nb.approving`); what counts
+as an effect is the kernel's business (`kernels.inside.guard`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from .wire import BOOLEAN, STRING, U64, enum, omit_empty, omit_none, struct
+
+__all__ = ["APPROVAL", "DECISION", "Approval", "ApprovalMode", "Decision", "EffectKind", "Verdict", "Wish"]
+
+
+class ApprovalMode(StrEnum):
+    """What of the agent's code is asked about before it happens; from the loosest to the strictest."""
+
+    ALL = "all"
+    """Nothing is."""
+    EFFECTS = "effects"
+    """Effects beyond computing are: see `EffectKind`."""
+    EVERY = "every"
+    """Every cell is, before it runs."""
+    PLAN = "plan"
+    """No code runs at all: the agent says what it would do."""
+
+    @property
+    def strictness(self) -> int:
+        """How much it holds back: of two modes the one with the higher number is the stricter."""
+        return list(ApprovalMode).index(self)
+
+
+class EffectKind(StrEnum):
+    """What code can do beyond computing; the value is the verb that is shown."""
+
+    WRITE = "write"
+    """To a file or directory outside of the working directory and the temporary ones."""
+    DELETE = "delete"
+    """One there."""
+    PROCESS = "start"
+    """Another program, an installation for one."""
+    CONNECT = "connect to"
+    """A host that this session did not connect to yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """An effect that code is about to have."""
+
+    kind: EffectKind
+    target: str
+    """An absolute path, a command line, or `HOST:PORT`."""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.target}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """Something that waits for a decision."""
+
+    id: str
+    """Unique within its turn."""
+    effect_id: int
+    """Of the cell that it is about."""
+    code: str
+    """That cell, whole."""
+    language: str = "python"
+    wish: Wish | None = None
+    """None: whether the cell may run at all; else the cell runs already, and waits with this."""
+
+    @property
+    def question(self) -> str:
+        """What is asked, as a sentence."""
+        if self.wish is not None:
+            return f"The agent's code wants to {self.wish}."
+        cell = "cell" if self.language == "python" else f"{self.language} cell"
+        return f"The agent wants to run this {cell}."
+
+
+class Verdict(StrEnum):
+    """How something was decided."""
+
+    APPROVED = "approved"
+    EDITED = "edited"
+    """The cell runs with other code; of cells only."""
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """The answer to an `Approval`."""
+
+    verdict: Verdict
+    why: str = ""
+    """Of a rejection: what the model is told."""
+    code: str | None = None
+    """Of an edited cell: what runs instead."""
+    by_policy: bool = False
+    """Nobody was asked: the mode, or the place, decided."""
+
+    @property
+    def allows(self) -> bool:
+        """Whether it may happen."""
+        return self.verdict is not Verdict.REJECTED
+
+
+_WISH = struct(Wish, kind=enum(EffectKind), target=STRING)
+APPROVAL = struct(
+    Approval, id=STRING, effect_id=U64, code=STRING, language=omit_empty(STRING, "python"), wish=omit_none(_WISH)
+)
+
+DECISION = struct(
+    Decision,
+    verdict=enum(Verdict),
+    why=omit_empty(STRING, ""),
+    code=omit_none(STRING),
+    by_policy=omit_empty(BOOLEAN, False),
+)

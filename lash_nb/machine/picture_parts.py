@@ -1,0 +1,121 @@
+"""What a `TurnPicture` consists of: steps, tool calls, notes, and the words for states. Pure records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from .execution import CellOutcome, CellOutput
+from .llm import LlmUsage
+from .sequences import GrowingText
+from .wire import Json
+
+__all__ = ["CallPicture", "Note", "NoteKind", "Phase", "PictureState", "StepPicture", "ToolCallPicture"]
+
+_NOTHING = GrowingText()
+
+
+class PictureState(StrEnum):
+    """Whether a turn goes on, and how it ended."""
+
+    RUNNING = "running"
+    WAITING = "waiting for you"
+    """To decide on something: `TurnPicture.pending`."""
+    DONE = "done"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+class Phase(StrEnum):
+    """What a running turn is doing; the value is the sentence that is shown."""
+
+    STARTING = "starting"
+    WAITING = "waiting for the model"
+    ANSWERING = "the model is answering"
+    CELL = "running a cell"
+    TOOLS = "running tools"
+    BETWEEN = "preparing the next step"
+
+
+class NoteKind(StrEnum):
+    """What a note is about."""
+
+    SAID = "said"
+    """The user said something while the turn ran."""
+    STATUS = "status"
+    NOTICE = "notice"
+    DECISION = "decision"
+    """What was decided on something that the agent's code was to do."""
+    RETRY = "retry"
+    """A model call is made again: of interest only while it happens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """Something beside the steps."""
+
+    kind: NoteKind
+    text: str
+    after: int
+    """How many steps there were: the note stands behind them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCallPicture:
+    """One tool call; `succeeded` is None while it runs."""
+
+    call_id: str | None
+    name: str
+    args: Json
+    succeeded: bool | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallPicture:
+    """What one model call took."""
+
+    usage: LlmUsage
+    dollars: float | None = None
+    """US dollars; None when its price is not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepPicture:
+    """One model call and what followed from it."""
+
+    said: GrowingText = _NOTHING
+    thought: GrowingText = _NOTHING
+    draft: GrowingText = _NOTHING
+    """The code as it is written; `code` is what is run."""
+    code: str | None = None
+    language: str = "python"
+    effect_id: int | None = None
+    """None until the code is run."""
+    outputs: tuple[CellOutput, ...] = ()
+    outcome: CellOutcome | None = None
+    """None while the cell runs, or when there is none."""
+    duration_ms: int | None = None
+    detail: str = ""
+    tool_calls: tuple[ToolCallPicture, ...] = ()
+
+    @property
+    def prose(self) -> str:
+        return str(self.said)
+
+    @property
+    def reasoning(self) -> str:
+        return str(self.thought)
+
+    @property
+    def source(self) -> str | None:
+        """The code, or what there is of it."""
+        return self.code if self.code is not None else str(self.draft) or None
+
+    @property
+    def running(self) -> bool:
+        return self.effect_id is not None and self.outcome is None
+
+    @property
+    def empty(self) -> bool:
+        return not (self.said or self.thought or self.draft or self.tool_calls) and self.code is None
