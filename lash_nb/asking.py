@@ -1,4 +1,4 @@
-"""How `input()` of the agent's code reaches the person at the notebook: a hand-over between two threads.
+"""How questions reach the person at the notebook: `input()` of the agent's code, and what of it is to be approved.
 
 The managed kernel asks on a thread of its own, which waits (`Desk.ask`); the thread of the cell that waits for the turn
 asks the person, with the notebook's own `input()`, at its next tick (`Desk.tick`), because only there a frontend
@@ -36,8 +36,9 @@ def can_ask(shell: Any) -> bool:
 
 
 class _Question:
-    def __init__(self, request: InputRequest) -> None:
+    def __init__(self, request: InputRequest, *, asks: str, first: str) -> None:
         self.request = request
+        self.asks, self.first = asks, first
         self.done = threading.Event()
         self.answer: str | None = None
         """None: there is none."""
@@ -50,7 +51,9 @@ class _Question:
     @property
     def prompt(self) -> str:
         asked = cut(clean(self.request.prompt), head_chars=_PROMPT_CHARS, tail_chars=0)
-        return f"The agent's code asks: {asked}" if asked.strip() else "The agent's code asks for input: "
+        if not self.asks:
+            return asked
+        return f"{self.asks}: {asked}" if asked.strip() else f"{self.asks} for input: "
 
 
 class Desk:
@@ -63,13 +66,15 @@ class Desk:
         """The one that the person sees now."""
         self._open = self._by_main_thread = self._woken = False
 
-    def ask(self, request: InputRequest) -> str:
-        """The person's answer; for the kernel's thread, which waits.
+    def ask(self, request: InputRequest, *, asks: str = "The agent's code asks", first: str = "") -> str:
+        """The person's answer; for the kernel's thread, or another one that is not the cell's, which waits.
+
+        `asks` says in the prompt who does; `first` is printed before, whole.
 
         Raises:
             EOFError: nobody can be asked, or the question was withdrawn.
         """
-        question = _Question(request)
+        question = _Question(request, asks=asks, first=first)
         with self._guard:
             if not self._open:
                 raise EOFError(_NOBODY)
@@ -95,12 +100,14 @@ class Desk:
             self._open = False
         self.withdraw()
 
-    def withdraw(self) -> None:
-        """Let go of whoever waits, from any thread: what asked has ended. The person is not kept waiting either."""
+    def withdraw(self, request: InputRequest | None = None) -> None:
+        """Let go of whoever waits (or asked just that), from any thread. The person is not kept waiting, either."""
         with self._guard:
-            while self._questions:
-                self._questions.popleft().end(None)
-            if self._asked is not None and not self._asked.done.is_set():
+            for question in [one for one in self._questions if request is None or one.request is request]:
+                self._questions.remove(question)
+                question.end(None)
+            meant = self._asked is not None and (request is None or self._asked.request is request)
+            if self._asked is not None and meant and not self._asked.done.is_set():
                 self._asked.end(None)
                 if self._by_main_thread and hasattr(signal, "pthread_kill"):
                     # With the handler of `_interruptible` that ends the `input()` it is in; elsewhere it takes Enter.
@@ -138,6 +145,8 @@ class Desk:
         answer = None
         # No terminal, a frontend that went, or the end of the input: then there is no answer.
         with suppress(Exception):
+            if question.first:
+                print(question.first, flush=True)
             answer = getpass.getpass(question.prompt) if question.request.password else input(question.prompt)
         with self._guard:
             question.end(answer)

@@ -16,9 +16,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
+from .approving import Approvals, edited_text, rejected_text
 from .errors import JournalError, KernelBusyError, KernelDiedError, KernelError, LashError, UnknownNameError
-from .kernels import CellTools, Kernel, OutputSink, ToolOffer
+from .kernels import CellGuard, CellTools, Kernel, OutputSink, ToolOffer
+from .machine.approvals import ApprovalMode, Decision, Wish
 from .machine.effects import EffectId, ExecCode, ExecResult
 from .machine.events import (
     CellOutputs,
@@ -54,6 +57,7 @@ class CellRuns:
         self._ports = ports
         self._tool_runs = tools
         self._tell = tell
+        self.approvals = Approvals(ports)
         self._offers = tuple(_offer(name, function) for name, function in ports.tools.items())
         self.others: list[Kernel] = []
         """The kernels of other languages that this turn has used."""
@@ -62,7 +66,10 @@ class CellRuns:
     async def run(self, effect: ExecCode, *, known: NamespaceSummary) -> ExecResult:
         """The response to one ExecCode; `known` is what the main kernel held when it was last looked at."""
         ports = self._ports
-        ports.on_activity(CodeBlockStarted(effect_id=effect.id, language=effect.language, code=effect.code))
+        decision = await self.approvals.cell(effect, guarded=self._guards(effect.language))
+        asked, effect = effect, replace(effect, code=decision.code) if decision.code is not None else effect
+        shown_code = ports.redactor.text(effect.code) if asked is not effect else effect.code
+        ports.on_activity(CodeBlockStarted(effect_id=effect.id, language=effect.language, code=shown_code))
         started = time.monotonic()
         shown: tuple[CellOutput, ...] = ()
 
@@ -72,8 +79,10 @@ class CellRuns:
             ports.on_activity(CellOutputs(effect_id=effect.id, outputs=shown))
 
         try:
-            kernel = self._kernel(effect.language)
-            result = await self._run_in(kernel, effect, on_output, known)
+            if decision.allows:
+                result = await self._run_in(self._kernel(effect.language), effect, on_output, known)
+            else:
+                result = _not_run(rejected_text(decision))
         except (asyncio.CancelledError, JournalError):
             self._completed(effect, CellResult(outcome=CellOutcome.INTERRUPTED, outputs=shown), started)
             raise
@@ -84,9 +93,11 @@ class CellRuns:
         if result.recovered:  # the reader's business alone: for the model it is as if nothing had happened
             event = StatusRuntimeEvent(key="kernel", label=_RECOVERED)
             ports.on_activity(PluginEvent(plugin_id="kernel", event=event))
-        self._completed(effect, result, started)
+        # Why it was rejected is said by the decision.
+        self._completed(effect, result if decision.allows else replace(result, detail=""), started)
         response = exec_response(
             result,
+            first="" if asked is effect else edited_text(shown_code),
             attachments=ports.store,
             tool_calls=result.tool_calls,
             budget=ports.protocol.budget,
@@ -129,7 +140,7 @@ class CellRuns:
     def _outstanding(self, effect: ExecCode) -> bool:
         """Whether an earlier host may have given this cell to a kernel."""
         resumed = self._ports.resumed
-        return resumed is not None and resumed.effect_id == effect.id
+        return resumed is not None and resumed.effect_id == effect.id and resumed.begun
 
     def _is_lost(self, kernel: Kernel, effect: ExecCode) -> bool:
         """Whether that kernel was another life than this one. Without any, the cell cannot have run."""
@@ -157,7 +168,13 @@ class CellRuns:
         with self._tools(effect.id) as tools:
             self._running = asyncio.ensure_future(
                 kernel.run(
-                    key, effect.code, on_output=on_output, tools=tools, timeout_s=ports.cell_limit_s, started=started
+                    key,
+                    effect.code,
+                    on_output=on_output,
+                    tools=tools,
+                    guard=self._guard(effect),
+                    timeout_s=ports.cell_limit_s,
+                    started=started,
                 )
             )
             try:
@@ -182,6 +199,33 @@ class CellRuns:
             )
         )
 
+    # -- approval ------------------------------------------------------------------------------------------------------
+
+    def _guards(self, language: str) -> bool:
+        """Whether the kernel of a language asks by itself what its cells may do."""
+        try:
+            return self._kernel(language).language.casefold().startswith("python")
+        except UnknownNameError:
+            return True  # the cell cannot run, and nobody need be asked
+
+    def _guard(self, effect: ExecCode) -> CellGuard | None:
+        if self._ports.approve is not ApprovalMode.EFFECTS:
+            return None
+        return CellGuard(on_effect=partial(self._effect, effect))
+
+    async def _effect(self, effect: ExecCode, wish: Wish) -> Decision:
+        try:
+            return await self.approvals.effect(effect, wish)
+        except JournalError as error:
+            self._tool_runs.unrecorded = error
+            await self._stop_running()  # the code must learn nothing
+            raise
+
+    async def _stop_running(self) -> None:
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait({self._running})
+
     # -- tools ---------------------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -205,9 +249,7 @@ class CellRuns:
                     return (await caller.call(call)).output
                 except JournalError:
                     # The code must not see a failure: it would take the call for not made, and make it again.
-                    if self._running is not None:
-                        self._running.cancel()
-                        await asyncio.wait({self._running})
+                    await self._stop_running()
                     raise
 
             # Of a call that an earlier host had taken our record says whether it was begun; without one nobody knows.

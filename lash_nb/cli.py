@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from . import carried_words, notebook_words, resume_words, session_words, trace_words
 from .errors import InputError, LashError, MissingExtraError, NotebookError
+from .machine.approvals import ApprovalMode
 from .models import NAME_FORMS
 from .version import __version__
 
@@ -36,6 +37,12 @@ BAD_INPUT, FAILED, STOPPED = 2, 1, 5
 REPLAYS = ("loose", "strict")
 
 SOURCES = ("hub", "index", "any")
+
+_APPROVE_HELP = (
+    "what is asked about first: effects (default: what code does beyond computing), every (cell), all (nothing is), "
+    "plan (no code runs); nobody is there to answer, so effects are refused and a cell leaves the run waiting"
+)
+MODES = [mode.value for mode in ApprovalMode]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -121,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         help="play the answers in IN.cassette.jsonl; strict: compare whole requests, not just what was asked",
     )
+    run.add_argument("--approve", choices=MODES, help=_APPROVE_HELP)
     run.add_argument("--results", metavar="FILE", type=Path, help="write the turns as JSON: id, text, code, value")
     run.add_argument("--json", action="store_true", help="print a summary as JSON on stdout")
     demo = commands.add_parser(
@@ -191,6 +199,7 @@ def _run(options: argparse.Namespace) -> int:
         model=options.model,
         record=True if options.record == "" else options.record,
         replay=options.replay,
+        approve=options.approve,
     )
     if options.results is not None:
         _write_json(options.results, [_turn(turn) for turn in result.turns])

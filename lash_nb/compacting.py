@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from .machine.approvals import APPROVAL, DECISION
 from .machine.deltas import DeltaWriter
 from .machine.effects import ToolCalls
 from .machine.execution import NAMESPACE
@@ -49,11 +50,16 @@ def _turn_records(turn: RecordedTurn, deltas: DeltaWriter) -> Iterator[Record]:
     effect = turn.checkpoint.outstanding_effect_id or 0
     counts: Record = {"steps": turn.steps, "said": turn.said, "calls_known": turn.calls_known}
     yield {"k": "effect", **where, "id": effect, "kind": "", **counts}
+    about_effect: Record = {"turn": turn.number, "at": turn.at, "effect": effect}
+    for approval_id, decision in turn.decisions.items():
+        yield {"k": "decided", **about_effect, "id": approval_id, "decision": DECISION.encode(decision)}
+    if turn.asking is not None:
+        yield {"k": "ask", **about_effect, "approval": APPROVAL.encode(turn.asking)}
     waits = turn.checkpoint.outstanding_effect
     for call in waits.calls if isinstance(waits, ToolCalls) else ():
         if call.call_id in turn.calls:
             about: Record = {"call": call.call_id, "name": call.tool_name, "args": call.args}
-            yield {"k": "call", "turn": turn.number, "at": turn.at, "effect": effect, **about}
+            yield {"k": "call", **about_effect, **about}
 
 
 def _kernel_records(session: RecordedSession) -> Iterator[Record]:

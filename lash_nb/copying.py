@@ -13,14 +13,15 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .errors import NotebookError
 from .machine.wire import Json
-from .stores.copies import IN_PROCESS, Holder, NotebookLine
+from .stores.copies import IN_PROCESS, Holder, NotebookLine, OnPull
 from .stores.envelopes import is_reference
 from .stores.notebook import METADATA_KEY, MODEL_KEY, fitted, following, read_block
+from .stores.placing import Placing
 
 if TYPE_CHECKING:
     from .conversation import OnHead
@@ -50,12 +51,15 @@ class Copying:
         attended: bool,
         suggested: Callable[[], str | None] = lambda: None,
         saves: Callable[[], bool] = lambda: False,
+        on_pull: OnPull | None = None,
     ) -> None:
         """`attended`: a person's frontend; else a runner, which is there, takes heads when they are made, and saves.
         `suggested`: the model that the runner's notebook suggests; `saves`: whether a finished turn has it saved.
+        `on_pull`: brings the variable that a page's user wants into this kernel, told so on its main thread.
         """
         self._attended, self._suggested, self._saves = attended, suggested, saves
-        self._line = NotebookLine(on_here=self._here, expected=not attended)
+        self._line = NotebookLine(on_here=self._here, expected=not attended, on_pull=on_pull)
+        self._placing = Placing(self._line, on_placed=self._placed)
         self._lock = threading.RLock()
         self._troubles: dict[str, str] = {}
         """Why nothing is written over what a holder has, by its id."""
@@ -99,6 +103,7 @@ class Copying:
         """Ask for nothing any more; nothing is shown beside the notebook then."""
         if self._status:
             self._line.tell(**dict.fromkeys(self._status))
+        self._placing.close()
         self._line.close()
 
     @property
@@ -204,6 +209,7 @@ class Copying:
                 self._see(holder)
             if self._status:
                 self._line.tell(**self._status)
+        self._placing.here(holder)
 
     def _see(self, holder: Holder) -> None:
         """What a holder of this notebook has is looked at: it may be behind."""
@@ -235,6 +241,39 @@ class Copying:
     def pending(self) -> bool:
         """Whether that may still come."""
         return self._number is not None and not self.written and self._line.refusal(self._number) is None
+
+    # -- what cells show ----------------------------------------------------------------------------------------------
+
+    def turn_shown(self, cell_id: str | None, bundle: Mapping[str, Json]) -> None:
+        """In the cell of that id, which runs, a live view has begun; `bundle` is its display. No id: nobody is told."""
+        if self._attended and cell_id:
+            self._placing.shown(cell_id, bundle)
+
+    def turn_left(self, cell_id: str | None, outputs: Sequence[Mapping[str, Json]]) -> None:
+        """The turn in that cell has ended with these outputs, as they stand in a notebook, in order."""
+        if self._attended and cell_id:
+            self._placing.left(cell_id, outputs)
+
+    def _placed(self) -> None:
+        self._opened_during = None
+
+    def insert(self, code: str, done: Callable[[str], None], *, cell_id: str | None = None) -> bool:
+        """Have `code` put below a cell, not run; False: nobody here can. `done` is told how it went, once.
+
+        `cell_id`: None is the cell in which a turn began last.
+        """
+
+        def answered(client: str, answer: Mapping[str, Any]) -> None:
+            if not told:
+                told.append(client)
+                ok = answer.get("ok") is True
+                done("It is the cell below." if ok else f"It was not inserted: {answer.get('error') or 'refused'}.")
+
+        told: list[str] = []
+        if not self._attended:
+            return False
+        cells = [{"cell_type": "code", "source": code}]
+        return self._line.insert(cells, after=cell_id or self._line.cell, on_answer=answered) is not None
 
     # -- what is said --------------------------------------------------------------------------------------------------
 

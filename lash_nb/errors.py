@@ -23,6 +23,7 @@ LashError
 │   ├── JournalInUseError       another process writes it; says which
 │   └── CorruptJournalError     it is damaged, and not merely cut off at its end
 ├── ModelCallError              a model call failed; `.error` is the typed record
+├── ApprovalNeeded              a turn waits for a decision, and nobody is there; `.approval` says on what
 ├── TurnFailed                  a turn ended without an answer; `.turn` is what there is of it
 └── SessionClosedError          the session was closed
 """
@@ -34,9 +35,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from .machine.approvals import Approval
     from .machine.llm import LlmCallError
 
 __all__ = [
+    "ApprovalNeeded",
     "BlobError",
     "CassetteError",
     "CorruptCheckpointError",
@@ -191,6 +194,20 @@ class ModelCallError(LashError):
         self.error = error
         self.retry_after_s = retry_after_s
         super().__init__(error.message)
+
+
+class ApprovalNeeded(LashError):
+    """A turn waits for a decision, and nobody is there to make it. The turn has not ended: it is recorded as it stands.
+
+    `approval` is what waits. `Session.decide` answers it, `Session.resume_turn` goes on. The command line exits with 4.
+    """
+
+    def __init__(self, approval: Approval) -> None:
+        self.approval = approval
+        super().__init__(
+            f"{approval.question} Nobody is here to decide, so the turn waits, and nothing is lost: "
+            "`%lash answer yes|no [WHY]|edit` decides"
+        )
 
 
 class TurnFailed(LashError):

@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
+from .approving import mode_text
 from .calls import ModelCall
 from .cell_runs import CellRuns
-from .errors import KernelBusyError, KernelDiedError, LashError, UnknownNameError
+from .errors import KernelBusyError, KernelDiedError, KernelError, LashError, UnknownNameError
+from .machine.activity import VariableSeen, VariablesSeen
 from .machine.checkpoints import CheckpointDelivery
 from .machine.effects import (
     Checkpoint,
@@ -34,7 +36,7 @@ from .machine.events import (
     PluginEvent,
     StatusRuntimeEvent,
 )
-from .machine.execution import CellOutcome, NamespaceSummary
+from .machine.execution import CellOutcome, ExecResponse, NamespaceSummary
 from .machine.messages import Message, MessageRole, Part, PartKind, PluginMessage
 from .models import Sampling
 from .ports import TurnPorts
@@ -67,6 +69,11 @@ class Fulfilment:
         self._delivered: tuple[int, ...] = ()
         self._tools = ToolRuns(ports)
         self._cells = CellRuns(ports, tools=self._tools, tell=self._tell)
+        self.approvals = self._cells.approvals
+        self._names_before: frozenset[str] | None = None
+        """The variables that were there when the turn began, once they are known."""
+        resumed = ports.resumed.variables if ports.resumed is not None else ()
+        self._seen = {variable.name: variable for variable in resumed}
 
     async def perform(self, effect: WaitingEffect, *, protocol_iteration: int) -> Response:
         """The response to one effect."""
@@ -123,7 +130,39 @@ class Fulfilment:
         response = await self._cells.run(effect, known=self.known)
         if self.ports.kernel.epoch != before == self.known_epoch:
             self.known_epoch = self.ports.kernel.epoch  # replaced, and what it held was told with the cell's end
+        result = response.result
+        if isinstance(result, ExecResponse) and result.terminal_finish is not None:
+            await self._look_back()
         return response
+
+    async def _look_back(self) -> None:
+        """The turn ends with this cell, and no sync will see what it made."""
+        try:
+            known = await self.ports.kernel.namespace(previews="schema")
+            self._saw(self.ports.redactor.namespace(known))
+        except KernelError:
+            pass  # only a view misses it
+
+    def _saw(self, known: NamespaceSummary) -> None:
+        """Tell which variables the turn has made or changed."""
+        names = frozenset(variable.name for variable in known.variables)
+        if self._names_before is None:
+            self._names_before = names - self._seen.keys()
+            return
+        before = dict(self._seen)
+        for variable in known.variables:
+            if variable.changed or variable.name not in self._names_before:
+                self._seen[variable.name] = VariableSeen(
+                    name=variable.name,
+                    type=variable.type,
+                    detail=variable.detail,
+                    new=variable.name not in self._names_before,
+                )
+        for name in self._seen.keys() - names:
+            del self._seen[name]
+        if self._seen != before:
+            seen = tuple(self._seen[name] for name in sorted(self._seen))
+            self.ports.on_activity(VariablesSeen(variables=seen))
 
     async def _sync(self, effect: SyncExecutionEnvironment) -> ExecutionEnvironmentSynced:
         """Kernel alive, its variables described: the volatile blocks of the next request."""
@@ -138,7 +177,10 @@ class Fulfilment:
             variables = await self._described()
         except LashError as error:
             return ExecutionEnvironmentSynced(id=effect.id, result=str(error))
+        if variables is not None:
+            self._saw(self.ports.redactor.namespace(variables))
         notices, self._notices = self._notices, []
+        notices = [text for text in (mode_text(self.ports.approve), *notices) if text]
         redactor = self.ports.redactor
         if self._untold is None:  # else it is to be known by the next host, too, until the model is told
             self.ports.log.looked(redactor.namespace(self.known))

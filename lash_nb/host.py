@@ -18,10 +18,12 @@ goes on.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from .bridge import undisturbed
-from .errors import DriverContractError, InputError, JournalError, KernelStartError, LashError
+from .errors import ApprovalNeeded, DriverContractError, InputError, JournalError, KernelStartError, LashError
 from .fulfil import Fulfilment
 from .machine.effects import (
     CancelLlm,
@@ -80,11 +82,13 @@ class TurnHost:
             InputError: what only the user can put right (a cassette for another question, a missing key). A turn that
                 an earlier host began has then not ended, if nothing could be done for it, nor when no kernel starts
                 (KernelStartError).
+            ApprovalNeeded: nobody is there to decide whether a cell may run; the turn has not ended, either.
             JournalError: the turn could not be recorded any more; nothing that is not recorded was begun.
             CancelledError: the turn was stopped. In all other cases it has ended, and is recorded where possible.
         """
         try:
             async with asyncio.timeout(self.ports.time_limit_s) as limit:
+                self._fulfil.approvals.paused = _pauses(limit)
                 await self._drive()
         except TimeoutError as error:
             if not limit.expired():  # somebody else's: a model's or a tool's
@@ -100,6 +104,8 @@ class TurnHost:
             self._fail("input" if isinstance(error, InputError) else "host", str(error))
             if isinstance(error, InputError):
                 raise
+        except ApprovalNeeded:
+            raise  # it is as it was recorded, and waits
         except JournalError as error:
             self._fail("journal", str(error))
             raise
@@ -288,3 +294,19 @@ class TurnHost:
 
 def _envelope(kind: str, code: str, message: str) -> ErrorEnvelope:
     return ErrorEnvelope(kind=kind, code=code, user_message=message)
+
+
+def _pauses(limit: asyncio.Timeout) -> Callable[[], AbstractContextManager[None]]:
+    """What holds a time limit while a person thinks."""
+
+    @contextmanager
+    def paused() -> Iterator[None]:
+        clock = asyncio.get_running_loop().time
+        began, ends = clock(), limit.when()
+        limit.reschedule(None)
+        try:
+            yield
+        finally:
+            limit.reschedule(None if ends is None else ends + clock() - began)
+
+    return paused

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from .errors import KernelAttachError, KernelError, UnknownNameError
 from .kernels import Kernel, OnInput
@@ -67,6 +67,15 @@ class EndsNow(Protocol):
 
 
 @runtime_checkable
+class GivesValues(Protocol):
+    """A kernel whose variables can be copied into this process."""
+
+    async def value(self, name: str) -> Any:
+        """A copy of a variable. Raises KernelError: there is none, or it cannot be sent."""
+        ...
+
+
+@runtime_checkable
 class CanBeLeft(Protocol):
     """A kernel that can go on without us."""
 
@@ -89,6 +98,10 @@ class SessionKernels:
         self._taken_over: list[Kernel] = []
         self.leaving: Callable[[], bool] = lambda: False
         """Whether those that were taken over are left, when this ends, to whoever comes next."""
+
+    def leave_what_was_made(self) -> None:
+        """Treat the kernels that were made here as those that were taken over: their turn waits for somebody."""
+        self._taken_over = list(self._made.values())
 
     @property
     def main(self) -> Kernel | None:
@@ -137,9 +150,13 @@ class SessionKernels:
             except KernelError as error:
                 _log.info("the %s kernel of before: %s", recorded.language, error)
 
+    @property
+    def _left(self) -> list[Kernel]:
+        return [kernel for kernel in self._taken_over if isinstance(kernel, CanBeLeft)] if self.leaving() else []
+
     async def shutdown(self) -> None:
         """End what was made here, or leave it."""
-        leaving = self._taken_over if self.leaving() else []
+        leaving = self._left
         ends = [
             kernel.leave() if isinstance(kernel, CanBeLeft) and kernel in leaving else kernel.shutdown()
             for kernel in self._made.values()
@@ -150,7 +167,8 @@ class SessionKernels:
                 raise problem
 
     def end_now(self) -> None:
-        """Kill what was made here, from any thread, without waiting for an event loop."""
+        """Kill what was made here, from any thread, without waiting for an event loop; what is left lives on."""
+        left = self._left
         for kernel in list(self._made.values()):
-            if isinstance(kernel, EndsNow):
+            if isinstance(kernel, EndsNow) and kernel not in left:
                 kernel.end_now()

@@ -5,21 +5,26 @@ It is a new one, or the interrupted one of the session, which is gone on with.
 Decided here: everything is displayed by the cell's own thread, never by the session's loop; the live view goes when the
 turn ends, then its figures and one new, final display are left, whose metadata holds the turn's envelope, or only its
 hash once the notebook itself was acknowledged to hold it. A stopped or failed turn leaves the same before it is raised.
-What the agent's code asks with `input()` is asked by that thread, too (`asking.py`).
+What the agent's code asks with `input()` is asked by that thread, too (`asking.py`), and what is to be approved, unless
+the live view was seen to be drawn: then its buttons are there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import logging
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
+from .answers import Edit, ask_at, edit_cell, prompt
 from .asking import can_ask
-from .errors import TurnFailed
+from .errors import ApprovalNeeded, InputError, JournalError, TurnFailed
+from .kernels import InputRequest
+from .machine.approvals import Approval, Decision
 from .machine.events import CodeBlockCompleted, TurnActivity, TurnStarted
 from .machine.picture import TurnPicture
 from .machine.wire import Json
@@ -28,16 +33,20 @@ from .session import Session
 from .sessions import NotebookSessions
 from .stores.notebook import METADATA_KEY
 from .turns import Turn
-from .views import LiveView
+from .views import LiveView, ViewActions
 from .views.html import footer_text
 from .views.live import QuietView, choose_view
 from .views.text import figures, static_bundle
 
 __all__ = ["CellRequest", "CellTurn", "publish"]
 
+_log = logging.getLogger("lash_nb")
+
 _ACK_WAIT_S = 1.0
 _ACK_TICK_S = 0.02
 _CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
+_DRAWN_WAIT_S, _DRAWN_TICK_S = 3.0, 0.1
+"""How long a decision waits for a sign that a frontend shows the buttons, before it is asked for in words."""
 _BEFORE_IT_BEGAN = "stopped by you, before the turn began"
 
 
@@ -71,6 +80,10 @@ class CellTurn:
         self._known = len(self._session.turns)
         self._picture = TurnPicture()
         self._stop_wanted = False
+        self._clicks = False
+        """Clicks arrive while the cell waits."""
+        self._edit: Approval | None = None
+        """What the person wants to change, in a cell of its own."""
         sessions.copying.begin()
         self._desk = sessions.desk
         self._view: LiveView = QuietView()
@@ -80,6 +93,7 @@ class CellTurn:
     async def wait(self) -> Turn:
         """From a cell that awaits: clicks arrive meanwhile, and SIGINT as CancelledError."""
         problem: BaseException | None = None
+        self._clicks = True
         try:
             if self._request.text is None:
                 await self._session.resume_turn(**self._options())
@@ -107,12 +121,14 @@ class CellTurn:
 
     def _options(self) -> dict[str, Any]:
         """For `Session.run` or `resume_turn`; from now on the agent's code can ask, until `_end`."""
-        if can_ask(_shell()):
+        attended = can_ask(_shell())
+        if attended:
             self._desk.open()
         return {
             **self._request.options,
             "model": self._request.model,
             "on_activity": self._saw,
+            "on_approval": self._asked if attended and self._sessions.run is None else None,
             "on_tick": self._tick,
             "raise_on_failure": False,
         }
@@ -131,7 +147,50 @@ class CellTurn:
                 self._session.request_stop()
 
     def _choose_view(self) -> None:
-        self._view = choose_view(on_stop=self._stop)
+        actions = ViewActions(
+            stop=self._stop,
+            decide=self._decide,
+            say=self._say,
+            insert=self._insert,
+            pull=self._sessions.pulled.soon,
+        )
+        self._view = choose_view(actions=actions)
+
+    def _insert(self, code: str, done: Callable[[str], None]) -> None:
+        if not self._sessions.copying.insert(code, done):
+            done("Nobody here can insert cells: copy the code instead.")
+
+    def _say(self, text: str) -> None:
+        try:
+            self._session.say(text)
+        except JournalError as error:
+            _log.warning("what was said could not be recorded, and is not delivered: %s", error)
+
+    # -- decisions -----------------------------------------------------------------------------------------------------
+
+    def _decide(self, approval_id: str, decision: Decision) -> None:
+        """From a view, on any thread."""
+        try:
+            self._session.decide(decision, approval_id=approval_id)
+        except InputError as error:
+            _log.warning("%s", error)  # the view does not offer that
+
+    async def _asked(self, approval: Approval) -> Decision | None:
+        """Ask the person, on the session's loop; whatever decides otherwise cancels this."""
+        waited = 0.0
+        while self._clicks and waited < _DRAWN_WAIT_S:
+            if getattr(self._view, "drawn", False):
+                await asyncio.Event().wait()  # for a click, or `%lash answer`
+            await asyncio.sleep(_DRAWN_TICK_S)
+            waited += _DRAWN_TICK_S
+        request = InputRequest(prompt=prompt(approval))
+        try:
+            return await asyncio.to_thread(ask_at, self._desk, approval, request)
+        except Edit:
+            self._edit = approval
+            return None
+        finally:
+            self._desk.withdraw(request)
 
     def _stop(self) -> None:
         """From any thread. The button is there before the turn is: then it stops as soon as it has begun."""
@@ -167,6 +226,8 @@ class CellTurn:
         self._draw(lambda: self._view.close(final))
         if turn is not None:
             self._leave(turn)
+        elif isinstance(problem, ApprovalNeeded):
+            self._leave_waiting(problem.approval)
         clicked = isinstance(problem, _CANCELLED) and not stopped
         if problem is not None and not clicked:
             raise problem
@@ -188,6 +249,14 @@ class CellTurn:
         publish(bundle, self._copy(turn))
         for figure in figures(turn.picture, store=self._session.store):
             publish(figure, {})
+
+    def _leave_waiting(self, approval: Approval) -> None:
+        """What there is of a turn that waits for a decision, and where that is made."""
+        publish(static_bundle(self._picture, store=self._session.store), {})
+        shell = _shell()
+        if self._edit is approval and shell is not None:
+            shell.set_next_input(edit_cell(approval))
+            print("The cell is below: change it and run it.")
 
     def _copy(self, turn: Turn) -> dict[str, Json]:
         """The metadata of the turn's display: its envelope, or what finds it in the notebook's own metadata."""

@@ -13,14 +13,16 @@ import contextlib
 import difflib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from IPython.core import magic_arguments
 from IPython.core.error import UsageError
-from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
+from IPython.core.magic import Magics, magics_class
 
 from .asking import can_ask
+from .deciding import known_mode
 from .errors import InputError, LashError, UnknownNameError
+from .magic_options import OPTIONS_NOT_BUILT, as_magic, is_edit, unquoted
 from .models.choice import ModelChoice
 from .previews import known_previews
 from .rewrite import Rewriter
@@ -37,39 +39,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Lash", "load", "unload"]
 
-Magic = TypeVar("Magic", bound=Callable[..., Any])
-
 NAME = "Lash"
-OPTIONS_NOT_BUILT = (
-    "-i", "-o", "--approve", "--check", "--context", "--keep", "--kernel", "--max-cost", "--no-share", "--sandbox",
-)  # fmt: skip
 WORDS_NOT_BUILT = (
-    "answer", "approve", "diff", "fix", "goto", "insert", "kernel", "pull", "push", "redo", "say", "tools",
-    "undo", "vars",
+    "diff", "fix", "goto", "insert", "kernel", "push", "redo", "tools", "undo", "vars",
 )  # fmt: skip
 _LOOKING_S = 0.05
 """How long `%load_ext` looks for an earlier session."""
 _WHERE_REQUESTS_GO = "requests go under `%%lash` or `%lash ask`"
-
-
-_OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
-    (("-m", "--model"), {"metavar": "MODEL", "help": "the model for this cell alone"}),
-    (("-t", "--type"), {"metavar": "TYPE", "help": "the type of the turn's value, in Python; or a JSON Schema"}),
-    (("--max-steps",), {"metavar": "N", "type": int, "help": "how many model calls the turn may take"}),
-    (("--new",), {"action": "store_true", "help": "begin a new session: empty history, fresh kernel"}),
-    (("-q", "--quiet"), {"action": "store_true", "help": "draw nothing; leave one line, and the turn's record"}),
-    (("--no-raise",), {"action": "store_true", "help": "return a turn that failed instead of raising"}),
-)
-
-
-def _as_magic(function: Magic) -> Magic:
-    """A line and cell magic with the options above; the one place for decorators whose types say too little."""
-    decorated: Any = line_cell_magic(function)
-    arguments: Any = magic_arguments
-    for names, options in reversed(_OPTIONS):
-        decorated = arguments.argument(*names, **options)(decorated)
-    magic: Magic = no_var_expand(arguments.magic_arguments()(decorated))
-    return magic
 
 
 @magics_class
@@ -89,6 +65,8 @@ class Lash(Magics, Settings):
             protocol=lambda: None if self.protocol == "auto" else str(self.protocol),
             saves=lambda: self.save_notebook,
             previews=lambda: known_previews(self.previews),
+            approve=lambda: known_mode(self.approve),
+            namespace=lambda: shell.user_ns,
         )
         self._announced: ModelChoice | None = None
         self._suggestion = self.sessions.suggestion
@@ -96,7 +74,7 @@ class Lash(Magics, Settings):
         kernel = getattr(shell, "kernel", None)
         self._hook = ShutdownHook(kernel, self.sessions.end_now) if hasattr(kernel, "do_shutdown") else None
 
-    @_as_magic
+    @as_magic
     def lash(self, line: str, cell: str | None = None) -> Any:
         """Ask an agent that writes and runs code in a kernel of its own.
 
@@ -106,6 +84,10 @@ class Lash(Magics, Settings):
 
             (nothing)      the state of the session, and where copies of it are
             ask TEXT       a request in one line
+            say TEXT       something for the turn that runs, at its next pause
+            answer yes     to what waits for you; or no [WHY], or edit
+            approve [MODE] what of the agent's code is asked about: effects, every, all, plan
+            pull NAME...   a copy of the agent's variable (--as X: under another name)
             model          which model answers and why, and which others could
             model NAME     another model from now on
             model test     one small request: what works (stream, tools, images, usage)
@@ -121,12 +103,21 @@ class Lash(Magics, Settings):
         with one_sentence():
             if cell is None:
                 return self._command(line)
-            return self._turn(line, cell).block()
+            turn = self._edited(cell) if is_edit(line) else self._turn(line, cell)
+            return turn.block()
 
     async def await_cell(self, line: str, text: str) -> Turn:
         """What `%%lash` becomes where IPython awaits."""
         with one_sentence():
-            return await self._turn(line, text).wait()
+            turn = self._edited(text) if is_edit(line) else self._turn(line, text)
+            return await turn.wait()
+
+    async def await_word(self, line: str) -> Turn | None:
+        """What a `%lash answer` or `%lash resume` becomes there."""
+        with one_sentence():
+            word, _, rest = line.partition(" ")
+            turn = self._answered(rest.strip()) if word == "answer" else self._resumed(rest.strip())
+            return None if turn is None else await turn.wait()
 
     # -- a request -----------------------------------------------------------------------------------------------------
 
@@ -138,11 +129,12 @@ class Lash(Magics, Settings):
             raise InputError("the request is empty: write what you want under `%%lash`, or after `%lash ask`")
         if given.max_steps is not None and given.max_steps < 1:
             raise InputError(f"--max-steps {given.max_steps}: a turn takes at least one model call")
-        options: dict[str, Any] = {"max_steps": given.max_steps}
+        mode = self.sessions.mode(given.approve and unquoted(given.approve))
+        options: dict[str, Any] = {"max_steps": given.max_steps, "approve": mode}
         if given.type:
-            wanted = self._evaluated(_unquoted(given.type))
+            wanted = self._evaluated(unquoted(given.type))
             options["schema" if isinstance(wanted, dict) else "output_type"] = wanted
-        choice = self.sessions.choose(given.model and _unquoted(given.model))
+        choice = self.sessions.choose(given.model and unquoted(given.model))
         model = self.sessions.open(choice.name)
         if given.new:
             self._begin_anew()
@@ -216,11 +208,15 @@ class Lash(Magics, Settings):
         word, _, rest = line.strip().partition(" ")
         commands: dict[str, Callable[[str], Any]] = {
             "": self._status,
+            "answer": lambda words: self._blocked(self._answered(words)),
+            "approve": lambda which: self._turn_words.approve_word(which, self.sessions),
             "ask": lambda text: self._turn("", text).block(),
             "history": self._history,
             "model": self._model,
             "new": self._new,
-            "resume": self._resume,
+            "pull": lambda line: self._turn_words.pull_word(line, self.sessions.pulled),
+            "resume": lambda line: self._blocked(self._resumed(line)),
+            "say": lambda text: self._turn_words.say_word(text, self.sessions),
             "usage": self._usage,
         }
         if word in commands:
@@ -243,7 +239,7 @@ class Lash(Magics, Settings):
         from .model_words import model_word
 
         if not model_word(line, self.sessions, announce=self._announce):
-            self._pick_model(_unquoted(line))
+            self._pick_model(unquoted(line))
 
     def _pick_model(self, name: str) -> None:
         choice = self.sessions.pick(name)
@@ -269,7 +265,33 @@ class Lash(Magics, Settings):
 
         history_word(which, self.sessions)
 
-    def _resume(self, line: str) -> Turn | None:
+    @property
+    def _turn_words(self) -> Any:
+        return import_module(".turn_words", __package__)
+
+    def _answered(self, words: str) -> CellTurn | None:
+        goes_on = self._turn_words.answer_word(words, self.sessions, shell=self._shell)
+        return self._gone_on() if goes_on else None
+
+    def _edited(self, code: str) -> CellTurn:
+        if not self._turn_words.edited(code, self.sessions):
+            raise InputError("answered: the turn runs, and goes on in its own cell")
+        return self._gone_on()
+
+    def _gone_on(self) -> CellTurn:
+        """The turn that was left waiting, in this cell."""
+        from .live import CellRequest, CellTurn
+
+        choice = self.sessions.choose()
+        model = self.sessions.open(choice.name)
+        self._announce_news(choice)
+        request = CellRequest(text=None, model=model, live=not self._captured)
+        return CellTurn(request, self.sessions, on_shown=self._shown.append)
+
+    def _blocked(self, turn: CellTurn | None) -> Turn | None:
+        return None if turn is None else turn.block()
+
+    def _resumed(self, line: str) -> CellTurn | None:
         from .resume_magic import ResumeWord
 
         resume = ResumeWord(
@@ -367,10 +389,3 @@ def one_sentence() -> Iterator[None]:
 def _shown_as(error: BaseException, sentence: str) -> None:
     # A word may have said more exactly what became of it.
     error.__dict__.setdefault("_render_traceback_", lambda: [sentence])
-
-
-def _unquoted(text: str) -> str:
-    """An argument as it was meant: IPython leaves the quotes on."""
-    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
-        return text[1:-1]
-    return text

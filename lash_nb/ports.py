@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from .calls import RetryPolicy
+from .deciding import Decisions, OnApproval
 from .errors import UnknownNameError
 from .kernels import Kernel
+from .machine.activity import VariableSeen
+from .machine.approvals import Approval, ApprovalMode, Decision
 from .machine.attachments import AttachmentStore
 from .machine.effects import EffectId, LogEvent, Response, WaitingEffect
 from .machine.events import TurnActivity
@@ -87,6 +90,14 @@ class TurnLog(Protocol):
         """Before the result of a tool call goes to whoever made it."""
         ...
 
+    async def asking(self, approval: Approval) -> None:
+        """Before somebody is asked to decide."""
+        ...
+
+    async def decided(self, approval: Approval, decision: Decision) -> None:
+        """Before anything follows from what somebody decided."""
+        ...
+
 
 class Unrecorded(TurnLog):
     """The log of a turn that nobody will resume."""
@@ -105,6 +116,10 @@ class Unrecorded(TurnLog):
 
     async def called(self, effect_id: EffectId, call_id: str, output: ToolCallOutput) -> None: ...
 
+    async def asking(self, approval: Approval) -> None: ...
+
+    async def decided(self, approval: Approval, decision: Decision) -> None: ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumed:
@@ -120,6 +135,12 @@ class Resumed:
     """The tool calls of that effect that were begun, by id, and what they gave; None: it is not known."""
     calls_known: bool = True
     """Whether those are all that were begun."""
+    begun: bool = True
+    """Whether that effect may have begun; not while it waited for approval."""
+    decisions: Mapping[str, Decision] = field(default_factory=dict)
+    """What was decided on that effect, by the id of the approval."""
+    variables: tuple[VariableSeen, ...] = ()
+    """Those that the turn had made or changed."""
     steps: int = 0
     """Model calls that were answered."""
     said: int = 0
@@ -149,6 +170,10 @@ class TurnPorts:
     """In which life of it that was."""
     previews: Previews = "sample"
     """How much of their values is told."""
+    approve: ApprovalMode = ApprovalMode.ALL
+    decisions: Decisions = field(default_factory=Decisions)
+    on_approval: OnApproval | None = None
+    """Asks a person; None: nobody is there."""
     on_activity: Callable[[TurnActivity], None] = lambda activity: None
     on_record: Callable[[TurnCheckpoint, bool], None] = lambda checkpoint, final: None
     """Called with each checkpoint to be kept; True for the last one of the turn."""

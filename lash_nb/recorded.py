@@ -11,6 +11,8 @@ Every record is a JSON object; `k` says which kind, `at` when (for people: nothi
 | `kernel`  | `language`, `epoch`, `file`                        | before a kernel gets the first cell of its life     |
 | `call`    | `turn`, `effect`, `call`, `name`, `args`           | before a tool is called                             |
 | `called`  | `turn`, `effect`, `call`, `output`                 | before the result of that call is passed on         |
+| `ask`     | `turn`, `effect`, `approval`, `told`               | before somebody is asked to decide                  |
+| `decided` | `turn`, `effect`, `id`, `decision`, `told`         | before anything follows from what was decided       |
 | `said`    | `n`, `text`                                        | when the user says something to a turn              |
 | `answer`  | `turn`, `id`, `response`, `told`, `known`, `said`  | before the machine gets an answer                   |
 | `end`     | `turn`, `delta`, `told`, `chain`, `known`, …       | before the outcome of a turn is shown               |
@@ -31,6 +33,7 @@ from typing import Any, Literal, cast
 
 from .errors import CorruptJournalError, DecodeError, JournalError
 from .machine.activities import TURN_ACTIVITY
+from .machine.approvals import APPROVAL, DECISION, Approval, ApprovalMode, Decision
 from .machine.config import TurnProtocol
 from .machine.deltas import DeltaReader, DeltaWriter
 from .machine.effects import RESPONSE, Done, Emit, LlmComplete, Response
@@ -72,6 +75,8 @@ class Asked:
     time_limit_s: float | None = None
     cell_limit_s: float | None = None
     instructions: str = ""
+    approve: str = "effects"
+    """How it was conducted (`ApprovalMode`). Whoever goes on with it may be stricter, and is looser only if told so."""
 
     def to_json(self) -> dict[str, Json]:
         """As it stands in a record."""
@@ -89,6 +94,8 @@ class Asked:
         for name, kinds in _ASKED_KINDS.items():
             if name in known and (not isinstance(known[name], kinds) or isinstance(known[name], bool)):
                 raise DecodeError("is not of its type", path=f"asked.{name}")
+        if known.get("approve", "effects") not in list(ApprovalMode):
+            raise DecodeError("is no way to approve", path="asked.approve")
         if known.get("grammar", "tags") not in ("tags", "fence"):
             raise DecodeError("is no grammar", path="asked.grammar")
         return cls(**{**known, "typed": known.get("typed") is True})
@@ -134,6 +141,10 @@ class RecordedTurn:
     """Its tool calls; None: begun, and nothing more is known."""
     calls_known: bool = True
     """Whether those are all: a notebook does not say which were begun."""
+    asking: Approval | None = None
+    """What waits for a decision."""
+    decisions: dict[str, Decision] = field(default_factory=dict)
+    """What was decided on its outstanding effect, by the id of the approval."""
     steps: int = 0
     """Model calls that were answered."""
     said: int = 0
@@ -265,6 +276,7 @@ class SessionFold:
         turn.effect, turn.answer = int(record["id"]), None
         if not again:
             turn.calls, turn.calls_known = {}, record.get("calls_known") is not False
+            turn.asking, turn.decisions = None, {}
         turn.steps, turn.said = int(record.get("steps", turn.steps)), int(record.get("said", turn.said))
         self.session.seq += 1
         turn.told += record.get("told", [])
@@ -274,7 +286,7 @@ class SessionFold:
         response = RESPONSE.decode(record["response"])
         if turn.effect != record["id"] or response.id != record["id"]:
             raise DecodeError(f"effect {record['id']} is not outstanding", path="id")
-        turn.answer = response
+        turn.answer, turn.asking = response, None
         turn.steps += isinstance(response, LlmComplete)
         turn.told += record.get("told", [])
         for number in record.get("said", ()):
@@ -305,6 +317,19 @@ class SessionFold:
         if turn.effect == record["effect"]:
             turn.calls[str(record["call"])] = TOOL_CALL_OUTPUT.decode(record["output"])
 
+    def _ask(self, record: Mapping[str, Any]) -> None:
+        turn = self._turn(record)
+        turn.told += record.get("told", [])
+        if turn.effect == record["effect"]:
+            turn.asking = APPROVAL.decode(record["approval"])
+
+    def _decided(self, record: Mapping[str, Any]) -> None:
+        turn = self._turn(record)
+        turn.told += record.get("told", [])
+        if turn.effect == record["effect"]:
+            turn.decisions[str(record["id"])] = DECISION.decode(record["decision"])
+            turn.asking = None
+
     def _said(self, record: Mapping[str, Any]) -> None:
         number = int(record["n"])
         self.session.said[number] = str(record["text"])
@@ -323,7 +348,7 @@ class SessionFold:
             self.session.seq = max(self.session.seq, int(turn.chain["seq"]))
         if "known" in record:
             self.session.known = NAMESPACE.decode(record["known"])
-        turn.calls, turn.answer = {}, None
+        turn.calls, turn.answer, turn.asking, turn.decisions = {}, None, None, {}
         self.session.turns.append(turn)
         self.session.running = None
 
@@ -340,6 +365,8 @@ _TAKES = {
     "original": SessionFold._original,
     "call": SessionFold._call,
     "called": SessionFold._called,
+    "ask": SessionFold._ask,
+    "decided": SessionFold._decided,
     "said": SessionFold._said,
     "end": SessionFold._end,
     "closed": SessionFold._closed,

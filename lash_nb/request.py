@@ -16,10 +16,12 @@ from typing import Any
 from .calls import RetryPolicy
 from .cell_runs import tools_told
 from .conversation import Conversation
+from .deciding import Decisions, OnApproval
 from .errors import UnknownNameError
 from .host import TurnHost, TurnResult
 from .kernels import Kernel
 from .machine.activities import TURN_ACTIVITY
+from .machine.approvals import ApprovalMode
 from .machine.attachments import AttachmentStore
 from .machine.config import TurnMachineConfig
 from .machine.driver import CheckedDriver
@@ -74,7 +76,9 @@ class Request:
     max_steps: int | None = None
     time_limit_s: float | None = None
     cell_limit_s: float | None = None
+    approve: ApprovalMode = ApprovalMode.EFFECTS
     on_activity: Callable[[TurnActivity], None] | None = None
+    on_approval: OnApproval | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +102,7 @@ class Surroundings:
     on_log: Callable[[LogEvent], None] = lambda event: None
     retries: RetryPolicy = field(default_factory=RetryPolicy)
     previews: Previews = "sample"
+    decisions: Decisions = field(default_factory=Decisions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +197,7 @@ class RequestRun:
             time_limit_s=request.time_limit_s,
             cell_limit_s=request.cell_limit_s,
             instructions=around.instructions,
+            approve=request.approve,
         )
 
     def _protocol(self, around: Surroundings, traits: ModelTraits) -> ModelProtocol:
@@ -263,6 +269,9 @@ class RequestRun:
             epochs={language: kernel.epoch for language, kernel in self._before.kernels.items()},
             calls=turn.calls,
             calls_known=turn.calls_known,
+            begun=turn.asking is None or turn.asking.wish is not None,
+            decisions=turn.decisions,
+            variables=self.picture.variables,
             steps=turn.steps,
             said=turn.said,
         )
@@ -286,6 +295,9 @@ class RequestRun:
             known_variables=self.conversation.known_variables,
             known_epoch=self.conversation.known_epoch,
             previews=around.previews,
+            approve=request.approve,
+            decisions=around.decisions,
+            on_approval=request.on_approval,
             on_activity=self._saw,
             on_record=lambda checkpoint, final: self._recorded(checkpoint, protocol, final, kernel=around.kernel),
             on_log=around.on_log,

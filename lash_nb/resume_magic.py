@@ -20,6 +20,7 @@ from .sessions import NotebookSessions
 if TYPE_CHECKING:
     from .finding import Found
     from .following import Following
+    from .live import CellTurn
     from .session import Session
     from .turns import Turn
     from .views import LiveView
@@ -71,13 +72,12 @@ class ResumeWord:
         self._live = live
         self._announce, self._on_shown = announce, on_shown
 
-    def __call__(self, line: str) -> Turn | None:
-        """Do it; the turn that was gone on with.
+    def __call__(self, line: str) -> CellTurn | None:
+        """Do it; the turn that is to be gone on with, which the cell has to wait for.
 
         Raises:
             InputError, UnknownNameError, NotebookError: there is no such session.
             JournalError: its journal cannot be read or written.
-            TurnFailed: the turn ended without an answer.
         """
         given = _Given.read(line)
         found = self._find(given.which)
@@ -131,7 +131,7 @@ class ResumeWord:
 
     # -- going on ------------------------------------------------------------------------------------------------------
 
-    def _go_on(self, given: _Given) -> Turn | None:
+    def _go_on(self, given: _Given) -> CellTurn | None:
         from .live import CellRequest, CellTurn
 
         choice = self._sessions.choose()
@@ -143,7 +143,7 @@ class ResumeWord:
         if not given.yes and not self._agrees("Go on with it? [y/N] ", _NOTHING_RUN):
             return None
         request = CellRequest(text=None, model=model, live=self._live)
-        return CellTurn(request, self._sessions, on_shown=self._on_shown).block()
+        return CellTurn(request, self._sessions, on_shown=self._on_shown)
 
     def _agrees(self, question: str, otherwise: str) -> bool:
         """Whether the person says yes; says `otherwise` where that is not so, or nobody can be asked."""
@@ -205,9 +205,13 @@ class ResumeWord:
             view.close(following.picture)
 
     def _view(self, on_stop: Callable[[], None]) -> LiveView:
+        from .views import ViewActions
         from .views.live import QuietView, choose_view
 
-        return choose_view(on_stop=on_stop) if self._live else QuietView()
+        if not self._live:
+            return QuietView()
+        # The turn is another process's: nothing can be decided or said here.
+        return choose_view(actions=ViewActions(stop=on_stop, decide=lambda *_: None, say=lambda _: None))
 
 
 def _shown_as(error: BaseException, sentence: str) -> None:

@@ -17,8 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .consent import ask
-from .errors import InputError, JournalInUseError, TurnFailed
+from .consent import ask, ask_line, at_terminal
+from .errors import ApprovalNeeded, InputError, JournalInUseError, TurnFailed
+from .machine.approvals import Approval, ApprovalMode, Decision, Verdict
 from .trace_words import cut
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add"]
 
-_BAD_INPUT, _STOPPED = 2, 5
+_BAD_INPUT, _WAITING, _STOPPED = 2, 4, 5
 _EXIT_CODES = {"done": 0, "failed": 1, "bound": 3, "stopped": _STOPPED}
 """By the status of the turn (design §10)."""
 _LOOK_S = 0.1
@@ -43,6 +44,12 @@ def add(commands: Any) -> None:
     resume.set_defaults(run=_resume)
     resume.add_argument("which", metavar="SESSION|FILE", help="a session's id, its directory, or a notebook")
     resume.add_argument("--yes", action="store_true", help="agree to what is outstanding without being asked")
+    resume.add_argument("--reject", metavar="WHY", help="the cell that waits for approval is not run; go on so")
+    resume.add_argument(
+        "--approve",
+        choices=[mode.value for mode in ApprovalMode],
+        help="what is asked about from now on (default: as before, but for `all`)",
+    )
     resume.add_argument(
         "-m",
         dest="model",
@@ -80,6 +87,11 @@ def _resume(options: argparse.Namespace) -> int:
         return _BAD_INPUT
     try:
         code = _go_on(session, options, file)
+    except ApprovalNeeded as error:
+        print(f"lash-nb: {error}, at a terminal `lash-nb resume {options.which}`", file=sys.stderr)
+        if options.json:
+            _print_json({"session": session.id, "id": None, "state": "waiting"})
+        return _WAITING
     finally:
         session.close()
         if file is not None:  # also a turn that failed is the notebook's
@@ -124,7 +136,7 @@ def _go_on(session: Session, options: argparse.Namespace, file: NotebookFile | N
         print(f"\nIt has come otherwise:\n\n{found}", file=sys.stderr)
         if not _agreed(session, options):
             return _STOPPED
-    turn = _finish(session)
+    turn = _finish(session, options)
     if turn is None:
         return _not_run(session, options, "stopped before anything was run")
     _show(turn, options)
@@ -146,6 +158,12 @@ def _model(session: Session) -> str:
 def _agreed(session: Session, options: argparse.Namespace) -> bool:
     if options.yes:
         return True
+    if options.reject is not None:
+        pending = session.pending
+        if pending is None:
+            raise InputError("--reject: no cell waits for approval")
+        session.decide(Decision(verdict=Verdict.REJECTED, why=options.reject), approval_id=pending.id)
+        return True
     agreed = ask("\nGo on?")
     if agreed:
         return True
@@ -163,7 +181,26 @@ def _not_run(session: Session, options: argparse.Namespace, sentence: str) -> in
     return _STOPPED
 
 
-def _finish(session: Session) -> Turn | None:
+async def _decide(approval: Approval) -> Decision | None:
+    """Ask at the terminal; None: there is none."""
+    from .answers import Edit, decision_of, shown
+
+    print(f"\n{shown(approval)}", file=sys.stderr)
+    ways = "yes, all (others like it, too), no [why]" if approval.wish is not None else "yes, no [why], later"
+    while True:
+        answer = await ask_line(f"{ways}: ")
+        if answer is None or answer.strip().casefold() in ("l", "later"):
+            return None
+        try:
+            decision = decision_of(answer, approval)
+        except Edit:
+            print("lash-nb: a cell is edited in a notebook: `%lash resume`, then `edit`", file=sys.stderr)
+            continue
+        if decision is not None:
+            return decision
+
+
+def _finish(session: Session, options: argparse.Namespace) -> Turn | None:
     """The turn at its end; None: it was stopped before it went on."""
     before = session.past.interrupted
     told = _Progress(replayed=len(before.told) if before is not None else 0)
@@ -184,7 +221,13 @@ def _finish(session: Session) -> Turn | None:
 
     with _signals(on_signal):
         try:
-            return session.resume_turn_sync(on_activity=told, on_tick=on_tick, raise_on_failure=False)
+            return session.resume_turn_sync(
+                approve=options.approve,
+                on_activity=told,
+                on_approval=_decide if at_terminal() else None,
+                on_tick=on_tick,
+                raise_on_failure=False,
+            )
         except TurnFailed:
             return None
 

@@ -80,8 +80,15 @@ def outstanding(
         case ExecCode():
             detail = effect.code
             cell = "cell" if effect.language.casefold() == "python" else f"{_visible(effect.language)} cell"
+            decision = turn.decisions.get(f"cell-{effect.id}")
+            if decision is not None and decision.code is not None:
+                detail = decision.code
             if answered:
                 sentence = f"The {cell} has run, and its result is recorded; the model is told of it next. The cell:"
+            elif decision is not None and not decision.allows:
+                sentence = f"This {cell} was rejected and is not run; the model is told so:"
+            elif turn.asking is not None and turn.asking.wish is None:
+                sentence = f"This {cell} waits for your approval; if you go on, it runs:"
             elif lost(effect.language):
                 sentence = (
                     f"This {cell} was outstanding, and its kernel is gone. It is not run again, because nobody knows "

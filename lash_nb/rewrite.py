@@ -2,8 +2,8 @@
 
 Decided here: only the cell that is the whole request of an ipykernel is rewritten, because only there IPython awaits
 and clicks arrive meanwhile. What is nested (under `%%time`, `%%capture`, `run_cell`) and what is not ipykernel is left
-to the plain magic. Comments may stand before `%%lash`. `%lash ask …?` is taken out of the way of IPython's own `…?`,
-which would show help instead.
+to the plain magic. Comments may stand before `%%lash`. So it is with lines that run a turn (`%lash ask`, `answer`,
+`resume`). `%lash ask …?` is taken out of the way of IPython's own `…?`, which would show help instead.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ AWAITED = "get_ipython().magics_manager.registry['Lash']"
 
 _COMMENT = re.compile(r"(#.*)?")
 _CELL = re.compile(r"%%lash(?:[ \t]+(?P<line>.*))?")
-_ASK = re.compile(r"(?P<target>[^\W\d]\w*[ \t]*=[ \t]*)?%lash[ \t]+ask[ \t]+(?P<text>.*)")
+_WORD = re.compile(r"(?P<target>[^\W\d]\w*[ \t]*=[ \t]*)?%lash[ \t]+(?P<word>ask|answer|resume)\b(?P<text>.*)")
 _OURS = re.compile(r"([^\W\d]\w*[ \t]*=[ \t]*)?%lash\b|#|$")
 
 
@@ -45,13 +45,15 @@ class Rewriter:
         return lines
 
     def _line(self, line: str, lines: list[str]) -> str:
-        ask = _ASK.fullmatch(line.strip())
-        if ask is None:
+        said = _WORD.fullmatch(line.strip())
+        if said is None or (said["word"] == "ask" and not said["text"].strip()):
             return line
-        target, text = ask["target"] or "", ask["text"]
-        if self._awaits(lines):
+        target, word, text = said["target"] or "", said["word"], said["text"].strip()
+        if not self._awaits(lines):
+            return f"{target}get_ipython().run_line_magic('lash', {word + ' ' + text!r})\n"
+        if word == "ask":
             return f"{target}await {AWAITED}.await_cell('', {text!r})\n"
-        return f"{target}get_ipython().run_line_magic('lash', {'ask ' + text!r})\n"
+        return f"{target}await {AWAITED}.await_word({word + ' ' + text!r})\n"
 
     def _awaits(self, lines: list[str]) -> bool:
         """Whether these lines are the whole of what the frontend asked to run, and IPython will await in it."""

@@ -27,6 +27,7 @@ class RunSettings:
     replay: str | None = None
     notebook: str | None = None
     state_dir: str | None = None
+    approve: str | None = None
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> RunSettings | None:

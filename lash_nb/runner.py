@@ -18,21 +18,23 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
 from nbformat import NotebookNode
 
 from . import errors
+from .deciding import known_mode
 from .errors import InputError, KernelDiedError, NotebookError
 from .headless import CellError, HeadlessKernel, kernel_for
+from .machine.approvals import ApprovalMode
 from .machine.llm import LlmUsage
 from .machine.outcomes import TurnStopReason
 from .machine.state import TurnCheckpoint
 from .models import OFFLINE
 from .models.choice import choose_model, open_model
+from .run_results import CellReport, CellState, RunResult, RunStatus
 from .stores.documents import Output, error_output, load_notebook, place_output, with_parameters
 from .stores.envelopes import is_reference, open_checkpoint
 from .stores.notebook import METADATA_KEY, MODEL_KEY, interrupted_turn, read_block
@@ -42,68 +44,6 @@ __all__ = ["CellReport", "CellState", "RunOptions", "RunResult", "RunStatus", "r
 
 STOP_GRACE_S = 20.0
 """How long an interrupted cell may take to end; a turn needs its own bounded waits inside this."""
-
-
-class RunStatus(StrEnum):
-    """How a run ended."""
-
-    DONE = "done"
-    FAILED = "failed"
-    BAD_INPUT = "bad input"
-    BOUND = "bound hit"
-    WAITING = "waiting for approval"
-    STOPPED = "stopped"
-
-    @property
-    def exit_code(self) -> int:
-        """The exit code of the command line."""
-        return list(RunStatus).index(self)
-
-
-class CellState(StrEnum):
-    """What became of a cell."""
-
-    RUNNING = "running"
-    DONE = "done"
-    SKIPPED = "skipped"
-    FAILED = "failed"
-    FAILED_AS_TAGGED = "failed, as its tag allows"
-    STOPPED = "stopped"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CellReport:
-    """One code cell, told twice: when it starts and when it has ended."""
-
-    number: int
-    """From 1, code cells alone."""
-    total: int
-    label: str
-    """Its first line; for a cell magic also the first line of what it is given."""
-    state: CellState
-    steps: int = 0
-    """Model calls of the turns that ended in it."""
-    error: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunResult:
-    """What came of a run; the executed notebook is in `out`."""
-
-    status: RunStatus
-    out: Path
-    cells: tuple[CellReport, ...]
-    turns: tuple[TurnSummary, ...]
-    usage: LlmUsage
-    error: str = ""
-    """One sentence, when the status is not `done`."""
-    interrupted: int | None = None
-    """The number of a turn that has not ended, because its process did: `lash-nb resume OUT` goes on with it."""
-
-    @property
-    def exit_code(self) -> int:
-        """0 done, 1 failed, 2 bad input, 3 a bound was hit, 4 waiting for approval, 5 stopped."""
-        return self.status.exit_code
 
 
 OnProgress = Callable[[CellReport], None]
@@ -119,6 +59,8 @@ class RunOptions(TypedDict, total=False):
     """A cassette to write; True: the notebook's own."""
     replay: Literal["loose", "strict"] | None
     """Play the notebook's own cassette."""
+    approve: ApprovalMode | str | None
+    """What is asked about first; nobody is there to answer: effects are refused, a cell leaves the run waiting."""
     on_progress: OnProgress | None
     kernel_name: str | None
     """Default: what the notebook says."""
@@ -204,6 +146,7 @@ class _Run:
         model: str | None = None,
         record: str | Path | bool | None = None,
         replay: Literal["loose", "strict"] | None = None,
+        approve: ApprovalMode | str | None = None,
         on_progress: OnProgress | None = None,
         kernel_name: str | None = None,
         timeout: float | None = None,
@@ -227,6 +170,7 @@ class _Run:
             "model": model,
             "record": str(Path(cassette).resolve()) if cassette else None,
             "replay": replay,
+            "approve": str(known_mode(approve)) if approve is not None else None,
             "notebook": str(path.resolve()),
             "headless": True,
             "state_dir": os.environ.get("LASH_NB_STATE_DIR") or str(self._output.path.with_suffix(".lash")),
@@ -342,6 +286,8 @@ class _Run:
             return RunStatus.FAILED, f"{error.name}: {error.message}".strip().partition("\n")[0]
         if issubclass(_ERRORS[error.name], InputError):
             return RunStatus.BAD_INPUT, error.message
+        if error.name == errors.ApprovalNeeded.__name__:
+            return RunStatus.WAITING, f"{error.message}, in a terminal `lash-nb resume {self._output.path}`"
         self._read_turns()
         stop = next((turn.stop for turn in reversed(self._turns.values())), None)
         failed_turn = error.name == errors.TurnFailed.__name__ and isinstance(stop, TurnStopReason)

@@ -16,12 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from .bridge import OnTick, undisturbed
-from .errors import InputError, LashError, SessionClosedError
+from .deciding import OnApproval, allowed_mode, check, known_mode, stricter
+from .errors import ApprovalNeeded, InputError, LashError, SessionClosedError
 from .finding import Found, find_session
+from .following import read_session
+from .machine.approvals import Approval, ApprovalMode, Decision
 from .machine.events import TurnActivity
 from .models import Model
 from .previews import allowed_previews
-from .recorded import RecordedTurn
+from .recorded import Asked, RecordedTurn
 from .request import Interrupted, Limits, Request, RequestRun, Surroundings
 from .resuming import Outstanding
 from .session_parts import SessionParts
@@ -54,6 +57,12 @@ class Session(SessionParts):
         previews: how much of the values in the kernel is told to the model: "schema" (names, types, shapes, columns),
             "sample" (the default: some dozen characters of each) or "full" (up to 2,000), as far as
             `LASH_NB_PREVIEWS` allows.
+        approve: what of the agent's code is asked about first: "effects" (the default: what it does beyond computing,
+            by a courtesy of the kernel that is no sandbox), "every" (each cell), "all" (nothing is), "plan" (no code
+            runs); as far as `LASH_NB_APPROVE` allows.
+        on_approval: asks a person (a coroutine on the session's loop, given the Approval, returns a Decision, or None
+            when nobody is there); without it effects are refused, and a cell that needs approval leaves its turn
+            waiting (`ApprovalNeeded`).
         on_block: told `metadata.lash_nb` whenever it changes (on the session's loop).
         on_head: given, at each effect of a turn, what has `on_block` told of it: to call now, later, or never; None
             calls it at once.
@@ -119,7 +128,9 @@ class Session(SessionParts):
         schema: Any = None,
         max_steps: int | None = None,
         model: Model | str | None = None,
+        approve: ApprovalMode | str | None = None,
         on_activity: Callable[[TurnActivity], None] | None = None,
+        on_approval: OnApproval | None = None,
         on_tick: OnTick | None = None,
         raise_on_failure: bool = True,
     ) -> Turn:
@@ -130,6 +141,7 @@ class Session(SessionParts):
             schema: a JSON Schema instead of a type.
             max_steps: another bound than the session's for this turn.
             model: another model than the session's for this turn; one that is given as an object stays the caller's.
+            approve, on_approval: others than the session's for this turn.
             on_activity: told everything that happens, in order, on the session's loop; must not block.
             on_tick: called by the waiting caller, about ten times a second: to draw, to look at a flag.
             raise_on_failure: False returns a failed turn instead of raising.
@@ -137,6 +149,8 @@ class Session(SessionParts):
         Raises:
             TurnFailed: the turn ended without an answer; `.turn` holds it, the session can go on.
             InputError: something that only the user can put right; the turn is recorded as failed.
+            ApprovalNeeded: a cell waits for a decision that nobody is there to make; the turn has not ended. `decide`
+                answers, `resume_turn` goes on.
             JournalError: the turn cannot be recorded (any more), so nothing more of it was begun.
             SessionClosedError: the session was closed.
             CancelledError: the caller was cancelled; the turn was stopped, and is the last of `turns`.
@@ -147,7 +161,9 @@ class Session(SessionParts):
             schema=schema,
             max_steps=max_steps,
             model=model,
+            approve=approve,
             on_activity=on_activity,
+            on_approval=on_approval,
             raise_on_failure=raise_on_failure,
         )
         return await self._loop.wait(work, on_tick=on_tick)
@@ -177,8 +193,9 @@ class Session(SessionParts):
     async def resume_turn(self, *, on_tick: OnTick | None = None, **options: Any) -> Turn:
         """Go on with the interrupted turn to its outcome; whoever calls this has agreed to what is outstanding.
 
-        `options` are `output_type`, `model`, `on_activity` and `raise_on_failure`, as for `run`. What was to be seen of
-        the turn so far is told again first.
+        `options` are `output_type`, `model`, `approve`, `on_activity`, `on_approval` and `raise_on_failure`, as for
+        `run`. What was to be seen of the turn so far is told again first. Code is approved as strictly as before, or as
+        the session has it if that is stricter, unless `approve` says otherwise.
 
         Raises:
             LashError: no turn was interrupted, or another runs. Else as `run` does.
@@ -188,6 +205,29 @@ class Session(SessionParts):
     def resume_turn_sync(self, *, on_tick: OnTick | None = None, **options: Any) -> Turn:
         """`resume_turn` from synchronous code."""
         return self._loop.run(self._gone_on(**options), on_tick=on_tick)
+
+    @property
+    def pending(self) -> Approval | None:
+        """What waits for a decision, in the turn that runs or in the one that was left waiting; from any thread."""
+        left = self._past.interrupted
+        return self._decisions.pending or (left.asking if left is not None and not self.running else None)
+
+    def decide(self, decision: Decision, *, approval_id: str | None = None) -> bool:
+        """Decide what is `pending` (or what has that id), from any thread; False: nothing waits for it any more.
+
+        A turn that runs goes on with it. Of one that was left waiting it is recorded; `resume_turn` goes on with that.
+
+        Raises:
+            InputError: it does not answer what waits. JournalError: it cannot be recorded. Nothing is decided then.
+        """
+        if self._decisions.decide(decision, approval_id=approval_id):
+            return True
+        approval = self.pending
+        if self.running or approval is None or approval_id not in (None, approval.id):
+            return False
+        check(approval, decision)
+        self._loop.run(self._past.decided(approval, decision, self._recorder))
+        return True
 
     def say(self, text: str) -> None:
         """Say something to the running turn; delivered at its next pause, or to the next turn.
@@ -215,7 +255,9 @@ class Session(SessionParts):
         schema: Any = None,
         max_steps: int | None = None,
         model: Model | str | None = None,
+        approve: ApprovalMode | str | None = None,
         on_activity: Callable[[TurnActivity], None] | None = None,
+        on_approval: OnApproval | None = None,
         raise_on_failure: bool = True,
     ) -> Turn:
         self._check_free()
@@ -231,7 +273,9 @@ class Session(SessionParts):
             max_steps=max_steps if max_steps is not None else self.limits.max_steps,
             time_limit_s=None if minutes is None else minutes * 60,
             cell_limit_s=self.limits.cell_seconds,
+            approve=self.approve if approve is None else allowed_mode(known_mode(approve), env=os.environ),
             on_activity=on_activity,
+            on_approval=on_approval or self._on_approval,
         )
         work = self._turn(request, model, resumed=False)
         return await self._slot.run(work, turns=self.turns, raise_on_failure=raise_on_failure)
@@ -241,7 +285,9 @@ class Session(SessionParts):
         *,
         output_type: Any = None,
         model: Model | str | None = None,
+        approve: ApprovalMode | str | None = None,
         on_activity: Callable[[TurnActivity], None] | None = None,
+        on_approval: OnApproval | None = None,
         raise_on_failure: bool = True,
     ) -> Turn:
         self._check_free()
@@ -255,10 +301,19 @@ class Session(SessionParts):
             max_steps=asked.max_steps,
             time_limit_s=asked.time_limit_s,
             cell_limit_s=asked.cell_limit_s,
+            approve=self._approve_again(asked, approve),
             on_activity=on_activity,
+            on_approval=on_approval or self._on_approval,
         )
         work = self._turn(request, model, resumed=True)
         return await self._slot.run(work, turns=self.turns, raise_on_failure=raise_on_failure)
+
+    def _approve_again(self, asked: Asked, approve: ApprovalMode | str | None) -> ApprovalMode:
+        """How a turn is gone on with: what let everything pass before does not any more, unless that is said anew."""
+        if approve is not None:
+            return allowed_mode(known_mode(approve), env=os.environ)
+        before = known_mode(asked.approve)
+        return self.approve if before is ApprovalMode.ALL else stricter(before, self.approve)
 
     def _check_free(self) -> None:
         if self._closed:
@@ -295,6 +350,9 @@ class Session(SessionParts):
         around = self._surroundings(model, before.turn if before is not None else None)
         try:
             return await (run.leave(around) if leave else run.run(around))
+        except ApprovalNeeded:
+            self._past.park(read_session(self.state_dir, self.id))
+            raise
         finally:
             if before is not None and run.turn is not None:
                 self._past.interrupted = None
@@ -317,4 +375,5 @@ class Session(SessionParts):
             on_log=self._on_log,
             retries=self.retries,
             previews=allowed_previews(self.previews, env=os.environ),
+            decisions=self._decisions,
         )

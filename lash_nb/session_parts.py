@@ -19,9 +19,11 @@ from typing import Any, Self, get_args
 from .bridge import shared_loop, undisturbed
 from .calls import RetryPolicy
 from .conversation import Conversation, OnBlock, OnHead
+from .deciding import Decisions, OnApproval, allowed_mode, known_mode
 from .errors import UnknownNameError
 from .kernels import InputRequest, Kernel
 from .languages import SessionKernels, attached_kernel, managed_kernel
+from .machine.approvals import ApprovalMode
 from .machine.effects import LogEvent
 from .machine.llm import LlmUsage
 from .machine.wire import Json
@@ -77,6 +79,8 @@ class SessionParts:
         notebook: str | os.PathLike[str] | None = None,
         state_dir: str | os.PathLike[str] | None = None,
         previews: Previews | None = None,
+        approve: ApprovalMode | str = ApprovalMode.EFFECTS,
+        on_approval: OnApproval | None = None,
         on_block: OnBlock | None = None,
         on_head: OnHead | None = None,
         on_log: Callable[[LogEvent], None] | None = None,
@@ -85,8 +89,7 @@ class SessionParts:
         _check_words(protocol, grammar)
         self.id = session_id or uuid.uuid4().hex
         self.base_dir = Path(base_dir) if base_dir is not None else Path.cwd()
-        self.limits = limits or Limits()
-        self.retries = retries or RetryPolicy()
+        self.limits, self.retries = limits or Limits(), retries or RetryPolicy()
         self.state_dir = Path(state_dir) if state_dir is not None else default_state_dir()
         self.store = BlobStore(self.state_dir / "blobs")
         self._model = SessionModel(model, base_dir=self.base_dir)
@@ -96,11 +99,11 @@ class SessionParts:
         self._kernels = SessionKernels(kernel, kernels or {}, make=partial(managed_kernel, **around))
         self.protocol, self.grammar = protocol, grammar
         self.previews: Previews = allowed_previews(previews and known_previews(previews), env=os.environ)
-        self._tools = checked_tools(tools)
-        self._on_log = on_log or (lambda event: None)
+        self.approve = allowed_mode(known_mode(approve), env=os.environ)
+        self._on_approval, self._on_log = on_approval, on_log or (lambda event: None)
+        self._tools, self._instructions = checked_tools(tools), redactor.text(instructions)
         self._conversation = Conversation(self.id, engine=f"lash_nb {__version__}", on_block=on_block, on_head=on_head)
-        self._instructions = self._redactor.text(instructions)
-        self._inbox = Inbox()
+        self._inbox, self._decisions = Inbox(), Decisions()
         self._recorder = SessionRecorder(self.state_dir, self.id, label=label, facts=self._facts, redactor=redactor)
         self.notebook = Path(notebook).absolute() if notebook is not None else None
         attach = partial(attached_kernel, owner=self.id, **around)

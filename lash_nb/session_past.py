@@ -19,6 +19,9 @@ from .following import read_session
 from .from_notebook import Bounds, session_of
 from .kernels import Kernel
 from .languages import SessionKernels
+from .machine.activities import TURN_ACTIVITY
+from .machine.activity import ApprovalDecided
+from .machine.approvals import Approval, Decision
 from .machine.attachments import AttachmentStore
 from .machine.execution import NamespaceSummary
 from .ports import Inbox
@@ -26,6 +29,7 @@ from .recorded import RecordedKernel, RecordedSession, RecordedTurn
 from .recording import SessionRecorder
 from .request import Interrupted, Limits
 from .resuming import Outstanding, lost_kernels, outstanding
+from .turn_recorder import TurnRecorder
 
 __all__ = ["SessionPast"]
 
@@ -47,6 +51,8 @@ class SessionPast:
         self._conversation = conversation
         self._inbox = inbox
         self._kernels = kernels
+        # Whoever only looks, could not go on, or leaves a turn waiting, must not cost it its kernel.
+        kernels.leaving = lambda: self.interrupted is not None
         self._attach = attach
         self.kernels: dict[str, RecordedKernel] = {}
         """Those that earlier processes gave cells to, by language."""
@@ -70,8 +76,6 @@ class SessionPast:
             self._inbox.say(text, number=number)
         self.interrupted = session.running
         self.kernels, self.known, self._recovered = session.kernels, session.known, False
-        # Whoever only looks, or could not go on, must not cost the turn its kernel.
-        self._kernels.leaving = lambda: self.interrupted is not None
         self.copied = session.copied is not None
         return session.running or (session.turns[-1] if session.turns else None)
 
@@ -96,6 +100,27 @@ class SessionPast:
         recorder.label = told.label
         self._unrecorded = partial(recorder.bring_in, told)
         return told
+
+    def park(self, told: RecordedSession) -> None:
+        """A turn of this process was left waiting for a decision: from now on it is one that was interrupted."""
+        self.interrupted, self.kernels, self.known = told.running, told.kernels, told.known
+        self._kernels.leave_what_was_made()
+
+    async def decided(self, approval: Approval, decision: Decision, recorder: SessionRecorder) -> None:
+        """Record what somebody decided on the turn that waits. Raises JournalError: it is not decided."""
+        assert self.interrupted is not None
+        turn = self.interrupted
+        await asyncio.to_thread(self._open, recorder)
+        log = TurnRecorder(recorder, turn.number, turn.asked, steps=turn.steps, said=turn.said)
+        activity = ApprovalDecided(approval=approval, decision=decision)
+        log.told(activity)
+        await log.decided(approval, decision)
+        turn.told.append(TURN_ACTIVITY.encode(activity))
+        turn.decisions[approval.id], turn.asking = decision, None
+
+    def _open(self, recorder: SessionRecorder) -> None:
+        self.record()
+        recorder.open()
 
     def record(self) -> None:
         """Write down what came from a notebook, before anything follows from it: to look at it leaves no trace.

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import replace
 from functools import cached_property
 from importlib import import_module
@@ -20,12 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 from .asking import Desk
 from .bridge import shared_loop
+from .deciding import allowed_mode, known_mode
 from .errors import CassetteError, InputError, LashError, UnknownModelError
 from .languages import EndsNow
+from .machine.approvals import ApprovalMode
 from .models import Model
 from .models.choice import MODEL_VARIABLE, ModelChoice, choose_model, open_model, suggestion
-from .models.weights import LOCAL_WEIGHTS, find_weights
+from .models.weights import local_provenance
 from .notebook_past import NotebookPast
+from .pulled import Pulled
 from .run_settings import RunSettings
 from .stores.state_dir import default_state_dir
 from .suggestion import suggested_model
@@ -59,6 +62,8 @@ class NotebookSessions:
         protocol: Callable[[], str | None] = lambda: None,
         saves: Callable[[], bool] = lambda: False,
         previews: Callable[[], Previews] = lambda: "sample",
+        approve: Callable[[], ApprovalMode] = lambda: ApprovalMode.EFFECTS,
+        namespace: Callable[[], MutableMapping[str, Any]] = dict,
     ) -> None:
         self.run = run
         self.label = 1
@@ -76,6 +81,10 @@ class NotebookSessions:
         self._stem = self.file.stem if self.file else None
         self._configured, self._limits, self._state_dir = configured, limits, state_dir
         self._grammar, self._protocol, self._saves, self._previews = grammar, protocol, saves, previews
+        self.approve: ApprovalMode | None = None
+        """What `%lash approve MODE` said last, until the session ends."""
+        self._approve = approve
+        self.pulled = Pulled(namespace=namespace, session=lambda: self._session)
         self._models: dict[str, Model] = {}
         self._session: Session | None = None
         self._made: list[Session] = []
@@ -175,7 +184,7 @@ class NotebookSessions:
         """Whose answers a cassette holds, what the local model is and can do; empty for others."""
         kind = choice.name.partition(":")[0]
         if kind == "local":
-            return _local_provenance()
+            return local_provenance()
         return str(getattr(self.open(choice.name), "provenance", "")) if kind == "replay" else ""
 
     def _let_go(self, names: list[str]) -> None:
@@ -197,7 +206,12 @@ class NotebookSessions:
         """What has the notebook carry its turns."""
         from .copying import Copying
 
-        return Copying(attended=self.run is None, suggested=lambda: self.suggested, saves=self._saves)
+        return Copying(
+            attended=self.run is None,
+            suggested=lambda: self.suggested,
+            saves=self._saves,
+            on_pull=self.pulled.soon,
+        )
 
     @property
     def current(self) -> Session | None:
@@ -215,6 +229,12 @@ class NotebookSessions:
         told = (self.run.state_dir if self.run else None) or self._state_dir()
         return Path(told) if told else None
 
+    def mode(self, named: str | None = None) -> ApprovalMode:
+        """What is asked about; `named` is the cell's own `--approve`. Raises InputError."""
+        told = (self.run.approve if self.run else None) or named
+        wanted = known_mode(told) if told else self.approve or self._approve()
+        return allowed_mode(wanted, env=os.environ)
+
     def session(self) -> Session:
         """The session; made when there is none."""
         from .session import Session
@@ -226,7 +246,7 @@ class NotebookSessions:
             self._session.notebook = self.past.place or self._session.notebook  # it may have been renamed
             # Settings hold from the next turn on, also where the session was made in the background before.
             self._session.protocol, self._session.grammar = self._protocol(), self._grammar()
-            self._session.previews = self._previews()
+            self._session.previews, self._session.approve = self._previews(), self.mode()
             limits = self._limits()
             if limits is not None:
                 self._session.limits = limits
@@ -282,7 +302,7 @@ class NotebookSessions:
             limits = self._limits()
             bounds = {} if limits is None else {"limits": limits}
             session = Session.resume(found, **{**self._arranged(), **bounds, "state_dir": found.state_dir})
-            before, self._session = self._session, session
+            before, self._session, self.approve = self._session, session, None
             self._made.append(session)
             if session.label.isdecimal():
                 self.label = max(self.label, int(session.label))
@@ -320,7 +340,7 @@ class NotebookSessions:
             session = self._session
             if session is None or not (session.turns or session.interrupted):
                 return  # it is new; whether it was made already depends on the background
-            self._session = None
+            self._session = self.approve = None
             self.label += 1
             self._end(session)
 
@@ -348,8 +368,8 @@ class NotebookSessions:
         for session in made:
             session.end_now()
             kernel: object = session.kernel
-            if isinstance(kernel, EndsNow):
-                kernel.end_now()  # also when it was not made by the session
+            if self.make_kernel is not None and isinstance(kernel, EndsNow):
+                kernel.end_now()  # it was not made by the session
         for session in made:
             session.let_go()
 
@@ -359,13 +379,6 @@ class NotebookSessions:
         if session.kernel is not None:
             shared_loop().run(session.kernel.shutdown())
         self._made.remove(session)
-
-
-def _local_provenance() -> str:
-    """What answers, and how well: nobody should take a small model for a large one."""
-    found = find_weights()
-    measured = f", right on {LOCAL_WEIGHTS.scored} as measured" if found.pinned else ""
-    return f"{found.name}: a small model{measured}; it writes one cell a request, look at its code"
 
 
 def _recording(model: Model, path: Path, name: str) -> Model:

@@ -8,6 +8,8 @@ from typing import get_args
 from traitlets import Bool, Enum, Float, Integer, Unicode, default, validate
 from traitlets.config import Configurable
 
+from .deciding import APPROVE_VARIABLE, allowed_mode, known_mode
+from .machine.approvals import ApprovalMode
 from .previews import PREVIEWS_VARIABLE, Previews, allowed_previews, known_previews
 
 __all__ = ["Settings"]
@@ -45,9 +47,24 @@ class Settings(Configurable):
         "shapes and columns, `sample` (the default) some dozen characters of each, `full` up to 2,000. Never more than "
         "LASH_NB_PREVIEWS in the environment allows.",
     ).tag(config=True)
+    approve = Enum(
+        [mode.value for mode in ApprovalMode],
+        default_value=ApprovalMode.EFFECTS.value,
+        help="What of the agent's code is asked about before it happens: `effects` (what it does beyond computing), "
+        "`every` (each cell), `all` (nothing is), `plan` (no code runs). LASH_NB_APPROVE in the environment is the "
+        "loosest that is allowed.",
+    ).tag(config=True)
     save_notebook = Bool(
         False, help="Have the frontend save the notebook when a turn has ended, instead of leaving that to you."
     ).tag(config=True)
+
+    @validate("approve")
+    def _no_looser_than_allowed(self, proposal: dict[str, str]) -> str:
+        wanted = known_mode(proposal["value"])
+        allowed = allowed_mode(wanted, env=os.environ)
+        if allowed is not wanted:
+            print(f"note: approve stays {allowed.value!r}: {APPROVE_VARIABLE} allows nothing looser")
+        return allowed.value
 
     @default("previews")
     def _default_previews(self) -> Previews:

@@ -13,6 +13,7 @@ from .errors import JournalError
 from .kernels import Kernel
 from .kernels.rundir import own
 from .machine.activities import Told
+from .machine.approvals import APPROVAL, DECISION, Approval, Decision
 from .machine.effects import (
     RESPONSE,
     CheckpointResponse,
@@ -96,6 +97,14 @@ class TurnRecorder:
     async def called(self, effect_id: EffectId, call_id: str, output: ToolCallOutput) -> None:
         record: dict[str, Json] = {"effect": effect_id, "call": call_id, "output": TOOL_CALL_OUTPUT.encode(output)}
         await self._session.write({"k": "called", "turn": self._number, "at": now_text(), **record})
+
+    async def asking(self, approval: Approval) -> None:
+        about: dict[str, Json] = {"effect": approval.effect_id, "approval": APPROVAL.encode(approval)}
+        await self._session.write(self._record("ask", **about))
+
+    async def decided(self, approval: Approval, decision: Decision) -> None:
+        about: dict[str, Json] = {"effect": approval.effect_id, "id": approval.id}
+        await self._session.write(self._record("decided", **about, decision=DECISION.encode(decision)))
 
     def resume_facts(self, kernel: Kernel) -> dict[str, Json]:
         """What a copy of this turn needs beside its checkpoint to be gone on with where there is no journal.

@@ -98,6 +98,8 @@ class Decision:
     """Of a rejection: what the model is told."""
     code: str | None = None
     """Of an edited cell: what runs instead."""
+    alike: bool = False
+    """Of an effect: also others of its kind in the same directory, or by the same program, while the turn lasts."""
     by_policy: bool = False
     """Nobody was asked: the mode, or the place, decided."""
 
@@ -117,5 +119,6 @@ DECISION = struct(
     verdict=enum(Verdict),
     why=omit_empty(STRING, ""),
     code=omit_none(STRING),
+    alike=omit_empty(BOOLEAN, False),
     by_policy=omit_empty(BOOLEAN, False),
 )

@@ -28,6 +28,7 @@ __all__ = [
     "WeightsPart",
     "fault_of",
     "find_weights",
+    "local_provenance",
     "partial_directory",
     "sha256_of",
     "verify",
@@ -255,3 +256,10 @@ def _models_directory(env: Mapping[str, str]) -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("lash_nb")) / "models"
+
+
+def local_provenance() -> str:
+    """What answers, and how well: nobody should take a small model for a large one."""
+    found = find_weights()
+    measured = f", right on {LOCAL_WEIGHTS.scored} as measured" if found.pinned else ""
+    return f"{found.name}: a small model{measured}; it writes one cell a request, look at its code"

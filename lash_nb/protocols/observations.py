@@ -101,6 +101,7 @@ def finish_marker(value: Json) -> Json:
 def exec_response(
     result: CellResult,
     *,
+    first: str = "",
     attachments: AttachmentStore | None = None,
     tool_calls: Sequence[ToolCallRecord] = (),
     budget: ObservationBudget | None = None,
@@ -108,10 +109,11 @@ def exec_response(
 ) -> ExecResponse:
     """The record that the turn machine takes of a cell that ended, however it ended.
 
-    Every outcome becomes an `error` text with its label, never an exception: what a turn must not survive, the host
+    `first` stands before its outputs. Every outcome becomes an `error` text with its label, never an exception: what a turn must not survive, the host
     decides before it calls this.
     """
-    seen = observe(result.outputs, attachments=attachments, budget=budget, vision=vision)
+    outputs = (StreamOutput(name="stdout", head=first), *result.outputs) if first else result.outputs
+    seen = observe(outputs, attachments=attachments, budget=budget, vision=vision)
     return ExecResponse(
         observations=seen.texts,
         observation_truncation=seen.truncation,

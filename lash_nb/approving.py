@@ -1,0 +1,175 @@
+"""What of a turn's code is asked about, and what comes of it: before a cell runs, and before it has an effect.
+
+Decided here: what each mode asks (`machine.approvals`), what a decision covers (a host for the session; a path, all
+below an approved one, or a command for the turn), and that nothing waits where nobody is: an effect is refused then, a
+cell leaves its turn waiting (`ApprovalNeeded`). What is asked and what a person decided is recorded before anything
+follows from it, so that it is asked once. The turn's time does not run on meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import posixpath
+import shlex
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+
+from .errors import ApprovalNeeded
+from .machine.activity import ApprovalAsked, ApprovalDecided
+from .machine.approvals import Approval, ApprovalMode, Decision, EffectKind, Verdict, Wish
+from .machine.effects import ExecCode
+from .ports import TurnPorts
+
+__all__ = ["Approvals", "edited_text", "mode_text", "rejected_text"]
+
+_APPROVED = Decision(verdict=Verdict.APPROVED, by_policy=True)
+_NOBODY = "nobody is here to decide on it (`--approve all` allows everything)"
+_PLANNING = "this turn plans only, and runs no code"
+
+
+class Approvals:
+    """Decides for one turn."""
+
+    def __init__(self, ports: TurnPorts) -> None:
+        self.paused: Callable[[], AbstractContextManager[None]] = nullcontext
+        """Holds the turn's clock while somebody thinks; the host sets it."""
+        self._ports = ports
+        self._asking = asyncio.Lock()
+        self._allowed: list[tuple[Wish, bool]] = []
+        self._count = 0
+
+    async def cell(self, effect: ExecCode, *, guarded: bool) -> Decision:
+        """Whether a cell may run; `guarded`: its kernel asks by itself before it does more than compute.
+
+        Raises:
+            ApprovalNeeded: nobody is there to decide; the turn waits.
+            JournalError: it could not be recorded.
+        """
+        ports = self._ports
+        approval = Approval(
+            id=f"cell-{effect.id}", effect_id=effect.id, code=ports.redactor.text(effect.code), language=effect.language
+        )
+        if ports.approve is ApprovalMode.PLAN:
+            return self._told(approval, Decision(verdict=Verdict.REJECTED, why=_PLANNING, by_policy=True))
+        resumed = ports.resumed
+        if resumed is not None and resumed.effect_id == effect.id:
+            # Decided before, or agreed to by whoever resumed the turn: the cell was shown to them in full.
+            return resumed.decisions.get(approval.id, _APPROVED)
+        asks = ports.approve is ApprovalMode.EVERY or (ports.approve is ApprovalMode.EFFECTS and not guarded)
+        return await self._asked(approval) if asks else _APPROVED
+
+    async def effect(self, effect: ExecCode, wish: Wish) -> Decision:
+        """Whether a running cell may have an effect. Raises JournalError: it could not be recorded."""
+        ports = self._ports
+        wish = replace(wish, target=ports.redactor.text(wish.target))
+        async with self._asking:  # one question at a time; what it covers is not asked again
+            if self._covered(wish):
+                return _APPROVED
+            self._count += 1
+            done = len(resumed.decisions) if (resumed := ports.resumed) is not None else 0
+            approval = Approval(
+                id=f"effect-{effect.id}-{done + self._count}",
+                effect_id=effect.id,
+                code=ports.redactor.text(effect.code),
+                language=effect.language,
+                wish=wish,
+            )
+            try:
+                decision = await self._asked(approval)
+            except ApprovalNeeded:
+                decision = self._told(approval, Decision(verdict=Verdict.REJECTED, why=_NOBODY, by_policy=True))
+            if decision.allows:
+                self._remember(wish, alike=decision.alike)
+            return decision
+
+    # -- asking --------------------------------------------------------------------------------------------------------
+
+    async def _asked(self, approval: Approval) -> Decision:
+        ports = self._ports
+        if ports.on_approval is None:
+            if approval.wish is None:
+                ports.on_activity(ApprovalAsked(approval=approval))
+                await ports.log.asking(approval)
+            raise ApprovalNeeded(approval)
+        ports.on_activity(ApprovalAsked(approval=approval))
+        await ports.log.asking(approval)
+        with self.paused():
+            decision = await ports.decisions.ask(approval, ports.on_approval)
+        if decision is None:
+            raise ApprovalNeeded(approval)
+        kept = replace(
+            decision,
+            why=ports.redactor.text(decision.why),
+            code=None if decision.code is None else ports.redactor.text(decision.code),
+        )
+        self._told(approval, kept)
+        await ports.log.decided(approval, kept)
+        return replace(kept, code=decision.code)
+
+    def _told(self, approval: Approval, decision: Decision) -> Decision:
+        self._ports.on_activity(ApprovalDecided(approval=approval, decision=decision))
+        return decision
+
+    # -- what was allowed ----------------------------------------------------------------------------------------------
+
+    def _remember(self, wish: Wish, *, alike: bool) -> None:
+        if wish.kind is EffectKind.CONNECT:
+            self._ports.decisions.hosts.add(_host(wish))
+        else:
+            self._allowed.append((wish, alike))
+
+    def _covered(self, wish: Wish) -> bool:
+        if wish.kind is EffectKind.CONNECT:
+            return _host(wish) in self._ports.decisions.hosts
+        return any(_covers(allowed, wish, alike=alike) for allowed, alike in self._allowed)
+
+
+def _host(wish: Wish) -> str:
+    """`example.com:443` and `example.com:80` are one host; `[::1]:80` is written with brackets."""
+    host, colon, port = wish.target.rpartition(":")
+    return host if colon and port.isdecimal() else wish.target
+
+
+def _covers(allowed: Wish, wish: Wish, *, alike: bool) -> bool:
+    if allowed.kind is not wish.kind:
+        return False
+    if allowed.target == wish.target:
+        return True
+    if wish.kind is EffectKind.PROCESS:
+        return alike and _program(allowed.target) == _program(wish.target)
+    place = posixpath.dirname(allowed.target) if alike else allowed.target
+    return wish.target.startswith(place.rstrip("/") + "/")
+
+
+def _program(command: str) -> str:
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        words = command.split()
+    return words[0] if words else ""
+
+
+def rejected_text(decision: Decision) -> str:
+    """What the model is told of a cell that may not run."""
+    if decision.by_policy:
+        return (
+            "This turn plans only: no code is run. Say in prose what you would do, step by step, with the code in "
+            "Markdown blocks, and finish with that."
+        )
+    why = f" They said: {decision.why}" if decision.why.strip() else ""
+    return f"The user rejected this cell, so it was not run.{why} Do not send it again: do as they wish, or ask them."
+
+
+def edited_text(code: str) -> str:
+    """What the model is told of a cell that ran with other code."""
+    return f"The user changed this cell before it ran. What ran instead:\n{code}\n(end of the cell; its outputs follow)"
+
+
+def mode_text(mode: ApprovalMode) -> str:
+    """What the model is told at each step; empty where nothing need be known ahead."""
+    if mode is ApprovalMode.PLAN:
+        return rejected_text(Decision(verdict=Verdict.REJECTED, by_policy=True))
+    if mode is ApprovalMode.EVERY:
+        return "The user sees each cell before it runs, and may change or reject it."
+    return ""

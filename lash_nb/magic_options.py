@@ -1,0 +1,51 @@
+"""The options of `%%lash`: their names, their help, and how a method becomes a magic that takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from IPython.core import magic_arguments
+from IPython.core.magic import line_cell_magic, no_var_expand
+
+from .answers import EDIT
+
+__all__ = ["OPTIONS_NOT_BUILT", "as_magic", "is_edit", "unquoted"]
+
+Magic = TypeVar("Magic", bound=Callable[..., Any])
+
+OPTIONS_NOT_BUILT = (
+    "-i", "-o", "--check", "--context", "--keep", "--kernel", "--max-cost", "--no-share", "--sandbox",
+)  # fmt: skip
+
+_OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
+    (("-m", "--model"), {"metavar": "MODEL", "help": "the model for this cell alone"}),
+    (("-t", "--type"), {"metavar": "TYPE", "help": "the type of the turn's value, in Python; or a JSON Schema"}),
+    (("--max-steps",), {"metavar": "N", "type": int, "help": "how many model calls the turn may take"}),
+    (("--approve",), {"metavar": "MODE", "help": "what is asked about: effects, every (cell), all (nothing is), plan"}),
+    (("--new",), {"action": "store_true", "help": "begin a new session: empty history, fresh kernel"}),
+    (("-q", "--quiet"), {"action": "store_true", "help": "draw nothing; leave one line, and the turn's record"}),
+    (("--no-raise",), {"action": "store_true", "help": "return a turn that failed instead of raising"}),
+)
+
+
+def as_magic(function: Magic) -> Magic:
+    """A line and cell magic with the options above; the one place for decorators whose types say too little."""
+    decorated: Any = line_cell_magic(function)
+    arguments: Any = magic_arguments
+    for names, options in reversed(_OPTIONS):
+        decorated = arguments.argument(*names, **options)(decorated)
+    magic: Magic = no_var_expand(arguments.magic_arguments()(decorated))
+    return magic
+
+
+def is_edit(line: str) -> bool:
+    """Whether `%%lash LINE` holds a cell that a person changed."""
+    return line.split() == EDIT.split()
+
+
+def unquoted(text: str) -> str:
+    """An argument as it was meant: IPython leaves the quotes on."""
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        return text[1:-1]
+    return text

@@ -1,0 +1,175 @@
+"""Turns that wait for a decision: left so, decided later, gone on with in this process or another one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lash_nb import ScriptedModel, Session
+from lash_nb.errors import ApprovalNeeded
+from lash_nb.following import read_session
+from lash_nb.machine.approvals import Approval, Decision, Verdict
+
+from .approvers import YES, Person, Ran, model
+from .conversations import cell, history
+from .left_sessions import CUT, Left, nth
+
+
+async def left_waiting(session: Session, **options: Any) -> Approval:
+    with pytest.raises(ApprovalNeeded) as raised:
+        await session.run("One?", **options)
+    assert session.pending == raised.value.approval
+    assert session.interrupted
+    assert not session.running
+    return raised.value.approval
+
+
+async def test_a_cell_that_nobody_can_decide_on_leaves_its_turn_waiting(tmp_path: Path) -> None:
+    ran, scripted = Ran(), model()
+    async with Session(scripted, kernel=ran.kernel, state_dir=tmp_path, approve="every") as session:
+        approval = await left_waiting(session)
+        assert approval.code == "x = 1"
+        recorded = read_session(tmp_path, session.id).running
+        assert recorded is not None
+        assert recorded.asking == approval
+        assert recorded.picture().pending == approval
+        outstanding = await session.outstanding()
+        assert outstanding is not None
+        assert "waits for your approval" in outstanding.sentence
+        assert outstanding.detail == "x = 1"
+        assert ran.codes == []
+        assert session.decide(YES)
+        turn = await session.resume_turn()
+        assert (turn.number, turn.text, ran.codes) == (1, "It is one.", ["x = 1"])
+        assert (session.pending, session.interrupted, session.turns) == (None, False, [turn])
+    assert len(scripted.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("decision", "ran_codes", "told"),
+    [
+        (YES, ["x = 1"], "ran 1"),
+        (Decision(verdict=Verdict.EDITED, code="x = 3"), ["x = 3"], "What ran instead:\nx = 3"),
+        (Decision(verdict=Verdict.REJECTED, why="no ones"), [], "no ones"),
+    ],
+)
+async def test_what_waits_is_decided_in_a_later_process(
+    decision: Decision, ran_codes: list[str], told: str, tmp_path: Path
+) -> None:
+    ran = Ran()
+    async with Session(model(), kernel=ran.kernel, state_dir=tmp_path, approve="every", session_id="s") as session:
+        await left_waiting(session)
+    rest = ScriptedModel({1: [cell("never"), "It is one."]})
+    async with Session.resume("s", model=rest, kernel=ran.kernel, state_dir=tmp_path) as later:
+        assert later.pending is not None
+        # From a thread without a loop of its own, as a word of `%lash` does.
+        assert later.decide(decision)
+        assert later.pending is None
+        # Somebody else may look at it now, or this process may end here: it stays decided.
+        recorded = read_session(tmp_path, "s").running
+        assert recorded is not None
+        assert list(recorded.decisions.values()) == [decision]
+        turn = await later.resume_turn()
+    assert (turn.text, ran.codes) == ("It is one.", ran_codes)
+    assert told in history(rest, 0)[-1]
+
+
+async def test_a_new_request_leaves_what_waits(tmp_path: Path) -> None:
+    ran = Ran()
+    script = ScriptedModel({1: [cell("x = 1")], 2: ["Two."]})
+    async with Session(script, kernel=ran.kernel, state_dir=tmp_path, approve="every") as session:
+        await left_waiting(session)
+        turn = await session.run("Two?")
+        assert (turn.number, turn.text, ran.codes) == (2, "Two.", [])
+        assert [one.status for one in session.turns] == ["stopped", "done"]
+
+
+async def test_every_holds_when_the_turn_is_gone_on_with(tmp_path: Path) -> None:
+    ran, person = Ran(), Person(YES)
+    script = ScriptedModel({1: [cell("x = 1"), cell("y = 1"), "Done."]})
+    async with Session(script, kernel=ran.kernel, state_dir=tmp_path, session_id="s") as session:
+        await left_waiting(session, approve="every")
+    async with Session.resume("s", model=script, kernel=ran.kernel, state_dir=tmp_path, on_approval=person) as later:
+        assert (await later.resume_turn()).ok
+    # The first cell was agreed to by going on; the second was asked about, as before.
+    assert [(approval.code, approval.wish) for approval in person.asked] == [("y = 1", None)]
+
+
+async def test_all_does_not(tmp_path: Path) -> None:
+    """What let everything pass is not taken over by a later process."""
+    left = await Left(tmp_path).after(nth("effect ExecCode", 1), approve="all")
+    assert left.failed == CUT
+    person = Person(YES)
+    async with left.resumed(on_approval=person) as later:
+        assert read_session(tmp_path, "one").running is not None
+        assert (await later.resume_turn(approve="every")).ok
+    assert [approval.code for approval in person.asked] == ["x + 1"], "the first was agreed to by going on"
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "taken"),
+    [
+        ("all", "effects", "effects"),
+        ("effects", "every", "every"),
+        ("every", "effects", "every"),
+        ("plan", "all", "plan"),
+    ],
+)
+async def test_how_a_turn_is_gone_on_with(before: str, now: str, taken: str, tmp_path: Path) -> None:
+    left = await Left(tmp_path).after(nth("effect LlmCall", 1), approve=before)
+    person = Person(YES, YES)
+    async with left.resumed(approve=now, on_approval=person) as later:
+        assert (await later.resume_turn()).ok
+    asked = {"effects": [], "every": ["x = 41", "x + 1"], "plan": []}[taken]
+    assert [approval.code for approval in person.asked] == asked
+    assert left.ran == ([] if taken == "plan" else ["x = 41", "x + 1"])
+
+
+async def test_a_rejection_is_not_taken_back_by_going_on(tmp_path: Path) -> None:
+    ran = Ran()
+    async with Session(model(), kernel=ran.kernel, state_dir=tmp_path, approve="every") as session:
+        await left_waiting(session)
+        assert session.decide(Decision(verdict=Verdict.REJECTED))
+        outstanding = await session.outstanding()
+        assert outstanding is not None
+        assert "rejected" in outstanding.sentence
+        await session.resume_turn()
+    assert ran.codes == []
+
+
+async def test_a_turn_that_waits_keeps_its_cell_when_its_kernel_is_gone(tmp_path: Path) -> None:
+    """It was never begun: nobody need wonder whether it ran."""
+    script = ScriptedModel({1: [cell("a = 1"), cell("x = 1"), "Done."]})
+    first, then = Ran(), Ran()
+    person = Person(YES, None)
+    async with Session(
+        script, kernel=first.kernel, state_dir=tmp_path, session_id="s", approve="every", on_approval=person
+    ) as session:
+        await left_waiting(session)
+    await then.kernel.start()
+    await then.kernel.restart()  # another life
+    async with Session.resume("s", model=script, kernel=then.kernel, state_dir=tmp_path) as later:
+        turn = await later.resume_turn()
+    assert turn.ok
+    assert (first.codes, then.codes) == (["a = 1"], ["x = 1"])
+
+
+async def test_what_a_person_did_not_answer_waits(tmp_path: Path) -> None:
+    person = Person(None)
+    async with Session(
+        model(), kernel=Ran().kernel, state_dir=tmp_path, approve="every", on_approval=person
+    ) as session:
+        await left_waiting(session)
+        assert len(person.asked) == 1
+
+
+async def test_a_person_who_fails_fails_the_turn(tmp_path: Path) -> None:
+    async def broken(approval: Approval) -> Decision:
+        raise OSError("no terminal")
+
+    async with Session(model(), kernel=Ran().kernel, state_dir=tmp_path, approve="every") as session:
+        with pytest.raises(OSError, match="no terminal"):
+            await session.run("One?", on_approval=broken)
+        assert session.turns[-1].status == "failed"
