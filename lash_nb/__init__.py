@@ -13,15 +13,19 @@ from .version import __version__ as __version__
 
 if TYPE_CHECKING:
     from .calls import RetryPolicy
-    from .errors import LashError
+    from .errors import ApprovalNeeded, LashError
     from .kernels.managed import ManagedKernel
     from .kernels.scripted import ScriptedKernel
+    from .machine.approvals import Approval, Decision
     from .models.scripted import ScriptedModel
     from .runner import run_notebook
     from .session import Session
     from .turns import Turn
 
 _PUBLIC = {
+    "Approval": ".machine.approvals",
+    "ApprovalNeeded": ".errors",
+    "Decision": ".machine.approvals",
     "LashError": ".errors",
     "ManagedKernel": ".kernels.managed",
     "RetryPolicy": ".calls",
@@ -33,6 +37,9 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "Approval",
+    "ApprovalNeeded",
+    "Decision",
     "LashError",
     "ManagedKernel",
     "RetryPolicy",

@@ -202,7 +202,9 @@ class CellRuns:
     # -- approval ------------------------------------------------------------------------------------------------------
 
     def _guards(self, language: str) -> bool:
-        """Whether the kernel of a language asks by itself what its cells may do."""
+        """Whether the kernel of a language asks by itself what its cells may do, where that is wanted."""
+        if self._ports.approve is not ApprovalMode.EFFECTS:
+            return False
         try:
             return self._kernel(language).language.casefold().startswith("python")
         except UnknownNameError:

@@ -17,7 +17,8 @@ LashError
 │   ├── KernelStartError        it did not come up
 │   ├── KernelAttachError       a running kernel cannot be taken over
 │   ├── KernelDiedError         its process ended
-│   └── KernelBusyError         it does not answer within the bound
+│   ├── KernelBusyError         it does not answer within the bound
+│   └── ValueNotSentError       a variable of it cannot be brought here
 ├── BlobError                   stored bytes are missing or damaged, or cannot be written
 ├── JournalError                a session's journal cannot be written or read
 │   ├── JournalInUseError       another process writes it; says which
@@ -64,6 +65,7 @@ __all__ = [
     "TurnFailed",
     "UnknownModelError",
     "UnknownNameError",
+    "ValueNotSentError",
     "WeightsError",
 ]
 
@@ -159,6 +161,10 @@ class KernelDiedError(KernelError):
 
 class KernelBusyError(KernelError):
     """The kernel did not answer within the bound; it may still be running."""
+
+
+class ValueNotSentError(KernelError):
+    """A variable of the kernel cannot be brought here: there is none, or it cannot be pickled; nothing was changed."""
 
 
 class BlobError(LashError):

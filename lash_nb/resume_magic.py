@@ -211,7 +211,7 @@ class ResumeWord:
         if not self._live:
             return QuietView()
         # The turn is another process's: nothing can be decided or said here.
-        return choose_view(actions=ViewActions(stop=on_stop, decide=lambda *_: None, say=lambda _: None))
+        return choose_view(actions=ViewActions(stop=on_stop))
 
 
 def _shown_as(error: BaseException, sentence: str) -> None:

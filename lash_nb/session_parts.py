@@ -109,8 +109,7 @@ class SessionParts:
         attach = partial(attached_kernel, owner=self.id, **around)
         self._past = SessionPast(self._conversation, self._inbox, self._kernels, attach)
         self._starting: asyncio.Task[None] | None = None
-        self._closed = self._shut = False
-        self._shutting, self._loop = asyncio.Lock(), shared_loop()
+        self._closed, self._shut, self._shutting, self._loop = False, False, asyncio.Lock(), shared_loop()
         self._slot = TurnSlot(self._loop)
 
     def _facts(self) -> dict[str, Json]:

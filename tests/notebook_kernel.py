@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import time
@@ -28,7 +29,7 @@ class Cell:
     widgets: dict[str, str] = field(default_factory=dict)
     """Name of a widget's model → its comm; the newest."""
     drawn: list[str] = field(default_factory=list)
-    """What its widgets were told to show, in order."""
+    """What its views were told to show, in order, as JSON."""
     reply: dict[str, Any] | None = None
 
     @property
@@ -181,10 +182,12 @@ class NotebookKernel:
             return
         if kind == "comm_open" and "_model_name" in content["data"].get("state", {}):
             cell.widgets[content["data"]["state"]["_model_name"]] = content["comm_id"]
+            if message["parent_header"].get("msg_id") == cell.message_id and "document" in content["data"]["state"]:
+                cell.drawn.append(json.dumps(content["data"]["state"]["document"]))
         if message["parent_header"].get("msg_id") != cell.message_id:
             return
-        if kind == "comm_msg" and content["data"].get("method") == "update":
-            cell.drawn.append(str(content["data"]["state"].get("value", "")))
+        if kind == "comm_msg" and content["data"].get("method") == "custom":
+            cell.drawn.append(json.dumps(content["data"]["content"]))
         elif kind == "status" and content["execution_state"] == "idle":
             reply = self.client.get_shell_msg(timeout=PATIENCE_S)
             while reply["parent_header"].get("msg_id") != cell.message_id:
@@ -208,9 +211,9 @@ class NotebookKernel:
         """What a frontend's own Stop does: SIGINT."""
         self.manager.interrupt_kernel()
 
-    def click(self, comm_id: str) -> None:
-        """A click on a Button."""
-        data = {"method": "custom", "content": {"event": "click"}, "buffers": []}
+    def click(self, comm_id: str, do: str = "stop", **more: str) -> None:
+        """What a click in a turn's view sends."""
+        data = {"method": "custom", "content": {"do": do, **more}, "buffers": []}
         self.client.shell_channel.send(self.client.session.msg("comm_msg", {"comm_id": comm_id, "data": data}))
 
 

@@ -24,6 +24,7 @@ from lash_nb.machine.state import TurnCheckpoint, WaitingTools
 from lash_nb.recorded import RecordedTurn
 from lash_nb.resume_magic import ResumeWord
 from lash_nb.stores.journal import Journal, JournalFollower, holder, session_directory
+from lash_nb.views import ViewActions
 from lash_nb.views.live import QuietView
 
 from .cut_journals import cell_asked, cut, journal, left, left_notebook
@@ -146,8 +147,9 @@ def test_a_click_ends_the_following_alone(notebook: Notebook, used: Used, monkey
     notebook.load()
     clicks: list[Callable[[], None]] = []
 
-    def view(*, on_stop: Callable[[], None]) -> QuietView:
-        clicks.append(on_stop)
+    def view(*, actions: ViewActions) -> QuietView:
+        clicks.append(actions.stop)
+        assert actions.decide is actions.say is None, "the turn is another process's"
         return QuietView()
 
     monkeypatch.setattr("lash_nb.views.live.choose_view", view)

@@ -137,7 +137,7 @@ def started(notebook: NotebookKernel, code: str) -> Cell:
     """A cell whose agent's code runs; the live view has said so."""
     model(notebook, "lasts")
     cell = notebook.start(code)
-    notebook.until(cell, lambda: any("<pre" in value and ">begun" in value for value in cell.drawn))
+    notebook.until(cell, lambda: any("begun\\n" in value for value in cell.drawn))
     return cell
 
 
@@ -159,7 +159,7 @@ def test_an_interrupt_stops_a_cell_that_blocks(notebook: NotebookKernel) -> None
 
 def test_a_click_on_stop_stops_it_and_fails_the_cell(notebook: NotebookKernel) -> None:
     cell = started(notebook, "%%lash\nWait.")
-    notebook.click(cell.widgets["ButtonModel"])
+    notebook.click(cell.widgets["AnyModel"])
     notebook.finish(cell)
     assert cell.error.startswith("TurnFailed: stopped by you")
     check_stopped(notebook, cell)
@@ -179,7 +179,7 @@ def test_an_interrupt_before_the_first_step_stops_too(notebook: NotebookKernel) 
     """The managed kernel may still be starting, and nothing is drawn yet."""
     model(notebook, "lasts")
     cell = notebook.start("%%lash\nWait.")
-    notebook.until(cell, lambda: "ButtonModel" in cell.widgets)
+    notebook.until(cell, lambda: "AnyModel" in cell.widgets)
     notebook.interrupt()
     notebook.finish(cell)
     assert cell.error.startswith("CancelledError")

@@ -62,7 +62,7 @@ def test_an_orderly_end_takes_the_managed_kernel_along(notebook: NotebookKernel,
 def test_a_turn_that_runs_is_not_given_another_kernel(notebook: NotebookKernel) -> None:
     notebook.run("%load_ext lash_nb\n%lash model scripted:lasts.json")
     cell = notebook.start("%%time\n%%lash\nWait.")
-    notebook.until(cell, lambda: any(">begun" in value for value in cell.drawn))
+    notebook.until(cell, lambda: any("begun\\n" in value for value in cell.drawn))
     pids = children(notebook)
     assert pids
     notebook.client.shutdown(restart=False)

@@ -4,7 +4,7 @@ Decided here: a call is made once the kernel has confirmed that it knows it as t
 it again; calls run on the caller's loop, all at once; one whose code stopped waiting is cancelled, and what is left at
 the cell's end too; each leaves a `ToolCallRecord`. Calls of a cell that another host began wait until somebody claims
 the cell; those that the other host had taken are answered by `CellTools.on_taken`, or told as lost. `read_output` is
-answered from the store, and is no tool call.
+answered from the store, and what a guarded cell asks is decided by its `CellGuard`: these are no tool calls.
 
 `arrived`, `cancelled` and `tick` run on the I/O thread, the rest on the caller's loop.
 """
@@ -39,8 +39,9 @@ from ..machine.tool_calls import (
     ToolSucceeded,
 )
 from ..machine.wire import DecodeError
-from . import CellTools
+from . import CellGuard, CellTools
 from .flags import post
+from .wishes import ASK, OpenQuestions, decided
 
 __all__ = ["InnerCalls"]
 
@@ -90,6 +91,7 @@ class InnerCalls:
         *,
         msg_id: str = "",
         tools: CellTools | None = None,
+        guard: CellGuard | None = None,
         store: AdoptingStore | None = None,
         kept: Mapping[str, AttachmentRef] | None = None,
         held: bool = False,
@@ -97,7 +99,9 @@ class InnerCalls:
         """`kept`: what outputs of this kernel were kept as, by id. `held`: wait for `claim` before any call is made."""
         self.msg_id = msg_id
         self._wire = wire
+        self.questions = OpenQuestions()
         self._tools = tools
+        self._cell_guard = guard
         self._store = store
         self._kept = kept or {}
         self._guard = threading.Lock()
@@ -110,10 +114,10 @@ class InnerCalls:
         self._beat_at = 0.0
         self._closed = False
 
-    def claim(self, tools: CellTools | None) -> None:
+    def claim(self, tools: CellTools | None, guard: CellGuard | None = None) -> None:
         """Make the calls of a cell that another host began, on the loop that runs now."""
         with self._guard:
-            self._tools, self._loop = tools, asyncio.get_running_loop()
+            self._tools, self._cell_guard, self._loop = tools, guard, asyncio.get_running_loop()
             waiting, self._waiting = self._waiting or [], None
         for call in waiting:
             self._take(call)
@@ -130,6 +134,8 @@ class InnerCalls:
             if call.id in self._unanswered or call.id in self._records:
                 return  # told twice: by the record of the cell, and by itself
             self._unanswered.add(call.id)
+            if call.name == ASK:
+                self.questions.begin()
             if self._waiting is not None:
                 self._waiting.append(call)
                 return
@@ -159,8 +165,14 @@ class InnerCalls:
         return self._tools is not None and any(offer.name == call.name for offer in self._tools.offers)
 
     def cancelled(self, content: Mapping[str, Any]) -> None:
+        call_id = str(content.get("id"))
+        with self._guard:
+            for call in [one for one in self._waiting or () if one.id == call_id]:
+                assert self._waiting is not None
+                self._waiting.remove(call)
+                self._over(call)
         if self._loop is not None:
-            post(self._loop, self._cancel, str(content.get("id")))
+            post(self._loop, self._cancel, call_id)
 
     def tick(self, now: float) -> float | None:
         """Say now and then that the host lives, while somebody waits; when that is due next."""
@@ -174,7 +186,10 @@ class InnerCalls:
     # -- on the caller's loop ----------------------------------------------------------------------------------------
 
     def _start(self, call: _Call) -> None:
-        if self._closed:  # its caller gave up on the cell, which runs on
+        if call.name == ASK:
+            task = self._tasks[call.id] = asyncio.ensure_future(self._decide(call))
+            task.add_done_callback(lambda _: self._over(call))
+        elif self._closed:  # its caller gave up on the cell, which runs on
             self._refuse(call, "nobody waits for this cell any more", ToolFailureClass.UNAVAILABLE, "cell_ended")
         else:
             self._running[call.id] = call
@@ -229,6 +244,23 @@ class InnerCalls:
             self._tasks.pop(call.id, None)
             self._running.pop(call.id, None)
             self._unanswered.discard(call.id)
+
+    async def _decide(self, call: _Call) -> None:
+        content: dict[str, Any] = {"msg_id": self.msg_id, "id": call.id}
+        try:
+            content["value"] = json.dumps(await decided(None if self._closed else self._cell_guard, call.args))
+        except asyncio.CancelledError:  # by who decides, too: the code must not wait for ever
+            content["error"] = {"message": "the question was withdrawn", "kind": "cancelled", "code": "cancelled"}
+            raise
+        finally:
+            self._wire.tell("lash_call_answer", content)
+
+    def _over(self, call: _Call) -> None:
+        """A call that leaves no record is answered, or nobody waits for it."""
+        self._tasks.pop(call.id, None)
+        self._unanswered.discard(call.id)
+        if call.name == ASK:
+            self.questions.end()
 
     async def _output(self, tools: CellTools, pending: PendingToolCall, *, taken: bool) -> ToolCallOutput:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 
 from .cells import Cell
 from .wires import Wire
@@ -12,6 +13,7 @@ __all__ = ["stop", "until_ended"]
 
 _CANCELLED_WAIT_S = 0.8
 """How long a cancelled caller is kept waiting for its cell to end (design: Stop within a second)."""
+_LOOK_AGAIN_S = 0.05
 
 
 async def until_ended(wire: Wire, cell: Cell, *, timeout_s: float | None, stop_within_s: float) -> bool:
@@ -22,7 +24,7 @@ async def until_ended(wire: Wire, cell: Cell, *, timeout_s: float | None, stop_w
     try:
         if timeout_s is not None:
             await _until_sent(cell)
-        if await cell.ended.wait(timeout_s):
+        if await _ended_within(cell, timeout_s):
             return True
         await stop(wire, cell, within_s=stop_within_s)
         return False
@@ -30,6 +32,19 @@ async def until_ended(wire: Wire, cell: Cell, *, timeout_s: float | None, stop_w
         await _stop_shielded(wire, cell, within_s=min(stop_within_s, _CANCELLED_WAIT_S))
         await cell.calls.close()
         raise
+
+
+async def _ended_within(cell: Cell, timeout_s: float | None) -> bool:
+    """Whether it ended in time; while it waits for a decision no time counts."""
+    began = time.monotonic()
+    left_s = timeout_s
+    while not await cell.ended.wait(left_s):
+        assert timeout_s is not None
+        left_s = began + timeout_s + cell.calls.questions.waited_s - time.monotonic()
+        if left_s <= 0:
+            return False
+        left_s = max(left_s, _LOOK_AGAIN_S)
+    return True
 
 
 async def stop(wire: Wire, cell: Cell, *, within_s: float) -> bool:

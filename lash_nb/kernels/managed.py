@@ -10,32 +10,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import sys
 import weakref
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..errors import KernelAttachError, KernelBusyError, KernelDiedError, KernelError, KernelStartError, LashError
-from ..machine.attachments import AdoptingStore, AttachmentRef
+from ..errors import KernelAttachError, KernelBusyError, KernelDiedError, KernelStartError, LashError, ValueNotSentError
+from ..machine.attachments import AdoptingStore
 from ..machine.execution import CellOutput, CellResult, NamespaceSummary
 from ..previews import Previews
-from . import CellTools, Kernel, OnInput, OutputSink
+from . import CellGuard, CellTools, Kernel, OnInput, OutputSink
 from .attached import AttachedProcess
-from .cells import EXECUTE, Cell, followed_cell
+from .cell_requests import CellRequest, CellRequests
+from .cells import Cell
 from .flags import Turnstile
-from .inner_calls import InnerCalls
 from .ladder import stop, until_ended
 from .launch import kernel_process
 from .life import Life
 from .memory import RunMemory
-from .outputs import OutputFold, OutputLimits
+from .outputs import OutputLimits
 from .process import KernelProcess
 from .specs import FoundSpec, find_spec
 from .summaries import namespace_summary
+from .values import fetch_value
 
 __all__ = ["ManagedKernel"]
 
@@ -75,6 +74,7 @@ class ManagedKernel(Kernel):
         interrupt_timeout_s: float = 5.0,
         shutdown_timeout_s: float = 1.5,
         namespace_timeout_s: float = 2.0,
+        value_timeout_s: float = 120.0,
     ) -> None:
         self._spec: FoundSpec | None = find_spec(kernelspec) if kernelspec is not None else None
         self.language = self._spec.language if self._spec is not None else "python"
@@ -91,11 +91,11 @@ class ManagedKernel(Kernel):
         self._interrupt_timeout_s = interrupt_timeout_s
         self._shutdown_timeout_s = shutdown_timeout_s
         self._namespace_timeout_s = namespace_timeout_s
+        self._value_timeout_s = value_timeout_s
         self._life: Life | None = None
         self._finalizer: weakref.finalize[..., ManagedKernel] | None = None
         self._turnstile = Turnstile()
-        self._kept: dict[str, AttachmentRef] = {}
-        self._followed: Cell | None = None
+        self._requests = CellRequests(store=store, limits=limits, allow_stdin=on_input is not None)
         self._memory: RunMemory | None = None
 
     @property
@@ -119,7 +119,7 @@ class ManagedKernel(Kernel):
     @property
     def following(self) -> str | None:
         """The key of the cell that ran when the kernel was taken over, until it ends or `run` is called with it."""
-        cell = self._followed
+        cell = self._requests.followed
         return cell.key if cell is not None and not cell.ended.is_set() else None
 
     @property
@@ -179,7 +179,7 @@ class ManagedKernel(Kernel):
         finalizer, self._finalizer = self._finalizer, None
         if finalizer is not None:
             finalizer.detach()
-        self._followed = self._memory = None
+        self._requests.followed = self._memory = None
 
     async def _launch(self) -> None:
         where: dict[str, Any] = {"python": self._python, "cwd": self._cwd, "env": self._env, "pass_env": self._pass_env}
@@ -266,7 +266,7 @@ class ManagedKernel(Kernel):
             if process.has_inside:
                 told = await life.resume(within_s=self._start_timeout_s)
                 if isinstance(running := told.get("running"), Mapping):
-                    self._follow(life, running, told.get("calls"))
+                    self._requests.follow(life, running, told.get("calls"))
             elif process.exited():
                 raise KernelAttachError("the kernel's process has ended; its variables are gone: start a new one")
         except BaseException:
@@ -274,15 +274,6 @@ class ManagedKernel(Kernel):
             await life.wire.close().wait(5.0)
             raise
         self._life = life
-
-    def _follow(self, life: Life, running: Mapping[str, Any], calls: object) -> None:
-        """Wait for the end of the cell that an earlier host began."""
-        msg_id = str(running["msg_id"])
-        inner = InnerCalls(life.wire, msg_id=msg_id, store=self._store, kept=self._kept, held=True)
-        fold = OutputFold(limits=self._limits, store=self._store)
-        cell = followed_cell(running, calls, fold=fold, inner=inner)
-        life.wire.follow(cell)
-        self._followed = cell
 
     # -- cells -----------------------------------------------------------------------------------------------------
 
@@ -293,6 +284,7 @@ class ManagedKernel(Kernel):
         *,
         on_output: OutputSink | None = None,
         tools: CellTools | None = None,
+        guard: CellGuard | None = None,
         timeout_s: float | None = None,
         started: bool = False,
     ) -> CellResult:
@@ -300,60 +292,24 @@ class ManagedKernel(Kernel):
         current = life.wire.current
         if current is not None and current.abandoned and not current.ended.is_set():
             raise KernelBusyError("an earlier cell did not react to its interrupt and still runs")
-        digest = hashlib.sha256(code.encode("utf-8", "backslashreplace")).hexdigest()
-        cell = self._claim(key, digest, on_output, tools)
+        request = CellRequest(key=key, code=code, on_output=on_output, tools=tools, guard=guard, timeout_s=timeout_s)
+        cell = self._requests.claim(request)
         if cell is None and key and self._memory is not None:
-            async with self._memory.of(key, digest, started=started) as remembered:
+            async with self._memory.of(key, request.digest, started=started) as remembered:
                 if remembered.result is None:
-                    remembered.result = await self._run(life, key, code, on_output, tools, timeout_s)
+                    remembered.result = await self._run(life, request)
                 return remembered.result
-        return await self._run(life, key, code, on_output, tools, timeout_s, cell=cell)
+        return await self._run(life, request, cell=cell)
 
-    async def _run(
-        self,
-        life: Life,
-        key: str,
-        code: str,
-        on_output: OutputSink | None,
-        tools: CellTools | None,
-        timeout_s: float | None,
-        *,
-        cell: Cell | None = None,
-    ) -> CellResult:
+    async def _run(self, life: Life, request: CellRequest, *, cell: Cell | None = None) -> CellResult:
         """Run a cell, or follow the one given, which runs already."""
         if cell is None:
-            cell = self._cell(life, code, key=key, on_output=on_output, tools=tools)
+            cell = self._requests.cell(life, request)
             life.wire.submit(cell)
-        timed_out = not await until_ended(life.wire, cell, timeout_s=timeout_s, stop_within_s=self._interrupt_timeout_s)
-        result = await self._result(life, cell, timeout_s if timed_out else None)
+        limit_s, stop_s = request.timeout_s, self._interrupt_timeout_s
+        timed_out = not await until_ended(life.wire, cell, timeout_s=limit_s, stop_within_s=stop_s)
+        result = await self._requests.result(life, cell, limit_s if timed_out else None)
         cell.emit_final(result.outputs)
-        return result
-
-    def _claim(self, key: str, digest: str, on_output: OutputSink | None, tools: CellTools | None) -> Cell | None:
-        """The cell that an earlier host began under this key, if it was still running when we took over."""
-        cell = self._followed
-        if cell is None or not key or cell.key != key:
-            return None
-        if cell.digest != digest:
-            raise KernelError(f"the key {key!r} was used for other code; this cell was not run")
-        self._followed = None
-        cell.calls.claim(tools)
-        if on_output is not None:
-            cell.listen(on_output)
-        return cell
-
-    async def _result(self, life: Life, cell: Cell, timed_out_s: float | None) -> CellResult:
-        await cell.calls.close()
-        if cell.withdrawn and cell.death:
-            raise KernelDiedError(cell.death)
-        if cell.refused:
-            raise KernelError(f"the key {cell.key!r} was used for other code; this cell was not run")
-        for token in cell.fold.spilled_files(of_the_dead=bool(cell.death)):
-            ref = await asyncio.to_thread(life.adopt, token)
-            if ref is not None:
-                cell.fold.adopt(token, ref)
-        result = cell.result(timed_out_s=timed_out_s)
-        self._kept |= cell.fold.refs()
         return result
 
     async def interrupt(self) -> bool:
@@ -362,14 +318,6 @@ class ManagedKernel(Kernel):
         if life is None or cell is None:
             return True
         return await stop(life.wire, cell, within_s=self._interrupt_timeout_s)
-
-    def _cell(self, life: Life, code: str, *, key: str, on_output: OutputSink | None, tools: CellTools | None) -> Cell:
-        content = {**EXECUTE, "code": code, "allow_stdin": self._on_input is not None}
-        ours = {"key": key, "tools": [asdict(offer) for offer in tools.offers] if tools is not None else []}
-        msg_id, frames = life.wire.pack("execute_request", content, metadata={"lash_nb": ours})
-        calls = InnerCalls(life.wire, msg_id=msg_id, tools=tools, store=self._store, kept=self._kept)
-        fold = OutputFold(limits=self._limits, store=self._store)
-        return Cell(msg_id=msg_id, key=key, frames=frames, fold=fold, calls=calls, on_output=on_output)
 
     # -- the rest --------------------------------------------------------------------------------------------------
 
@@ -386,6 +334,19 @@ class ManagedKernel(Kernel):
         if request.reply is None:
             raise KernelDiedError(f"the kernel's process {life.wire.ending}; its variables are gone")
         return namespace_summary(request.reply, previews=previews)
+
+    async def value(self, name: str) -> Any:
+        """A copy of one variable, in this process; also while a cell runs. It is unpickled here, which runs its code.
+
+        Raises:
+            ValueNotSentError: there is none, or it cannot be sent.
+            KernelBusyError: it did not come in time.
+            KernelDiedError: there is no live kernel.
+        """
+        life = self._require_life()
+        if not life.process.has_inside:
+            raise ValueNotSentError(f"a {self.language} kernel gives no values: have it write a file")
+        return await fetch_value(life, name, within_s=self._value_timeout_s)
 
     def take_background(self) -> tuple[CellOutput, ...]:
         return self._life.wire.take_background() if self._life is not None else ()

@@ -1,19 +1,22 @@
 """A kernel that plays a script instead of running code: the public double, held to the same contract as the real one.
 
 Decided here: what a script can say. Nothing runs: a script maps code to `ScriptedCell`s, by a function, a mapping, or a
-sequence played in order. Slow cells, interrupts, hangs, death, variables, tool calls and the ledger of keys are all
-there, on any event loop.
+sequence played in order. Slow cells, interrupts, hangs, death, variables, tool calls, wishes and the ledger of keys are
+all there, on any event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
+from typing import Any
 
-from ..errors import KernelBusyError, KernelDiedError, KernelError
+from ..errors import KernelBusyError, KernelDiedError, KernelError, ValueNotSentError
+from ..machine.approvals import Wish
 from ..machine.execution import (
     CellOutcome,
     CellOutput,
@@ -23,28 +26,19 @@ from ..machine.execution import (
     NamespaceSummary,
     VariableSummary,
 )
-from ..machine.tool_calls import (
-    PendingToolCall,
-    RetryNever,
-    ToolCallOutput,
-    ToolCallRecord,
-    ToolCancellation,
-    ToolCancelled,
-    ToolFailed,
-    ToolFailure,
-    ToolFailureClass,
-    ToolFailureSource,
-    ToolSucceeded,
-)
+from ..machine.tool_calls import PendingToolCall, ToolCallRecord
 from ..previews import Previews
-from . import CellTools, Kernel, OutputSink
+from . import CellGuard, CellTools, Kernel, OutputSink
 from .flags import Flag, Turnstile
+from .scripted_calls import CANCELLED_CALL, asked, called
 from .summaries import without_values
+from .wishes import OpenQuestions
 
 __all__ = ["Script", "ScriptedCell", "ScriptedKernel"]
 
 _DIED = "The kernel's process was killed by signal 9 (SIGKILL) while the cell ran; its variables are gone."
 _KILLED = "The kernel was {} while the cell ran; its variables are gone."
+_LOOK_AGAIN_S = 0.05
 _LOST = "The cell was started before, and this kernel keeps no record of what it ran."
 
 
@@ -59,6 +53,8 @@ class ScriptedCell:
     """How long it runs after its first output (if any) was shown; it can be interrupted all the while."""
     calls: tuple[PendingToolCall, ...] = ()
     """Tool calls that it makes before that, one after the other; their ids become `c1`, `c2`, …"""
+    wishes: tuple[Wish, ...] = ()
+    """Effects that it asks for first, if it is guarded, one after the other; a refusal ends it with an error."""
     ignores_interrupt: bool = False
     dies: bool = False
     """The process is killed when its time is over."""
@@ -66,6 +62,7 @@ class ScriptedCell:
     deletes: tuple[str, ...] = ()
 
 
+_Asking = tuple[CellTools | None, CellGuard | None]
 Script = Callable[[str], ScriptedCell] | Mapping[str, ScriptedCell] | Iterable[ScriptedCell]
 
 
@@ -80,6 +77,11 @@ class _Running:
         self.death = ""
         self.calls: list[ToolCallRecord] = []
         """The tool calls it has made."""
+        self.shown: tuple[CellOutput, ...] = ()
+        """Its first output, once it was allowed what it asked for."""
+        self.questions = OpenQuestions()
+        self.refused: ErrorOutput | None = None
+        """Of a wish."""
 
 
 class _Entry:
@@ -97,7 +99,7 @@ class ScriptedKernel(Kernel):
 
     A mapping that lacks the code, or a sequence that is used up, answers with an error output that says so. Without
     `has_ledger` it is like a kernel that cannot tell what ran before: a `started` key that it has not seen is lost.
-    In another `language` than Python there is no way to look at variables.
+    In another `language` than Python there is no way to look at variables. `values` are what `value` gives copies of.
     """
 
     def __init__(
@@ -106,10 +108,12 @@ class ScriptedKernel(Kernel):
         *,
         language: str = "python",
         has_ledger: bool = True,
+        values: Mapping[str, Any] | None = None,
         interrupt_timeout_s: float = 0.5,
     ) -> None:
         self.language = language
         self._has_ledger = has_ledger
+        self._values = values or {}
         self._script = script if script is None or callable(script) or isinstance(script, Mapping) else iter(script)
         self._interrupt_timeout_s = interrupt_timeout_s
         self._turnstile = Turnstile()
@@ -168,12 +172,13 @@ class ScriptedKernel(Kernel):
         *,
         on_output: OutputSink | None = None,
         tools: CellTools | None = None,
+        guard: CellGuard | None = None,
         timeout_s: float | None = None,
         started: bool = False,
     ) -> CellResult:
         self._require_life()
         if not key:
-            return await self._run(_Entry(code), key, on_output, tools, timeout_s)
+            return await self._run(_Entry(code), key, on_output, (tools, guard), timeout_s)
         while (entry := self._ledger.get(key)) is not None:
             if entry.code != code:
                 raise KernelError(f"the key {key!r} was used for other code; the cell was not run")
@@ -185,7 +190,7 @@ class ScriptedKernel(Kernel):
             return CellResult(outcome=CellOutcome.LOST, detail=_LOST)
         entry = self._ledger[key] = _Entry(code)
         try:
-            return await self._run(entry, key, on_output, tools, timeout_s)
+            return await self._run(entry, key, on_output, (tools, guard), timeout_s)
         finally:
             if entry.result is None and self._ledger.get(key) is entry:
                 del self._ledger[key]  # it never ran
@@ -205,7 +210,7 @@ class ScriptedKernel(Kernel):
         entry: _Entry,
         key: str,
         on_output: OutputSink | None,
-        tools: CellTools | None,
+        asking: _Asking,
         timeout_s: float | None,
     ) -> CellResult:
         if self._stuck:
@@ -215,7 +220,7 @@ class ScriptedKernel(Kernel):
             self.ran.append((key, entry.code))
             running = self._running = _Running(self._cell(entry.code))
             try:
-                entry.result = await self._play(running, on_output, tools, timeout_s)
+                entry.result = await self._play(running, on_output, asking, timeout_s)
                 return entry.result
             except asyncio.CancelledError:
                 self._stuck = running.cell.ignores_interrupt
@@ -240,17 +245,15 @@ class ScriptedKernel(Kernel):
         return next(script, None) or _unscripted("the script is used up")
 
     async def _play(
-        self, running: _Running, on_output: OutputSink | None, tools: CellTools | None, timeout_s: float | None
+        self, running: _Running, on_output: OutputSink | None, asking: _Asking, timeout_s: float | None
     ) -> CellResult:
         cell = running.cell
         self._executions += 1
         begun = time.monotonic()
-        if on_output is not None and cell.outputs:
-            on_output(cell.outputs[:1])
-        work = asyncio.ensure_future(self._work(running, tools))
+        work = asyncio.ensure_future(self._work(running, on_output, *asking))
         stop = asyncio.ensure_future(running.stopped.wait())
         try:
-            await asyncio.wait({work, stop}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            await _first(work, stop, timeout_s=timeout_s, questions=running.questions)
             ended, stopped = work.done(), running.stopped.is_set()
         finally:
             for task in (work, stop):
@@ -264,13 +267,21 @@ class ScriptedKernel(Kernel):
             on_output(result.outputs)
         return result
 
-    async def _work(self, running: _Running, tools: CellTools | None) -> None:
+    async def _work(
+        self, running: _Running, on_output: OutputSink | None, tools: CellTools | None, guard: CellGuard | None
+    ) -> None:
+        running.refused = await asked(running.cell.wishes, guard, running.questions)
+        if running.refused is not None:
+            return
+        running.shown = running.cell.outputs[:1]
+        if on_output is not None and running.shown:
+            on_output(running.shown)
         for number, scripted in enumerate(running.cell.calls, start=1):
             call = replace(scripted, call_id=f"c{number}")
             begun = time.monotonic()
-            output = _CANCELLED_CALL
+            output = CANCELLED_CALL
             try:
-                output = await _called(call, tools)
+                output = await called(call, tools)
             finally:
                 record = ToolCallRecord(
                     call_id=call.call_id,
@@ -289,9 +300,12 @@ class ScriptedKernel(Kernel):
         if running.death or (cell.dies and not cut):
             self._alive = False
             detail = running.death or _DIED
-            return CellResult(outcome=CellOutcome.DEAD, outputs=cell.outputs[:1], detail=detail, tool_calls=calls)
+            return CellResult(outcome=CellOutcome.DEAD, outputs=running.shown, detail=detail, tool_calls=calls)
         if cut:
             return self._interrupted(running, timed_out_s)
+        if running.refused is not None:
+            told = (running.refused,)
+            return CellResult(outcome=CellOutcome.ERROR, outputs=told, error=running.refused, tool_calls=calls)
         for name in cell.deletes:
             self._variables.pop(name, None)
         self._variables |= {variable.name: variable for variable in cell.binds}
@@ -311,7 +325,7 @@ class ScriptedKernel(Kernel):
             )
             outcome = CellOutcome.TIMEOUT
             detail = f"The cell ran longer than {timed_out_s:g} s and was interrupted.{left}"
-        outputs = (*running.cell.outputs[:1], error)
+        outputs = (*running.shown, error)
         return CellResult(outcome=outcome, outputs=outputs, error=error, detail=detail, tool_calls=tuple(running.calls))
 
     async def interrupt(self) -> bool:
@@ -335,33 +349,30 @@ class ScriptedKernel(Kernel):
         summary = NamespaceSummary(variables=shown, omitted=len(self._variables) - len(names), removed=removed)
         return without_values(summary) if previews == "schema" else summary
 
+    async def value(self, name: str) -> Any:
+        """A copy of one of `values`.
+
+        Raises:
+            ValueNotSentError: there is none.
+        """
+        self._require_life()
+        if name not in self._values:
+            raise ValueNotSentError(f"the kernel has no variable {name!r}")
+        return copy.deepcopy(self._values[name])
+
     def take_background(self) -> tuple[CellOutput, ...]:
         return ()
 
 
-_CANCELLED_CALL = ToolCallOutput(
-    outcome=ToolCancelled(
-        payload=ToolCancellation(
-            message="the cell was stopped while it waited for the call", source=ToolFailureSource.CANCELLATION
-        )
-    )
-)
-
-
-async def _called(call: PendingToolCall, tools: CellTools | None) -> ToolCallOutput:
-    """One call through the host; whatever goes wrong with it is a failed call."""
-    if tools is None or call.tool_name not in {offer.name for offer in tools.offers}:
-        return _failed(ToolFailureClass.INVALID_REQUEST, "unknown_tool", f"no tool is called {call.tool_name!r}")
-    try:
-        answer = await tools.on_call(call)
-    except Exception as error:
-        return _failed(ToolFailureClass.EXECUTION, type(error).__name__, f"{type(error).__name__}: {error}")
-    return answer if isinstance(answer, ToolCallOutput) else ToolCallOutput(outcome=ToolSucceeded(payload=answer))
-
-
-def _failed(kind: ToolFailureClass, code: str, message: str) -> ToolCallOutput:
-    failure = ToolFailure(class_=kind, code=code, message=message, source=ToolFailureSource.RUNTIME, retry=RetryNever())
-    return ToolCallOutput(outcome=ToolFailed(payload=failure))
+async def _first(*tasks: asyncio.Future[Any], timeout_s: float | None, questions: OpenQuestions) -> None:
+    """Until the first has ended, or the time is over; that of a question which waits does not count."""
+    began, left_s = time.monotonic(), timeout_s
+    while not (await asyncio.wait(tasks, timeout=left_s, return_when=asyncio.FIRST_COMPLETED))[0]:
+        assert timeout_s is not None
+        left_s = began + timeout_s + questions.waited_s - time.monotonic()
+        if left_s <= 0:
+            return
+        left_s = max(left_s, _LOOK_AGAIN_S)
 
 
 def _unscripted(problem: str) -> ScriptedCell:

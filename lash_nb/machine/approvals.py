@@ -91,7 +91,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """The answer to an `Approval`."""
+    """The answer to an `Approval`; made by `approve`, `reject` or `edit`."""
 
     verdict: Verdict
     why: str = ""
@@ -102,6 +102,24 @@ class Decision:
     """Of an effect: also others of its kind in the same directory, or by the same program, while the turn lasts."""
     by_policy: bool = False
     """Nobody was asked: the mode, or the place, decided."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "verdict", Verdict(self.verdict))  # "rejected", said as a text, must reject
+
+    @classmethod
+    def approve(cls, *, alike: bool = False) -> Decision:
+        """It may happen; `alike`: and others like it, too."""
+        return cls(verdict=Verdict.APPROVED, alike=alike)
+
+    @classmethod
+    def reject(cls, why: str = "") -> Decision:
+        """It may not; the model is told why."""
+        return cls(verdict=Verdict.REJECTED, why=why)
+
+    @classmethod
+    def edit(cls, code: str) -> Decision:
+        """The cell may run as `code`."""
+        return cls(verdict=Verdict.EDITED, code=code)
 
     @property
     def allows(self) -> bool:

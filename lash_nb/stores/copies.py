@@ -10,8 +10,17 @@ comm, whose id is that of its target, `lash_nb.notebook`:
 | kernel | `{op: set, key, value, id, save?, clients}` | write it into the notebook's metadata (and save the file) |
 | kernel | `{op: get, key, id}`, `{op: save, id}`      | say what is there; save the file                          |
 | kernel | `{op: insert, cells, after, id}`            | put cells below another one                               |
+| kernel | `{op: place, cell, from, view, …, id}`      | show the turn of this cell, which the client `from` sent  |
 | holder | `{id, ok, holder, …}`                       | the answer to one of these                                |
 | kernel | `{op: status, …}`                           | what may be shown beside the notebook; not answered       |
+| holder | `{op: pull, id, name}`                      | a person clicked: bring a variable into the kernel        |
+| kernel | `{op: pulled, id, ok, text}`                | what came of it, in a sentence                            |
+
+`place` is for each page of the notebook, and the page of `from` does nothing: it is routed what the cell shows. Another
+one puts it into the cell itself: `live`, the bundle of the live view (whose model is `view`), while the turn runs, then
+`outputs` in its place. It may have neither, when the kernel knows of no other page: such a page says that it is here.
+
+The kernel cannot tell a click from another `pull`: whoever can send it messages can run code in it anyway.
 
 One kernel may have several notebooks, and one notebook several pages. *This* notebook is that of the page from which
 the cell was sent that began something last: a holder's messages name its client (`header.session`), and so do the
@@ -31,6 +40,7 @@ import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from keyword import iskeyword
 from typing import TYPE_CHECKING, Any, cast
 
 from ..machine.wire import Json
@@ -39,7 +49,7 @@ from .notebook import COMM_TARGET, METADATA_KEY
 if TYPE_CHECKING:
     from comm.base_comm import BaseComm
 
-__all__ = ["IN_PROCESS", "Holder", "NotebookLine"]
+__all__ = ["IN_PROCESS", "Holder", "NotebookLine", "OnAnswer", "OnPull"]
 
 IN_PROCESS = ("papermill", "runner")
 """Kinds of holders that run the kernel: they hold the notebook of whatever cell, and are clients of their own."""
@@ -64,6 +74,10 @@ class Holder:
 
 
 OnHere = Callable[[Holder], None]
+OnPull = Callable[[str, Callable[[str], None]], None]
+"""The name of a variable, and who is to be told how that went, once, from any thread."""
+OnAnswer = Callable[[str, Mapping[str, Any]], None]
+"""The client that answers, and what it says."""
 
 
 class NotebookLine:
@@ -80,10 +94,14 @@ class NotebookLine:
     # The comm manager of the kernel reads these two.
     comm_id = target_name = COMM_TARGET
 
-    def __init__(self, *, on_here: OnHere, expected: bool = False) -> None:
-        """`on_here` is told who answers, on the kernel's main thread; `expected`: somebody is there, said or not."""
+    def __init__(self, *, on_here: OnHere, expected: bool = False, on_pull: OnPull | None = None) -> None:
+        """`on_here` is told who answers, on the kernel's main thread; `expected`: somebody is there, said or not.
+
+        `on_pull` is told what a page's user wants pulled, on the main thread, too; None: nothing can be.
+        """
         self._kernel: Any = _ipykernel()
         self._on_here = on_here
+        self._on_pull = on_pull
         self._expected = expected
         self._opened = False
         self._parent: Mapping[str, Any] = {}
@@ -95,6 +113,8 @@ class NotebookLine:
         """Of clients, also of those that are gone."""
         self._answers: dict[int, dict[str, Mapping[str, Any]]] = {}
         """By the holder's id."""
+        self._waiting: dict[int, OnAnswer] = {}
+        """Who is told of the answers to a request."""
         self._asked: dict[str, None] = {}
         """Who was asked who it is, having answered before it had said so."""
 
@@ -136,6 +156,12 @@ class NotebookLine:
     def client(self) -> str:
         """The client from which the cell of this notebook was sent."""
         return _client(self._parent)
+
+    @property
+    def cell(self) -> str | None:
+        """The id of this notebook's cell that began something last, as its page says; None: it does not say."""
+        metadata = self._parent.get("metadata")
+        return (_short(metadata.get("cellId")) or None) if isinstance(metadata, Mapping) else None
 
     @property
     def running(self) -> str:
@@ -182,15 +208,36 @@ class NotebookLine:
         `answering`: because of what this holder has said, which is to do it; `but`: holders who must not, by their ids.
         """
         parent = answering.said if answering is not None and answering.kind not in IN_PROCESS else None
-        return self._ask("set", parent, but, key=METADATA_KEY, value=block, **({"save": True} if save else {}))
+        values: dict[str, Any] = {"key": METADATA_KEY, "value": block, **({"save": True} if save else {})}
+        return self._ask("set", parent, but, **values)
 
     def get(self) -> int | None:
         """Ask for what the notebook carries now; `on_here` is told of it."""
         return self._ask("get", key=METADATA_KEY)
 
-    def insert(self, cells: Sequence[Mapping[str, str]], *, after: str | None = None) -> int | None:
+    def insert(
+        self, cells: Sequence[Mapping[str, str]], *, after: str | None = None, on_answer: OnAnswer | None = None
+    ) -> int | None:
         """Ask for cells (`{cell_type, source}`) below the cell of that id; None: below the active one."""
-        return self._ask("insert", cells=[dict(cell) for cell in cells], after=after)
+        return self._ask("insert", cells=[dict(cell) for cell in cells], after=after, on_answer=on_answer)
+
+    def place(
+        self,
+        cell: str,
+        *,
+        client: str,
+        view: str | None,
+        on_answer: OnAnswer,
+        but: Collection[str] = (),
+        **shown: Json,
+    ) -> int | None:
+        """Have a turn shown in its cell by the pages that did not send it; see the table at the top.
+
+        `client`: which did; `shown`: `live` or `outputs`, left out while no other page is known.
+        """
+        others = any(holder.client != client and holder.id not in but for holder in self.holders(client))
+        values = {"cell": cell, "from": client, "view": view, **(shown if others else {})}
+        return self._ask("place", None, but, client, on_answer, **values)
 
     def tell(self, **status: Json) -> None:
         """Say what may be shown beside the notebook."""
@@ -215,17 +262,29 @@ class NotebookLine:
             return [answer for name, answer in answers.items() if self._expected or name in ours]
 
     def _ask(
-        self, op: str, parent: Mapping[str, Any] | None = None, but: Collection[str] = (), **values: Any
+        self,
+        op: str,
+        parent: Mapping[str, Any] | None = None,
+        but: Collection[str] = (),
+        client: str | None = None,
+        on_answer: OnAnswer | None = None,
+        **values: Any,
     ) -> int | None:
-        if not self.held:
+        """`client`: of the notebook that it is about, if that is not this one."""
+        client = self.client if client is None else client
+        if not self.held_for(client):
             return None
         number = next(self._ids)
-        clients = {} if self._expected else {"clients": self._clients(but)}
+        if on_answer is not None:
+            with self._lock:
+                self._waiting[number] = on_answer
+                _drop_oldest(self._waiting, _MOST_ANSWERS)
+        clients = {} if self._expected else {"clients": self._clients(client, but)}
         self._send({"op": op, **values, **clients, "id": number}, parent)
         return number
 
-    def _clients(self, but: Collection[str]) -> list[str]:
-        return sorted({holder.client for holder in self.holders() if holder.id not in but})
+    def _clients(self, client: str, but: Collection[str]) -> list[str]:
+        return sorted({holder.client for holder in self.holders(client) if holder.id not in but})
 
     # -- what comes ----------------------------------------------------------------------------------------------------
 
@@ -237,6 +296,8 @@ class NotebookLine:
         number = data.get("id")
         if data.get("op") == "here":
             self._heard(data, message)
+        elif data.get("op") == "pull":
+            self._pull(data, message)
         elif isinstance(number, int) and not isinstance(number, bool):
             name = _name(data)
             with self._lock:
@@ -252,9 +313,25 @@ class NotebookLine:
                 self._heard(data, message)
             elif unknown:
                 self._send({"op": "who"})  # a page that was loaded anew and has not found the comm yet
+            on_answer = self._waiting.get(number)
+            if on_answer is not None:
+                on_answer(_client(message), data)
 
     def handle_close(self, message: Mapping[str, Any]) -> None:
         """A frontend that does not know the comm closes it; that means nothing."""
+
+    def _pull(self, data: Mapping[str, Any], message: Mapping[str, Any]) -> None:
+        request, name = _short(data.get("id")), data.get("name")
+
+        def told(text: str, ok: bool = True) -> None:
+            self._send({"op": "pulled", "id": request, "ok": ok, "text": text}, message)
+
+        if not isinstance(name, str) or len(name) > _LONGEST_NAME or not name.isidentifier() or iskeyword(name):
+            told("Nothing was pulled: that is not the name of a variable.", False)
+        elif self._on_pull is None:
+            told("Nothing was pulled: this kernel cannot do that.", False)
+        else:
+            self._on_pull(name, told)
 
     def _heard(self, data: Mapping[str, Any], message: Mapping[str, Any]) -> None:
         name = _name(data)
@@ -290,7 +367,7 @@ class NotebookLine:
 
 
 _MOST_HOLDERS, _MOST_ANSWERS = 16, 256
-_LONGEST = 4096
+_LONGEST, _LONGEST_NAME = 4096, 256
 
 
 def _short(value: object) -> str:

@@ -38,9 +38,9 @@ class ViewActions:
     """
 
     stop: Callable[[], None]
-    decide: Callable[[str, Decision], None]
-    """By the id of the approval; one that waits no more is passed over."""
-    say: Callable[[str], None]
+    decide: Callable[[str, Decision], None] | None = None
+    """By the id of the approval; one that waits no more is passed over. None: it is not for this page to decide."""
+    say: Callable[[str], None] | None = None
     insert: Callable[[str, Callable[[str], None]], None] | None = None
     """Code that is to become a cell below the asking one; told how that went. None: nobody here can insert cells."""
     pull: Callable[[str, Callable[[str], None]], None] | None = None

@@ -22,11 +22,16 @@ __all__ = [
     "answer_html",
     "dollars_text",
     "footer_text",
+    "note_text",
     "notes_html",
+    "other_errors",
     "picture_html",
     "step_html",
     "step_status",
     "tool_call_text",
+    "waiting_code",
+    "waiting_text",
+    "worth_a_look",
 ]
 
 _OPEN_LINES = 20
@@ -57,12 +62,12 @@ def tool_call_text(call: ToolCallPicture) -> str:
     """One line about a tool call."""
     how = {None: "not ended", True: "done", False: f"failed: {call.problem}"}[call.succeeded]
     arguments = cut(value_text(call.args), head_chars=300, tail_chars=100)
-    return clean(f"{call.name}({arguments}): {how}")
+    return clean(f"{cut(call.name, head_chars=200, tail_chars=0)}({arguments}): {cut(how)}")
 
 
 def footer_text(picture: TurnPicture) -> str:
     """State, number of cells that were run, tokens, their price where it is known, and model in one line."""
-    parts = [clean(picture.sentence)]
+    parts = [cut(clean(picture.sentence))]
     count = sum(step.code is not None for step in picture.steps)
     if count:
         parts.append(f"{count} cell{'' if count == 1 else 's'}")
@@ -73,7 +78,7 @@ def footer_text(picture: TurnPicture) -> str:
     if picture.dollars is not None:
         parts.append(f"about {dollars_text(picture.dollars)}")
     if picture.model:
-        parts.append(clean(picture.model))
+        parts.append(cut(clean(picture.model), head_chars=200, tail_chars=0))
     return " · ".join(parts)
 
 
@@ -95,20 +100,33 @@ def picture_html(
     for number, step in enumerate(picture.steps, start=1):
         running = picture.goes_on
         # A small model may be wrong without noticing: its code is to be seen without a click.
-        small = picture.protocol == "snippet"
-        parts.append(step_html(step, number=number, store=store, images=images, running=running, open_code=small))
+        is_open = picture.protocol == "snippet" or (picture.pending is not None and number == len(picture.steps))
+        parts.append(step_html(step, number=number, store=store, images=images, running=running, open_code=is_open))
         parts.append(notes_html(picture.notes, after=number))
+    parts.append(_waiting_html(picture))
     parts.append(answer_html(picture))
     parts.extend(f"<p><strong>Error:</strong> {_escaped(error)}</p>" for error in other_errors(picture))
     parts.append(f"<p><small>{_escaped(footer_text(picture))}</small></p>")
-    page = "<div>\n" + "\n".join(part for part in parts if part) + "\n</div>"
+    # Words that are too long are broken: `anywhere` would break those of narrow cells, too.
+    page = '<div style="overflow-wrap: break-word">\n' + "\n".join(part for part in parts if part) + "\n</div>"
     # Where HTML stands in Markdown (nbconvert writes it there), a blank line would end it.
     return _BLANK_LINE.sub("&#10;", page)
 
 
 def other_errors(picture: TurnPicture) -> Sequence[str]:
     """The errors that the state's sentence does not tell already."""
-    return [error for error in picture.errors if error != picture.why]
+    return [cut(error) for error in picture.errors if error != picture.why]
+
+
+def waiting_text(picture: TurnPicture) -> str:
+    """What the turn waits for, as a sentence; empty when it waits for nobody."""
+    return f"Waiting for you: {cut(clean(picture.pending.question))}" if picture.pending is not None else ""
+
+
+def waiting_code(picture: TurnPicture) -> str:
+    """The code that is to be decided on, where no step shows it; empty otherwise."""
+    code = picture.pending.code if picture.pending is not None else ""
+    return "" if any(step.source == code for step in picture.steps[-1:]) else clean(code).strip("\n")
 
 
 def step_html(
@@ -130,7 +148,8 @@ def step_html(
     if step.source is not None:
         code = clean(step.source).strip("\n")
         lines = code.count("\n") + 1
-        summary = f"Code ({_escaped(step.language)}, {lines} line{'' if lines == 1 else 's'})"
+        language = _escaped(cut(step.language, head_chars=40, tail_chars=0))
+        summary = f"Code ({language}, {lines} line{'' if lines == 1 else 's'})"
         is_open = " open" if open_code or (running and step.outcome is None) else ""
         parts.append(f"<details{is_open}><summary>{summary}</summary>{_inset(_code(code))}</details>")
         parts.append(_outcome_html(step, number=number, store=store, images=images, running=running))
@@ -144,15 +163,16 @@ def _outcome_html(step: StepPicture, *, number: int, store: AttachmentStore | No
     shown = pieces(step.outputs, store=store)
     status = "" if running and step.outcome is None else step_status(step)
     summary = f"Output: {status}" if status else "Output"
-    detail = f"<p>{_escaped(step.detail)}</p>" if step.detail else ""
+    detail = f"<p>{_escaped(cut(step.detail))}</p>" if step.detail else ""
     if not shown:
         return f"<p><em>{summary}</em></p>{detail}" if status else detail
     body = "\n".join(_piece_html(piece, number=number, images=images) for piece in shown)
-    is_open = " open" if _worth_a_look(shown) and not status else ""
+    is_open = " open" if worth_a_look(shown) and not status else ""
     return f"<details{is_open}><summary>{summary}</summary>{_inset(body)}</details>{detail}"
 
 
-def _worth_a_look(shown: Sequence[Piece]) -> bool:
+def worth_a_look(shown: Sequence[Piece]) -> bool:
+    """Whether outputs stand open from the start."""
     if any(isinstance(piece, ImagePiece | MarkupPiece) for piece in shown):
         return True
     texts = [piece.text.rstrip("\n") for piece in shown if not isinstance(piece, ImagePiece)]
@@ -182,6 +202,12 @@ def answer_html(picture: TurnPicture) -> str:
     return f'<section aria-label="Answer">{"".join(parts)}</section>' if parts else ""
 
 
+def _waiting_html(picture: TurnPicture) -> str:
+    code = waiting_code(picture)
+    shown = _inset(_code(code)) if code else ""
+    return f"<p><strong>{_escaped(waiting_text(picture))}</strong></p>{shown}" if picture.pending is not None else ""
+
+
 def notes_html(notes: Sequence[Note], *, after: int) -> str:
     """The notes that stand behind a step; what was only of interest while it happened is left out."""
     shown = [note for note in notes if note.after == after and note.kind is not NoteKind.RETRY]
@@ -190,12 +216,13 @@ def notes_html(notes: Sequence[Note], *, after: int) -> str:
 
 def note_text(note: Note) -> str:
     """A note as a sentence."""
-    return f"You said: {note.text}" if note.kind is NoteKind.SAID else note.text
+    text = cut(note.text)
+    return f"You said: {text}" if note.kind is NoteKind.SAID else text
 
 
 def _inset(body: str) -> str:
-    """Under its summary; what is too wide scrolls by itself, not the whole turn."""
-    return f'<div style="margin-left: 1.2em; overflow-x: auto">{body}</div>'
+    """Under its summary; what is too wide scrolls by itself, also with the keyboard, not the whole turn."""
+    return f'<div style="margin-left: 1.2em; overflow-x: auto" tabindex="0">{body}</div>'
 
 
 def _code(code: str) -> str:

@@ -1,8 +1,8 @@
 """Which view shows a running turn, and the two that need no widgets.
 
 Decided here: what counts as headless (the runner says so, there is no IPython kernel, or the cell's sender cannot
-answer `input()`, as with nbclient), and that widgets are used where ipywidgets is installed. `ipywidgets` and IPython
-are imported when a view needs them.
+answer `input()`, as with nbclient), and that the widget is used where anywidget is installed. It and IPython are
+imported when a view needs them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from ..machine.picture import TurnPicture
 from ..machine.wire import Json
-from . import EMPTY_BUNDLE, LiveView, Publish
+from . import EMPTY_BUNDLE, LiveView, Publish, ViewActions
 from .pace import Pace
 from .text import picture_markdown, picture_text
 
@@ -50,7 +50,7 @@ def surroundings() -> Surroundings:
     shell = interactive.get_ipython() if interactive is not None else None
     kernel = getattr(shell, "kernel", None)
     headless = "LASH_NB_RUN_OPTIONS" in os.environ or kernel is None or not _can_ask(kernel)
-    return Surroundings(headless=headless, widgets=find_spec("ipywidgets") is not None)
+    return Surroundings(headless=headless, widgets=find_spec("anywidget") is not None)
 
 
 def _can_ask(kernel: Any) -> bool:
@@ -63,13 +63,13 @@ def _can_ask(kernel: Any) -> bool:
 
 def choose_view(
     *,
-    on_stop: Callable[[], None],
+    actions: ViewActions,
     prefer: Preference = "auto",
     publish: Publish | None = None,
     place: Surroundings | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> LiveView:
-    """The view for a turn that starts now, in this cell. The Stop button calls `on_stop`, from any thread."""
+    """The view for a turn that starts now, in this cell; `actions` are called from any thread."""
     place = place or surroundings()
     if prefer == "quiet" or (prefer != "display" and place.headless):
         # Also where widgets are preferred: executors save the state of widgets, for nobody.
@@ -77,7 +77,7 @@ def choose_view(
     if place.widgets and prefer != "display":
         from .widget import TurnView
 
-        return TurnView(on_stop=on_stop, publish=publish or publish_with_ipython, clock=clock)
+        return TurnView(actions=actions, publish=publish or publish_with_ipython, clock=clock)
     return DisplayView(publish=publish or publish_with_ipython, clock=clock)
 
 

@@ -14,10 +14,7 @@ INTERVAL_S = 0.1
 
 
 class Pace:
-    """Remembers the newest picture from any thread, and calls `draw(picture, elapsed_s)` when it is due.
-
-    With `beat_s` a running turn is also drawn when nothing happened for that long: its clock goes on.
-    """
+    """Remembers the newest picture from any thread, and calls `draw(picture, elapsed_s)` when it is due."""
 
     def __init__(
         self,
@@ -25,34 +22,50 @@ class Pace:
         *,
         clock: Callable[[], float] = time.monotonic,
         interval_s: float = INTERVAL_S,
-        beat_s: float | None = None,
     ) -> None:
         self._draw, self._clock = draw, clock
-        self._interval_s, self._beat_s = interval_s, beat_s
+        self._interval_s = interval_s
         self._owner = threading.get_ident()
         self._started = clock()
         self._drawn_at: float | None = None
         self._latest: TurnPicture | None = None
         self._drawn: TurnPicture | None = None
+        self._stale = False
         self._closed = False
+
+    @property
+    def elapsed_s(self) -> float:
+        """How long ago the view was made."""
+        return self._clock() - self._started
+
+    @property
+    def latest(self) -> TurnPicture | None:
+        """The newest picture, drawn or not."""
+        return self._latest
 
     def show(self, picture: TurnPicture) -> None:
         """The newest picture. Another thread than the owner's only leaves it here."""
         self._latest = picture
+        self._tick_here()
+
+    def renew(self) -> None:
+        """Something beside the picture is to be drawn anew; from any thread, like `show`."""
+        self._stale = True
+        self._tick_here()
+
+    def _tick_here(self) -> None:
         if threading.get_ident() == self._owner:
             self.tick()
 
     def tick(self) -> None:
         """Draw when something is new and the last time is long enough ago."""
         latest = self._latest
-        if self._closed or latest is None:
+        if self._closed or latest is None or (latest is self._drawn and not self._stale):
             return
         now = self._clock()
-        if self._drawn_at is not None:
-            waited = now - self._drawn_at
-            beat = self._beat_s is not None and latest.goes_on and waited >= self._beat_s
-            if waited < self._interval_s or (latest is self._drawn and not beat):
-                return
+        if self._drawn_at is not None and now - self._drawn_at < self._interval_s:
+            return
+        self._stale = False
         self._drawn, self._drawn_at = latest, now
         self._draw(latest, now - self._started)
 
@@ -62,5 +75,6 @@ class Pace:
             return False
         self._closed = True
         if final is not None:
+            self._latest = final
             self._draw(final, self._clock() - self._started)
         return True

@@ -22,7 +22,18 @@ from ..machine.tracebacks import traceback_text
 from ..machine.wire import Json
 from .markup import safe_markup
 
-__all__ = ["ImagePiece", "MarkupPiece", "Piece", "TextPiece", "clean", "cut", "pieces", "size_text", "value_text"]
+__all__ = [
+    "ImagePiece",
+    "MarkupPiece",
+    "Piece",
+    "TextPiece",
+    "clean",
+    "cut",
+    "left_out",
+    "pieces",
+    "size_text",
+    "value_text",
+]
 
 _HEAD_CHARS, _TAIL_CHARS = 7_000, 3_000
 _MARKUP_CHARS = 200_000
@@ -36,6 +47,12 @@ _TEXTS = ("text/plain", "text/markdown", "text/latex", "application/json")
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _BIDI = re.compile(r"[\u202a-\u202e\u2066-\u2069]")
+_MARKS = (
+    r"[\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u0610-\u061a\u064b-\u065f\u0e31\u0e34-\u0e3a\u0e47-\u0e4e"
+    r"\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]"
+)
+_FLOOD = re.compile(rf"({_MARKS}{{8}}){_MARKS}+")
+"""More marks on one letter than any language has: they would be painted over the lines around."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +88,13 @@ Piece: TypeAlias = TextPiece | ImagePiece | MarkupPiece
 
 
 def clean(text: str) -> str:
-    """The text without terminal codes and control characters; changes of reading direction become visible."""
+    """The text without terminal codes, control characters and floods of marks; changes of direction become visible."""
     if "\x1b" in text:
         text = _ANSI.sub("", text)
     text = _CONTROL.sub("", text.replace("\r\n", "\n"))
-    return _BIDI.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    if text.isascii():
+        return text
+    return _BIDI.sub(lambda found: f"\\u{ord(found[0]):04x}", _FLOOD.sub(r"\1", text))
 
 
 def cut(text: str, *, head_chars: int = _HEAD_CHARS, tail_chars: int = _TAIL_CHARS) -> str:
@@ -84,10 +103,11 @@ def cut(text: str, *, head_chars: int = _HEAD_CHARS, tail_chars: int = _TAIL_CHA
     if missing <= 0:
         return text
     lines = text.count("\n", head_chars, head_chars + missing)
-    return f"{text[:head_chars]}\n{_left_out(missing, lines)}\n{text[head_chars + missing :]}"
+    return f"{text[:head_chars]}\n{left_out(missing, lines)}\n{text[head_chars + missing :]}"
 
 
-def _left_out(chars: int, lines: int) -> str:
+def left_out(chars: int, lines: int) -> str:
+    """What stands where a text was cut."""
     return f"[… {chars:,} characters ({lines:,} lines) left out …]"
 
 
@@ -100,8 +120,14 @@ def size_text(size: int) -> str:
 
 def value_text(value: Json) -> str:
     """A JSON value for people: a text as itself, anything else indented."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
-    return cut(clean(text))
+    return cut(clean(value if isinstance(value, str) else _json_text(value)))
+
+
+def _json_text(value: Json) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, indent=2)
+    except RecursionError:
+        return "[a value nested too deeply to be shown]"
 
 
 def pieces(outputs: Iterable[CellOutput], *, store: AttachmentStore | None = None) -> tuple[Piece, ...]:
@@ -116,7 +142,7 @@ def _piece(output: CellOutput, store: AttachmentStore | None) -> Piece | None:
             # Both ends are cut by themselves, or the count in the middle would be of the wrong text.
             head = cut(head, head_chars=_HEAD_CHARS, tail_chars=0)
             tail = cut(clean(output.tail), head_chars=0, tail_chars=_TAIL_CHARS)
-            head = f"{head}\n{_left_out(output.omitted_chars, output.omitted_lines)}\n{tail}"
+            head = f"{head}\n{left_out(output.omitted_chars, output.omitted_lines)}\n{tail}"
         else:
             head = cut(head)
         return TextPiece(name=output.name, text=head) if head.strip("\n") else None
@@ -185,4 +211,4 @@ def _joined(value: Json) -> str:
         return value
     if isinstance(value, list | tuple) and all(isinstance(line, str) for line in value):
         return "".join(cast("Iterable[str]", value))
-    return json.dumps(value, ensure_ascii=False, indent=2)
+    return _json_text(value)

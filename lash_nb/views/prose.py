@@ -2,7 +2,7 @@
 
 Decided here: which Markdown is understood. The rule for safety is that nothing of the model's text is ever HTML, and
 that nothing is loaded by showing it: `<` is escaped wherever a Markdown reader could see it outside of code, images
-become text, links in our HTML lead to http(s) and mail only. Code blocks are written anew, at the left margin and
+become text, links lead to http(s) and mail only. Code blocks are written anew, at the left margin and
 closed, so that every reader finds the same ends as we do; where the ends of inline code are in doubt, it is escaped
 like text.
 """
@@ -46,7 +46,7 @@ def fenced(text: str, *, language: str = "") -> str:
 
 
 def inert_markdown(text: str) -> str:
-    """The Markdown without HTML and without images that would be loaded."""
+    """The Markdown without HTML, images that would be loaded, and links to anything but pages and mail addresses."""
     parts: list[str] = []
     for block in _blocks(clean(text)):
         if isinstance(block, _Code):
@@ -137,13 +137,20 @@ def _closing(line: str, start: int, length: int) -> int | None:
     return None
 
 
+_LEADS_ELSEWHERE = re.compile(r"\](?=\((?!(?i:https?://|mailto:))|:(?![ \t]*(?i:https?://|mailto:)))")
+"""The end of a link's text, or of a reference's name, before a target that is neither a page nor an address."""
+
+
 def _inert_text(text: str) -> str:
-    return text.replace("<", "&lt;").replace("![", "!\\[")
+    return _LEADS_ELSEWHERE.sub(r"]\\", text).replace("<", "&lt;").replace("![", "!\\[")
 
 
 # -- as HTML -----------------------------------------------------------------------------------------------------------
 
-_HEADING = re.compile(r" {0,3}#{1,6}[ \t]+(?=\S)")
+_SCROLLS = 'style="overflow-x: auto" tabindex="0"'
+"""What is too wide scrolls by itself, not the whole turn; also with the keyboard."""
+
+_HEADING = re.compile(r" {0,3}#{1,6}[ \t]+(?=[^\s#])")
 _ITEM = re.compile(r"[ \t]*(?:([-*+])|([0-9]{1,4})[.)])[ \t]+(\S.*)")
 _QUOTE = re.compile(r" {0,3}>[ \t]?(.*)")
 _RULE = re.compile(r" {0,3}(?:-{3,}|\*{3,}|_{3,})[ \t]*")
@@ -160,7 +167,7 @@ def prose_html(text: str) -> str:
     parts: list[str] = []
     for block in _blocks(clean(text)):
         if isinstance(block, _Code):
-            parts.append(f"<pre><code>{html.escape(block.text)}</code></pre>")
+            parts.append(f"<pre {_SCROLLS}><code>{html.escape(block.text)}</code></pre>")
         else:
             parts.extend(_lines_html(block))
     return "\n".join(parts)
@@ -183,7 +190,7 @@ def _kind(line: str) -> str:
 
 def _paragraphs_html(lines: list[str]) -> Iterator[str]:
     """Lines without a blank one between them; a line of text behind an item belongs to the item."""
-    is_table = len(lines) > 1 and "|" in lines[0] and "|" in lines[1] and len(lines[1]) < _MAX_INLINE
+    is_table = len(lines) > 1 and "|" in lines[0] and "|" in lines[1] and max(map(len, lines[:2])) < _MAX_INLINE
     if is_table and _TABLE_RULE.fullmatch(lines[1].strip()):
         yield _table_html(lines[0], lines[2:])
         return
@@ -239,12 +246,18 @@ def _list_html(lines: list[str]) -> Iterator[str]:
 
 
 def _table_html(head: str, rows: list[str]) -> str:
-    def cells(line: str, tag: str) -> str:
-        inner = line.strip().removeprefix("|").removesuffix("|")
-        return "".join(f"<{tag}>{_inline_html(cell.strip())}</{tag}>" for cell in inner.split("|"))
+    """Rows have as many cells as the head, as everywhere in Markdown: a line of borders is no thousand cells."""
 
+    def texts(line: str) -> list[str]:
+        return line.strip().removeprefix("|").removesuffix("|").split("|")
+
+    def cells(line: str, tag: str) -> str:
+        return "".join(f"<{tag}>{_inline_html(cell.strip())}</{tag}>" for cell in texts(line)[:width])
+
+    width = len(texts(head))
     body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
-    return f"<table><thead><tr>{cells(head, 'th')}</tr></thead><tbody>{body}</tbody></table>"
+    table = f"<table><thead><tr>{cells(head, 'th')}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<div {_SCROLLS}>{table}</div>"
 
 
 def _inline_html(text: str) -> str:

@@ -11,8 +11,17 @@ from collections.abc import Iterator
 from ..machine.attachments import AttachmentStore
 from ..machine.picture import NoteKind, StepPicture, TurnPicture
 from ..machine.wire import Json
-from .html import footer_text, note_text, other_errors, picture_html, step_status, tool_call_text
-from .pieces import ImagePiece, Piece, TextPiece, clean, pieces, value_text
+from .html import (
+    footer_text,
+    note_text,
+    other_errors,
+    picture_html,
+    step_status,
+    tool_call_text,
+    waiting_code,
+    waiting_text,
+)
+from .pieces import ImagePiece, Piece, TextPiece, clean, cut, pieces, value_text
 from .prose import fenced, inert_markdown
 
 __all__ = ["figures", "picture_markdown", "picture_text", "static_bundle"]
@@ -62,6 +71,9 @@ def picture_text(picture: TurnPicture, *, with_request: bool = False) -> str:
     for number, step in enumerate(picture.steps, start=1):
         parts.extend(_step_text(step, number))
         parts.extend(_notes(picture, after=number))
+    if picture.pending is not None:
+        code = waiting_code(picture)
+        parts.append(f"{waiting_text(picture)}\n{_indented(code)}" if code else waiting_text(picture))
     if picture.answer is not None and picture.answer.strip():
         answer = clean(picture.answer).strip()
         parts.extend([_title("Answer"), answer] if picture.steps else [answer])
@@ -99,7 +111,7 @@ def _step_text(step: StepPicture, number: int) -> Iterator[str]:
         elif status:
             yield f"Output: {status}"
         if step.detail:
-            yield clean(step.detail)
+            yield cut(clean(step.detail))
     yield from (tool_call_text(call) for call in step.tool_calls)
 
 
@@ -119,6 +131,10 @@ def picture_markdown(picture: TurnPicture, *, with_request: bool = False) -> str
     for number, step in enumerate(picture.steps, start=1):
         parts.extend(_step_markdown(step, number))
         parts.extend(f"*{_literal(note)}*" for note in _notes(picture, after=number))
+    if picture.pending is not None:
+        code = waiting_code(picture)
+        language = picture.pending.language
+        parts.extend([f"**{_literal(waiting_text(picture))}**", *([fenced(code, language=language)] if code else [])])
     if picture.answer is not None and picture.answer.strip():
         answer = inert_markdown(picture.answer)
         parts.extend(["#### Answer", answer] if picture.steps else [answer])
@@ -142,7 +158,7 @@ def _step_markdown(step: StepPicture, number: int) -> Iterator[str]:
         for piece in shown:
             yield fenced(piece.text.strip("\n")) if isinstance(piece, TextPiece) else _rich_markdown(piece)
         if step.detail:
-            yield _literal(step.detail)
+            yield _literal(cut(step.detail))
     yield from (f"- {_literal(tool_call_text(call))}" for call in step.tool_calls)
 
 

@@ -1,67 +1,62 @@
-"""A running turn on plain ipywidgets: steps, state in words, a clock, and a Stop button.
+"""A running turn as one widget, drawn by `static/turn.js`: what is sent to it, and what it may ask for.
 
-Rules of this file: importing it loads no ipywidgets; the Stop button's handler only calls the callback it was given and
-sets a flag (it may run on any thread); no Output widget, which captures what is not meant for it. Each step is one HTML
-widget and is sent only when it changed. At the end all widgets are closed and their place is emptied: a saved notebook
-holds no view of a model that is gone. The bundle has a sentence for frontends that show no widgets.
+Rules of this file: importing it loads neither ipywidgets nor anywidget; what the frontend sends is checked like any
+foreign data, may come on any thread, and only calls the actions; no Output widget, which captures what is not meant for
+it. A drawing sends the difference to the one before, numbered. The whole document is a trait that never changes by
+itself: whoever asks for the widget's state (a page that was loaded again, a frontend that missed a number) gets it as
+it is then. At the end the widget is closed and its place emptied: a saved notebook holds no view of a model that is
+gone. The bundle has a sentence for frontends that show no widgets.
 """
 
 from __future__ import annotations
 
-import html
+import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib import import_module
+from importlib.resources import files
 from typing import Any
 
-from ..machine.picture import Note, StepPicture, TurnPicture
+from ..machine.approvals import Approval, Decision, Verdict
+from ..machine.picture import NoteKind, TurnPicture
 from ..machine.wire import Json
-from . import EMPTY_BUNDLE, Publish
-from .html import answer_html, footer_text, notes_html, step_html
+from . import EMPTY_BUNDLE, Publish, ViewActions
+from .document import Document, Facts, Memo, document, variable_key
 from .pace import Pace
-from .pieces import clean
+from .patches import difference
 
 __all__ = ["TurnView"]
 
-_BEAT_S = 1.0
-_FITTING = "width: 0; min-width: 100%"
 _FALLBACK = (
     "lash_nb: this turn was running when this was saved, or its live view needs widgets. What came of it is shown at "
     "its end, and `lash-nb show` reads it from the file."
 )
 _VIEW = "application/vnd.jupyter.widget-view+json"
-
-_Drawn = tuple[StepPicture, tuple[Note, ...], bool]
+_MOST_SAID = 100_000
+"""Characters of one thing that is said."""
 
 
 class TurnView:
-    """The live view with widgets. Raises ImportError when ipywidgets is missing."""
+    """The live view with a widget. Raises ImportError when anywidget is missing."""
 
-    def __init__(
-        self, *, on_stop: Callable[[], None], publish: Publish, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        import ipywidgets
-
-        self._widgets: Any = ipywidgets
-        self._on_stop, self._publish = on_stop, publish
+    def __init__(self, *, actions: ViewActions, publish: Publish, clock: Callable[[], float] = time.monotonic) -> None:
+        self._make = _model_class()
+        self._actions, self._publish = actions, publish
         self._display_id = f"lash-nb-{uuid.uuid4().hex}"
-        self._displayed = False
-        self._stop_asked = False
-        self._drawn: list[_Drawn] = []
-        self.stop_button = ipywidgets.Button(
-            description="Stop",
-            icon="stop",
-            tooltip="Stop this turn",
-            layout={"width": "auto", "min_width": "5em", "flex": "0 0 auto"},
-        )
-        self.stop_button.on_click(self._stop_clicked)
-        _answer_on_the_usual_thread(self.stop_button)
-        self.state = ipywidgets.HTML()
-        self.steps = ipywidgets.VBox()
-        self.end = ipywidgets.HTML()
-        self.bar = ipywidgets.HBox([self.stop_button, self.state])
-        self.root = ipywidgets.VBox([self.bar, self.steps, self.end])
-        self._pace = Pace(self._draw, clock=clock, beat_s=_BEAT_S)
+        self.model: Any = None
+        """The widget; None before something was drawn and after the end."""
+        # Reentrant: an action may tell how it went before it returns.
+        self._lock = threading.RLock()
+        self._memo: Memo = {}
+        self._document: Document = {}
+        self._number = 0
+        self._stopping = False
+        self._decided = ""
+        self._said: list[tuple[str, int]] = []
+        self._told: dict[str, str] = {}
+        self._pace = Pace(self._draw, clock=clock)
 
     def show(self, picture: TurnPicture) -> None:
         self._pace.show(picture)
@@ -70,83 +65,177 @@ class TurnView:
         self._pace.tick()
 
     def finish(self, final: TurnPicture) -> bool:
-        """Draw the end, with nothing left to click; the widgets stay. False when it had ended before."""
+        """Draw the end, with nothing left to click; the widget stays. False when it had ended before."""
         return self._pace.end(final)
 
     def close(self, final: TurnPicture) -> None:
-        if self.root.comm is None:
-            return
         # What was never shown must leave no empty output either.
-        self._pace.end(final if self._displayed else None)
-        if self._displayed:
-            # Before the widgets: a frontend that finds the place of a closed model says that the model is missing.
-            self._publish(EMPTY_BUNDLE, display_id=self._display_id, update=True)
-        for widget in (self.root, self.bar, self.steps, self.end, self.state, self.stop_button, *self.steps.children):
-            _close(widget)
+        self._pace.end(final if self.model is not None else None)
+        with self._lock:
+            model, self.model = self.model, None
+        if model is None:
+            return
+        # Before the widget: a frontend that finds the place of a closed model says that the model is missing.
+        self._publish(EMPTY_BUNDLE, display_id=self._display_id, update=True)
+        model.layout.close()
+        model.close()
 
     # -- drawing -------------------------------------------------------------------------------------------------------
 
-    def _draw(self, picture: TurnPicture, elapsed_s: float) -> None:
-        running = picture.goes_on
-        self._draw_steps(picture, running=running)
-        _set(self.state, "value", self._state_html(picture, elapsed_s if running else None))
-        _set(self.end, "value", "" if running else _as_outputs(answer_html(picture)))
-        _set(self.stop_button, "disabled", not running or self._stop_asked)
-        if not self._displayed:
-            self._displayed = True
-            self._publish(self._bundle(), display_id=self._display_id, update=False)
+    def _draw(self, picture: TurnPicture, _elapsed_s: float) -> None:
+        drawn = document(picture, self._facts(picture), memo=self._memo)
+        with self._lock:
+            operations = difference(self._document, drawn)
+            self._document = drawn
+            if self.model is not None:
+                if operations:
+                    self._number += 1
+                    self.model.send({"number": self._number, "operations": operations})
+                return
+            self.model = self._make(whole=self._whole, lock=self._lock)
+            self.model.on_msg(self._heard)
+            _answer_on_the_usual_thread(self.model)
+        self._publish(self._bundle(), display_id=self._display_id, update=False)
 
-    def _draw_steps(self, picture: TurnPicture, *, running: bool) -> None:
-        wanted: list[_Drawn] = []
-        for number, step in enumerate(picture.steps, start=1):
-            notes = tuple(note for note in picture.notes if note.after == number or (number == 1 and note.after == 0))
-            wanted.append((step, notes, running and number == len(picture.steps)))
-        children = list(self.steps.children)
-        for surplus in children[len(wanted) :]:
-            _close(surplus)
-        children = children[: len(wanted)]
-        for index, drawn in enumerate(wanted):
-            if index == len(children):
-                children.append(self._widgets.HTML())
-            before = self._drawn[index] if index < len(self._drawn) else None
-            if before is None or before[0] is not drawn[0] or before[1:] != drawn[1:]:
-                _set(children[index], "value", _step_html(drawn, index + 1))
-        self._drawn = wanted
-        if tuple(children) != tuple(self.steps.children):
-            self.steps.children = tuple(children)
+    def _facts(self, picture: TurnPicture) -> Facts:
+        with self._lock:
+            waiting = tuple(text for text, before in self._said if _times_said(picture, text) <= before)
+            return Facts(
+                stopping=self._stopping,
+                decided=self._decided,
+                waiting=waiting,
+                told=dict(self._told),
+                can_decide=self._actions.decide is not None,
+                can_say=self._actions.say is not None,
+                can_insert=self._actions.insert is not None,
+                can_pull=self._actions.pull is not None,
+            )
 
-    def _state_html(self, picture: TurnPicture, elapsed_s: float | None) -> str:
-        if elapsed_s is None:
-            sentence, clock = footer_text(picture), ""
-        else:
-            sentence = "stopping" if self._stop_asked else clean(picture.sentence)
-            # Outside of the live region: a screen reader is not to be told every second.
-            clock = f' <span aria-hidden="true">· {int(elapsed_s)} s</span>'
-        return f'<span role="status" aria-live="polite">{html.escape(sentence)}</span>{clock}'
+    def _whole(self) -> Json:
+        """The document as it is now: `[ID, FIELDS]` in order, the number of the last difference, the clock."""
+        with self._lock:
+            blocks: list[Json] = [[key, dict(fields)] for key, fields in self._document.items()]
+            return {"number": self._number, "elapsed_s": round(self._pace.elapsed_s, 1), "blocks": blocks}
 
     def _bundle(self) -> dict[str, Json]:
-        view: dict[str, Json] = {"version_major": 2, "version_minor": 0, "model_id": self.root.model_id}
+        view: dict[str, Json] = {"version_major": 2, "version_minor": 0, "model_id": self.model.model_id}
         return {_VIEW: view, "text/plain": _FALLBACK}
 
-    # -- clicks --------------------------------------------------------------------------------------------------------
+    # -- what the frontend asks for ------------------------------------------------------------------------------------
 
-    def _stop_clicked(self, _button: object) -> None:
-        self._stop_asked = True
-        self._on_stop()
+    def _heard(self, model: Any, content: object, _buffers: object) -> None:
+        """One message, whatever it is; what makes no sense (any more) is passed over."""
+        if not isinstance(content, Mapping):
+            return
+        if content.get("do") == "whole":
+            model.send_state("document")
+            return
+        picture = self._pace.latest
+        if picture is None or not picture.goes_on:
+            return
+        match content:
+            case {"do": "stop"}:
+                self._stopping = True
+                self._actions.stop()
+            case {"do": "say", "text": str(text)} if text.strip() and len(text) <= _MOST_SAID:
+                self._say(picture, text.strip())
+            case {"do": "decide", "approval": str(key)}:
+                self._decide(picture.pending, key, content)
+            case {"do": "insert", "step": int(number)}:
+                self._insert(picture, number)
+            case {"do": "pull", "variable": str(key)}:
+                self._pull(picture, key)
+            case _:
+                return
+        self._pace.renew()
+
+    def _decide(self, asked: Approval | None, key: str, content: Mapping[str, object]) -> None:
+        """Once: a second click on the same question changes nothing."""
+        decision = _decision(asked, content)
+        with self._lock:
+            decide = self._actions.decide
+            if decide is None or asked is None or decision is None or asked.id != key or self._decided == key:
+                return
+            self._decided = key
+        decide(key, decision)
+
+    def _say(self, picture: TurnPicture, text: str) -> None:
+        if self._actions.say is not None:
+            with self._lock:
+                self._said.append((text, _times_said(picture, text)))
+            self._actions.say(text)
+
+    def _insert(self, picture: TurnPicture, number: int) -> None:
+        insert = self._actions.insert
+        code = picture.steps[number - 1].code if 0 < number <= len(picture.steps) else None
+        if insert is not None and code is not None:
+            insert(code, self._teller(f"s{number}.c"))
+
+    def _pull(self, picture: TurnPicture, key: str) -> None:
+        pull = self._actions.pull
+        name = next((one.name for one in picture.variables if variable_key(one.name) == key), None)
+        if pull is not None and name is not None:
+            pull(name, self._teller(key))
+
+    def _teller(self, key: str) -> Callable[[str], None]:
+        def tell(sentence: str) -> None:
+            with self._lock:
+                self._told[key] = sentence
+            self._pace.renew()
+
+        return tell
 
 
-def _step_html(drawn: _Drawn, number: int) -> str:
-    step, notes, running = drawn
-    before = notes_html(notes, after=0) if number == 1 else ""
-    return _as_outputs(before + step_html(step, number=number, running=running) + notes_html(notes, after=number))
+def _decision(asked: Approval | None, content: Mapping[str, object]) -> Decision | None:
+    """What was decided; None: it is none, or none that fits the question."""
+    match content:
+        case {"verdict": "approved"}:
+            return Decision(verdict=Verdict.APPROVED)
+        case {"verdict": "rejected"}:
+            why = content.get("why")
+            return Decision(verdict=Verdict.REJECTED, why=why.strip() if isinstance(why, str) else "")
+        case {"verdict": "edited", "code": str(code)} if asked is not None and asked.wish is None and code.strip():
+            if code == asked.code:
+                return Decision(verdict=Verdict.APPROVED)
+            return Decision(verdict=Verdict.EDITED, code=code)
+        case _:
+            return None
 
 
-def _as_outputs(markup: str) -> str:
-    """With the typography of outputs, where frontends have that class: nothing jumps when the bundle takes over.
+def _times_said(picture: TurnPicture, text: str) -> int:
+    wanted = text.strip()
+    return sum(note.kind is NoteKind.SAID and note.text.strip() == wanted for note in picture.notes)
 
-    The widths: as wide as the place, never as wide as what is in it.
-    """
-    return f'<div class="jp-RenderedHTMLCommon" style="{_FITTING}">{markup}</div>' if markup else ""
+
+@cache
+def _model_class() -> Callable[..., Any]:
+    """The widget's class: its frontend is read from the package, once."""
+    anywidget: Any = import_module("anywidget")
+    traitlets: Any = import_module("traitlets")
+
+    def __init__(self: Any, *, whole: Callable[[], Json], lock: threading.RLock) -> None:
+        self._whole, self._sending = whole, lock
+        anywidget.AnyWidget.__init__(self)
+
+    def send_state(self: Any, key: object = None) -> None:
+        # In one go with its number: a difference must not overtake the document that it comes after.
+        with self._sending:
+            anywidget.AnyWidget.send_state(self, key)
+
+    body = {
+        "__init__": __init__,
+        "__module__": __name__,
+        "_css": _static("turn.css"),
+        "_esm": _static("turn.js"),
+        "document": traitlets.Any().tag(sync=True, to_json=lambda _value, model: model._whole()),
+        "send_state": send_state,
+    }
+    made: Callable[..., Any] = type("TurnModel", (anywidget.AnyWidget,), body)
+    return made
+
+
+def _static(name: str) -> str:
+    return (files(__package__) / "static" / name).read_text(encoding="utf-8")
 
 
 def _answer_on_the_usual_thread(widget: Any) -> None:
@@ -157,14 +246,3 @@ def _answer_on_the_usual_thread(widget: Any) -> None:
     """
     if hasattr(widget.comm, "_reply_subshell_for"):
         widget.comm._reply_subshell_for = lambda data, default: default
-
-
-def _set(widget: Any, name: str, value: object) -> None:
-    if getattr(widget, name) != value:
-        setattr(widget, name, value)
-
-
-def _close(widget: Any) -> None:
-    for part in (getattr(widget, "layout", None), getattr(widget, "style", None), widget):
-        if part is not None:
-            part.close()

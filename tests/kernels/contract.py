@@ -1,7 +1,7 @@
 """What every kernel does, whoever implements it: one suite, run on the real one and on the double.
 
-A subclass gives the `kernel` fixture (shared by its tests) and `kill`. The double maps the codes of `suite` and
-`contract_tools` to behaviours.
+A subclass gives the `kernel` fixture (shared by its tests) and `kill`. The double maps the codes of `suite`,
+`contract_tools` and `contract_guard` to behaviours.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from lash_nb.errors import KernelDiedError
 from lash_nb.kernels import Kernel
 from lash_nb.machine.execution import CellOutcome, CellOutput, ErrorOutput, FinishValue, ResultOutput, StreamOutput
 
+from .contract_guard import GuardContract
 from .contract_ledger import LedgerContract
 from .contract_tools import ToolContract
 from .suite import (
@@ -35,7 +36,7 @@ from .suite import (
 __all__ = ["KernelContract", "until_begun"]
 
 
-class KernelContract(LedgerContract, ToolContract):
+class KernelContract(GuardContract, LedgerContract, ToolContract):
     async def test_the_value_of_the_last_expression(self, live: Kernel) -> None:
         await self.check_usable(live)
 

@@ -21,7 +21,7 @@ from lash_nb.machine.execution import (
 from lash_nb.machine.tool_calls import PendingToolCall, ToolFailed, ToolFailureClass
 from lash_nb.machine.wire import Json
 
-from . import contract_tools, suite
+from . import contract_guard, contract_tools, suite
 from .contract import KernelContract
 
 
@@ -70,6 +70,11 @@ SCRIPT = {
         outputs=(ErrorOutput(ename="ToolError", evalue="no room is left"),), calls=(call("refuse", why="full"),)
     ),
     contract_tools.CALL_HANGS: ScriptedCell(calls=(call("hang"),)),
+    contract_guard.START: ScriptedCell(outputs=(out("started\n"),), wishes=(contract_guard.TRUE,)),
+    contract_guard.START_TWICE: ScriptedCell(outputs=(out("twice\n"),), wishes=(contract_guard.TRUE,) * 2),
+    contract_guard.START_TWO: ScriptedCell(
+        outputs=(out("both\n"),), wishes=(contract_guard.TRUE, contract_guard.FALSE)
+    ),
 }
 
 

@@ -21,6 +21,7 @@ from lash_nb.machine.execution import CellOutcome, CellOutput, FinishValue, Stre
 from lash_nb.machine.tool_calls import PendingToolCall, ToolCallOutput, ToolFailed, ToolSucceeded
 from lash_nb.stores.blobs import BlobStore
 
+from .contract_guard import TRUE, Deciding
 from .suite import fresh, texts
 
 DONE = "print('early'); x = 1; finish({'a': 1})"
@@ -39,16 +40,25 @@ while not os.path.exists('go'): await asyncio.sleep(0.02)
 found = await asyncio.gather(taken, tools.add.aio(a=1, b=2), return_exceptions=True)
 print(type(found[0]).__name__, found[0].code, found[1])
 """
+ASKING = """
+import subprocess
+try: subprocess.run(['true']); print('started')
+except PermissionError as error: print(error)
+"""
 HOLDS = "import time; print('begun', flush=True); time.sleep(1); sum(range(10**12))"
 HOST = """
 import asyncio, sys
-from lash_nb.kernels import CellTools, ToolOffer
+from lash_nb.kernels import CellGuard, CellTools, ToolOffer
 from lash_nb.kernels.managed import ManagedKernel
 from lash_nb.stores.blobs import BlobStore
 from tests.kernels import test_taking_over as cells
 
 async def hang(call):
     print("taken", flush=True)
+    await asyncio.sleep(60)
+
+async def decide(wish):
+    print("asked", flush=True)
     await asyncio.sleep(60)
 
 async def main(directory, running):
@@ -59,7 +69,8 @@ async def main(directory, running):
     print(kernel.connection_file, kernel.epoch, kernel.pid, flush=True)
     begun = lambda outputs: print("begun", flush=True)
     offers = (ToolOffer(name="hang"), ToolOffer(name="add"))
-    await kernel.run("running", running, on_output=begun, tools=CellTools(offers=offers, on_call=hang))
+    tools, guard = CellTools(offers=offers, on_call=hang), CellGuard(on_effect=decide)
+    await kernel.run("running", running, on_output=begun, tools=tools, guard=guard)
 
 asyncio.run(main(*sys.argv[1:]))
 """
@@ -156,6 +167,22 @@ async def test_a_cell_that_nobody_asks_for_can_be_interrupted_too(tmp_path: Path
             assert texts(await queued) == ["1"]
             assert kernel.following is None
             assert (await kernel.run("running", RUNNING)).outcome is CellOutcome.INTERRUPTED
+
+
+async def test_a_question_that_nobody_answered_is_asked_again(tmp_path: Path) -> None:
+    with crashed(tmp_path, ASKING, until="asked") as lost:
+        async with lost.taken_over() as kernel:
+            host = Deciding()
+            result = await kernel.run("running", ASKING, guard=host.guard(), started=True)
+            assert (texts(result), host.wishes) == (["started\n"], [TRUE])
+
+
+async def test_a_question_is_refused_where_nobody_watches(tmp_path: Path) -> None:
+    with crashed(tmp_path, ASKING, until="asked") as lost:
+        async with lost.taken_over() as kernel:
+            result = await kernel.run("running", ASKING, started=True)
+            said = "this code may not start true: nobody who could be asked watches over this cell\n"
+            assert texts(result) == [said]
 
 
 async def test_death_of_a_followed_cell_is_an_outcome(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from lash_nb.errors import DecodeError
 from lash_nb.machine.activities import TURN_ACTIVITY, Told
+from lash_nb.machine.activity import ApprovalAsked, ApprovalDecided, VariableSeen, VariablesSeen
+from lash_nb.machine.approvals import Approval, Decision, EffectKind, Verdict, Wish
 from lash_nb.machine.attachments import AttachmentRef
 from lash_nb.machine.events import (
     CallPrice,
@@ -99,6 +101,30 @@ WRITTEN: list[tuple[TurnActivity, str]] = [
         '"duration_ms":5,"detail":"why"}',
     ),
     (CallPrice(dollars=0.5, as_of="2025-01-01"), '{"type":"call_price","dollars":0.5,"as_of":"2025-01-01"}'),
+    (
+        ApprovalAsked(approval=Approval(id="cell-3", effect_id=3, code="x", language="r")),
+        '{"type":"approval_asked","approval":{"id":"cell-3","effect_id":3,"code":"x","language":"r"}}',
+    ),
+    (
+        ApprovalDecided(
+            approval=Approval(id="e", effect_id=3, code="x", wish=Wish(kind=EffectKind.CONNECT, target="h:1")),
+            decision=Decision(verdict=Verdict.REJECTED, why="no", by_policy=True),
+        ),
+        '{"type":"approval_decided","approval":{"id":"e","effect_id":3,"code":"x",'
+        '"wish":{"kind":"connect to","target":"h:1"}},"decision":{"verdict":"rejected","why":"no","by_policy":true}}',
+    ),
+    (
+        ApprovalDecided(approval=Approval(id="e", effect_id=3, code="x"), decision=Decision.edit("y")),
+        '{"type":"approval_decided","approval":{"id":"e","effect_id":3,"code":"x"},'
+        '"decision":{"verdict":"edited","code":"y"}}',
+    ),
+    (
+        VariablesSeen(
+            variables=(VariableSeen(name="a", type="int"), VariableSeen(name="b", type="T", detail="d", new=False))
+        ),
+        '{"type":"variables_seen","variables":[{"name":"a","type":"int"},'
+        '{"name":"b","type":"T","detail":"d","new":false}]}',
+    ),
 ]
 
 

@@ -12,12 +12,14 @@ import pytest
 from lash_nb.machine.events import TextDelta
 from lash_nb.machine.picture import TurnPicture
 from lash_nb.machine.wire import Json
-from lash_nb.views import EMPTY_BUNDLE
+from lash_nb.views import EMPTY_BUNDLE, ViewActions
 from lash_nb.views.live import DisplayView, Preference, QuietView, Surroundings, choose_view, surroundings
 from lash_nb.views.pace import Pace
 from lash_nb.views.widget import TurnView
 
-from .turns import answered, asked, picture, whole_turn
+from .turns import answered, asked, picture
+
+ACTIONS = ViewActions(stop=lambda: None, decide=lambda key, decision: None, say=lambda text: None)
 
 
 class Clock:
@@ -56,10 +58,10 @@ def saying(text: str) -> TurnPicture:
 
 
 class Drawn:
-    def __init__(self, *, beat_s: float | None = None) -> None:
+    def __init__(self) -> None:
         self.clock = Clock()
         self.seen: list[tuple[str, float]] = []
-        self.pace = Pace(self._draw, clock=self.clock, interval_s=0.25, beat_s=beat_s)
+        self.pace = Pace(self._draw, clock=self.clock, interval_s=0.25)
 
     def _draw(self, picture: TurnPicture, elapsed_s: float) -> None:
         self.seen.append((picture.steps[-1].prose if picture.steps else "", elapsed_s))
@@ -98,18 +100,19 @@ def test_nothing_new_is_not_drawn_again() -> None:
     assert len(drawn.seen) == 1
 
 
-def test_the_clock_of_a_running_turn_goes_on() -> None:
-    drawn = Drawn(beat_s=1.0)
+def test_something_beside_the_picture_is_drawn_when_it_is_due() -> None:
+    drawn = Drawn()
+    drawn.pace.renew()
+    assert drawn.seen == []
     drawn.pace.show(saying("a"))
-    for _ in range(8):
-        drawn.clock.now += 0.25
+    drawn.clock.now += 0.125
+    drawn.pace.renew()
+    assert drawn.seen == [("a", 0.0)]
+    drawn.clock.now += 0.125
+    for _ in range(3):
         drawn.pace.tick()
-    assert drawn.seen == [("a", 0.0), ("a", 1.0), ("a", 2.0)]
-    drawn.clock.now += 1
-    drawn.pace.show(whole_turn())
-    drawn.clock.now += 5
-    drawn.pace.tick()
-    assert len(drawn.seen) == 4
+        drawn.clock.now += 1
+    assert drawn.seen == [("a", 0.0), ("a", 0.25)]
 
 
 def test_other_threads_leave_the_drawing_to_the_owner() -> None:
@@ -155,7 +158,7 @@ def test_one_display_is_updated_and_then_emptied() -> None:
 def test_a_view_that_showed_nothing_leaves_nothing() -> None:
     page = Page()
     DisplayView(publish=page, clock=Clock()).close(picture(answered("1")))
-    TurnView(on_stop=lambda: None, publish=page, clock=Clock()).close(picture(answered("1")))
+    TurnView(actions=ACTIONS, publish=page, clock=Clock()).close(picture(answered("1")))
     assert page.sent == 0
 
 
@@ -185,14 +188,14 @@ NBCLIENT = Surroundings(headless=True, widgets=True)
     ],
 )
 def test_the_view_fits_the_place(place: Surroundings, prefer: Preference, kind: type) -> None:
-    view = choose_view(on_stop=lambda: None, prefer=prefer, publish=Page(), place=place)
+    view = choose_view(actions=ACTIONS, prefer=prefer, publish=Page(), place=place)
     assert type(view) is kind
     view.close(picture(answered("1")))
 
 
 def test_outside_of_a_kernel_nothing_is_shown() -> None:
     assert surroundings().headless
-    view = choose_view(on_stop=lambda: None, publish=Page())
+    view = choose_view(actions=ACTIONS, publish=Page())
     view.show(saying("a"))
     view.tick()
     view.close(saying("a"))
@@ -237,6 +240,6 @@ def test_who_cannot_be_asked_is_no_person(kernel: object, headless: bool, monkey
 def test_the_modules_load_neither_widgets_nor_ipython() -> None:
     code = (
         "import sys, lash_nb.views.live, lash_nb.views.widget, lash_nb.views.text;"
-        "assert not {'ipywidgets', 'IPython', 'traitlets', 'comm'} & set(sys.modules)"
+        "assert not {'anywidget', 'ipywidgets', 'IPython', 'traitlets', 'comm'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -30,6 +30,10 @@ from lash_nb.views.markup import safe_markup
         ("<!-- <script>x</script> --><p>a</p>", "<p>a</p>"),
         ("a &lt;script&gt; b", "a &lt;script&gt; b"),
         ("1 < 2", "1 &lt; 2"),
+        ("<!-->a<!--->b<!-- c --!>e", "abe"),
+        ("<?php 1 ?>a<![CDATA[b]]>c</ d>e", "ace"),
+        ("<td title='>' COLSPAN = \"2\" rowspan=&#51;>a", '<td colspan="2" rowspan="3">a</td>'),
+        ("<style>a </styles> </STYLE >b", "b"),
     ],
 )
 def test_what_is_allowed_stays(source: str, markup: str) -> None:
@@ -53,6 +57,10 @@ def test_what_is_allowed_stays(source: str, markup: str) -> None:
         ("<details open ontoggle=alert(1)>a", "a"),
         ("<textarea>a</textarea>", "a"),
         ("<template><p>x</p></template>a", "a"),
+        # What nothing closes takes the rest with it, as in browsers.
+        ("<p>a</p><!-- b <b>c</b>", "<p>a</p>"),
+        ("<p>a</p><b title='c><b>d</b>", "<p>a</p>"),
+        ("<p>a</p><style>b", "<p>a</p>"),
     ],
 )
 def test_what_is_not_allowed_goes_and_is_noticed(source: str, markup: str) -> None:

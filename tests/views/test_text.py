@@ -67,12 +67,12 @@ def test_markdown() -> None:
     )
 
 
-INSET = '<div style="margin-left: 1.2em; overflow-x: auto">'
+INSET = '<div style="margin-left: 1.2em; overflow-x: auto" tabindex="0">'
 
 
 def test_html() -> None:
     assert static_bundle(whole_turn())["text/html"] == (
-        "<div>\n"
+        '<div style="overflow-wrap: break-word">\n'
         '<section aria-label="Step 1"><h4>Step 1</h4>\n'
         "<p>I look at it.</p>\n"
         f"<details><summary>Code (python, 1 line)</summary>{INSET}"

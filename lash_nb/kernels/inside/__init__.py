@@ -15,8 +15,8 @@ from importlib.resources import files
 
 __all__ = ["FEATURES", "PARTS", "REQUIRED", "VERSION", "bootstrap"]
 
-VERSION = 2
-PARTS = ("text", "entries", "record", "json_values", "spill")
+VERSION = 3
+PARTS = ("text", "entries", "record", "json_values", "spill", "effects", "hosts")
 FEATURES = (
     "control",
     "parents",
@@ -24,15 +24,17 @@ FEATURES = (
     "streams",
     "ledger",
     "calls",
+    "guard",
     "finish",
     "stdin",
     "pager",
     "tracebacks",
     "namespace",
+    "values",
     "interrupts",
     "watchdog",
 )
-REQUIRED = frozenset({"calls", "control", "finish", "ledger", "namespace", "outlet", "parents"})
+REQUIRED = frozenset({"calls", "control", "finish", "guard", "ledger", "namespace", "outlet", "parents"})
 
 
 def bootstrap(*, options: Mapping[str, object] | None = None) -> str:

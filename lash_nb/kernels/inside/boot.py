@@ -32,6 +32,7 @@ class Inside:
         self.outlet: Any = None
         self.ledger: Any = None
         self.calls: Any = None
+        self.watch: Any = None
         self.flush: Callable[[], None] = lambda: None
         """Everything written so far is recorded when it returns."""
         self.begin_streams: Callable[[dict[str, Any]], None] = lambda parent: None

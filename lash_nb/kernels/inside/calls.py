@@ -53,14 +53,16 @@ class Call:
 
 
 class Calls:
-    """The calls of the running cell."""
+    """The calls of the running cell, and its questions: those of `guard` go the same way."""
+
+    error = ToolError
 
     def __init__(self, inside: Any) -> None:
         self.inside = inside
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # a finaliser that runs while it is held may ask, too
         self.header: dict[str, Any] | None = None
         self.offers: dict[str, dict[str, Any]] = {}
-        self.count = 0
+        self.counts: dict[str, int] = {}
         self.pending: dict[str, Call] = {}
         self.heard = 0.0
         self.records: list[str] = []
@@ -71,7 +73,7 @@ class Calls:
     def begin(self, header: dict[str, Any], offers: Any) -> None:
         with self.lock:
             self.header = header
-            self.count = 0
+            self.counts = {}
             self.records = []
             self.offers = {offer["name"]: offer for offer in offers or ()}
 
@@ -106,8 +108,11 @@ class Calls:
 
     # -- a call --------------------------------------------------------------------------------------------------------
 
-    def start(self, name: str, args: Any) -> Call:
-        """Send a call. Raises ToolError when the code that makes it belongs to no running cell."""
+    def start(self, name: str, args: Any, series: str = "c") -> Call:
+        """Send a call; its id is the next one of its series.
+
+        Raises ToolError when the code that makes it belongs to no running cell.
+        """
         header = self.inside.parent()
         call = Call(name, args, header)
         with self.lock:
@@ -118,8 +123,8 @@ class Calls:
                     kind="unavailable",
                     code="no_cell",
                 )
-            self.count += 1
-            call.id = f"c{self.count}"
+            number = self.counts[series] = self.counts.get(series, 0) + 1
+            call.id = f"{series}{number}"
             self.pending[call.id] = call
             self.heard = time.monotonic()
             # Under the lock: calls leave in the order of their ids.
@@ -146,14 +151,16 @@ class Calls:
             code="no_answer",
         )
 
-    def wait(self, call: Call) -> Any:
-        """The value, for a thread that can block."""
+    def wait(self, call: Call, until: Callable[[], bool] = lambda: False) -> Any:
+        """The value, for a thread that can block; `until` is asked now and then, and ends it."""
         try:
             while True:
                 try:
                     error = call.future.exception(TICK_S)
                 except concurrent.futures.TimeoutError:
                     error = self.broken(call) if self.silent() else None
+                    if until():
+                        error = ToolError("the cell was interrupted", kind="cancelled", code="interrupted")
                     if error is None:
                         continue
                 if error is not None:

@@ -187,6 +187,8 @@ class Requests:
             self.inside.begin_streams(parent)
             if self.inside.calls is not None:
                 self.inside.calls.begin(entry.header, ours.get("tools"))
+            if self.inside.watch is not None:
+                self.inside.watch.begin(entry.header, ours.get("guard"))
             await self.original_request(stream, ident, parent)
         finally:
             if entry.reply is None:  # an interrupt between its parts; what it did is done
@@ -218,6 +220,8 @@ class Requests:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main else None
         try:
             self.inside.flush()
+            if self.inside.watch is not None:
+                self.inside.watch.end()
             if self.inside.calls is not None:
                 entry.calls = self.inside.calls.end()
             entries, weight = self.inside.outlet.end()

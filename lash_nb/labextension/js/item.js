@@ -1,7 +1,7 @@
 // The item in the notebook's toolbar: which session and model are in use, what runs, what can be resumed.
 // What is shown comes from a notebook or a kernel and is untrusted: plain text, bounded, and nothing hides in it.
 
-import { isObject } from "./notebook.js";
+import { isObject, reveal } from "./notebook.js";
 
 const NAME = "lash_nb";
 const RESUME = "%lash resume";
@@ -151,11 +151,7 @@ export class Item {
         return; // it has become read-only; the button goes with the next change
       }
     }
-    content.deselectAll();
-    content.activeCellIndex = find(this._inserted);
-    content.mode = "command";
-    content.activate();
-    void content.scrollToItem(content.activeCellIndex);
+    reveal(this._panel, this._inserted);
   }
 }
 

@@ -9,6 +9,7 @@ const TARGET = "lash_nb.notebook";
 const GONE = ["autorestarting", "dead", "restarting", "terminating"];
 const LISTENING = ["busy", "idle"];
 const CLOSING_MS = 400;
+const GONE_SAID = "The kernel has ended meanwhile.";
 
 const turn = value => (Number.isSafeInteger(value) && value > 0 ? value : null);
 const text = value => (typeof value === "string" && value !== "" ? value : null);
@@ -31,6 +32,7 @@ export class Line {
     this._holder = makeId();
     this._kernel = null;
     this._connections = [];
+    this._pulls = new Map(); // by the id of the request, who is told what came of it
     const session = notebook.context.sessionContext;
     this._session = [
       this._connected(session.kernelChanged, () => this._attach(session.session?.kernel ?? null)),
@@ -84,6 +86,8 @@ export class Line {
     this.settled = kernel === null || kernel.status === "dead";
     this._asked = null;
     this._said = false; // that it is here
+    this._pulls.forEach(told => told(GONE_SAID));
+    this._pulls.clear();
     this._changed();
   }
 
@@ -102,6 +106,7 @@ export class Line {
     } else {
       // What is said meanwhile is not heard here; a kernel that was started again is connected to anew.
       this._asked = null;
+      this._said = false;
       this._ended = false;
     }
   }
@@ -129,7 +134,9 @@ export class Line {
     }
     if (found) {
       this._loadedIs();
-      this._here();
+      if (!this._said) {
+        this._here();
+      }
     } else if (!asked.heard) {
       this._forget();
       this._asked = asked;
@@ -154,11 +161,19 @@ export class Line {
     if (this._asked !== null) {
       this._asked.heard = true; // the answer to that may be older
     }
+    const early = !this.settled && !this._said;
     this._loadedIs();
+    if (data.op === "who" || early) {
+      this._here(); // a kernel that is busy does not say whether it has the comm
+    }
     if (data.op === "who") {
-      this._here();
-    } else if (data.op === "status") {
+      return;
+    }
+    if (data.op === "status") {
       this._statusSaid(data);
+    } else if (data.op === "pulled") {
+      this._pulls.get(data.id)?.(text(data.text) ?? "The kernel said nothing of it.");
+      this._pulls.delete(data.id);
     } else {
       const kernel = this._kernel;
       const clients = Array.isArray(data.clients) ? data.clients : null; // those of the notebook that it is for
@@ -166,6 +181,10 @@ export class Line {
         if (!this._said) {
           this._here(); // a page that was loaded anew while a cell runs is not known yet
         }
+        return;
+      }
+      if (data.op === "place") {
+        this._placed(kernel, data); // each page for itself
         return;
       }
       this._requests = this._requests
@@ -184,6 +203,16 @@ export class Line {
     };
     this.status = Object.values(status).some(value => value !== null) ? status : null;
     this._changed();
+  }
+
+  // The page that sent the cell has the outputs by themselves.
+  _placed(kernel, data) {
+    const own = data.from === kernel.clientId;
+    if (!own && !isObject(data.live) && !Array.isArray(data.outputs)) {
+      this._here(); // the kernel did not know that somebody else is there
+    } else {
+      this._answer(kernel, own ? { id: data.id, op: "own" } : data);
+    }
   }
 
   async _answer(kernel, data) {
@@ -212,6 +241,11 @@ export class Line {
         return this._notebook.save();
       case "insert":
         return { cells: this._notebook.insert(data.cells, data.after) };
+      case "place":
+        this._notebook.place(data);
+        return { placed: true };
+      case "own":
+        return { own: true };
       default:
         throw new Refusal("this page does not know how to do that");
     }
@@ -252,6 +286,17 @@ export class Line {
     this._said = true;
     const told = { holder: this._holder, kind: this._kind, path: this._notebook.path, value: this._notebook.block() };
     this._send(this._kernel, { op: "here", ...told });
+  }
+
+  // Has the kernel bring a variable of the agent's into itself, as a person has asked for; what came of it.
+  pull(name) {
+    if (!this.loaded || this._kernel === null) {
+      return Promise.resolve("The notebook's kernel has no lash_nb: run %load_ext lash_nb first.");
+    }
+    const id = makeId();
+    const told = new Promise(resolve => this._pulls.set(id, resolve));
+    this._send(this._kernel, { op: "pull", id, name, holder: this._holder });
+    return told;
   }
 
   _send(kernel, data) {

@@ -10,6 +10,15 @@ export class Refusal extends Error {}
 
 export const isObject = value => typeof value === "object" && value !== null && !Array.isArray(value);
 
+// Makes a cell of a view the active one, with the focus on it.
+export function reveal({ content }, id) {
+  content.deselectAll();
+  content.activeCellIndex = content.widgets.findIndex(cell => cell.model.id === id);
+  content.mode = "command";
+  content.activate();
+  void content.scrollToItem(content.activeCellIndex);
+}
+
 export class OpenNotebook {
   // `view` says in which of its views somebody works, `changed` is called when what it carries of ours has changed.
   constructor(context, { view, changed }) {
@@ -48,6 +57,17 @@ export class OpenNotebook {
     }
   }
 
+  // That of its kernel, in lower case.
+  get language() {
+    try {
+      const { model } = this.context;
+      const named = model.getMetadata("language_info")?.name ?? model.getMetadata("kernelspec")?.language;
+      return typeof named === "string" ? named.toLowerCase() : "python";
+    } catch {
+      return "python"; // as with `block`
+    }
+  }
+
   get writable() {
     return !this.context.model.readOnly && this.context.contentsModel?.writable !== false;
   }
@@ -76,6 +96,41 @@ export class OpenNotebook {
       metadata: cell_type === "code" ? { trusted: true } : {}
     }));
     return shared.insertCells(this._below(shared, after), made).map(cell => cell.id);
+  }
+
+  // Puts what the kernel published of a turn into its cell, to which it was not routed here: its live view while it runs
+  // (`live`), and at the end `outputs` in place of that view and of an earlier copy. All other outputs stay.
+  place({ cell: id, view, live, outputs }) {
+    this._mustBeWritable();
+    const cell = this._cell(id);
+    if (cell === null || !isObject(live) === !Array.isArray(outputs)) {
+      throw new Refusal("this notebook has no code cell of that id, or there is nothing to put into it");
+    }
+    const there = cell.outputs.toJSON();
+    if (isObject(live)) {
+      if (!there.some(one => viewOf(one) === view)) {
+        cell.outputs.add({ output_type: "display_data", data: live, metadata: {} });
+      }
+      return;
+    }
+    const put = outputs.filter(isObject);
+    const copies = new Set(put.map(contentOf));
+    const turns = put.map(turnOf).filter(turn => turn !== null);
+    const replaced = one =>
+      (typeof view === "string" && viewOf(one) === view) || copies.has(contentOf(one)) || turns.includes(turnOf(one));
+    const at = there.findIndex(replaced);
+    const kept = there.filter(one => !replaced(one));
+    const before = at < 0 ? kept.length : there.slice(0, at).filter(one => !replaced(one)).length;
+    cell.outputs.fromJSON([...kept.slice(0, before), ...put, ...kept.slice(before)]);
+  }
+
+  _cell(id) {
+    for (const cell of this.context.model.cells) {
+      if (cell.id === id && cell.type === "code") {
+        return cell;
+      }
+    }
+    return null;
   }
 
   // The id of the cell that asked for the turn in progress, null where it is not plain which that is.
@@ -147,3 +202,16 @@ export class OpenNotebook {
 }
 
 const requestOf = source => source.slice(source.indexOf("\n") + 1).replace(/^\n+|\n+$/g, "");
+
+// Of an output: the widget's model that it shows; the turn that it is a copy of; what it shows, for a comparison.
+const viewOf = output => output.data?.["application/vnd.jupyter.widget-view+json"]?.model_id ?? null;
+const turnOf = output => {
+  const copied = output.metadata?.[KEY];
+  return isObject(copied) && typeof copied.session === "string" ? `${copied.session} ${copied.turn}` : null;
+};
+const contentOf = ({ output_type, name, data, text }) => {
+  const one = value => (Array.isArray(value) ? value.join("") : value);
+  const parts = Object.entries(data ?? {}).map(([type, value]) => [type, one(value)]);
+  const trimmed = parts.map(([type, value]) => [type, typeof value === "string" ? value.trimEnd() : value]);
+  return JSON.stringify([output_type, name ?? null, trimmed.sort(), one(text) ?? null]);
+};

@@ -1,13 +1,16 @@
 // What belongs together: for each open notebook one line to its kernel, for each of its views one item in the toolbar.
 // Two views of one notebook ("New View for Notebook") share the notebook, its kernel, and so the line.
 
+import { TURN_MIME, turnFactory } from "./finished.js";
 import { Item } from "./item.js";
 import { Line } from "./line.js";
 import { OpenNotebook } from "./notebook.js";
 
 class Held {
-  constructor(context, tracker, { KernelMessage, kind }) {
+  // `shown` is called when something has changed that may be shown.
+  constructor(context, tracker, { KernelMessage, kind, shown }) {
     this._items = new Map();
+    this._shown = shown;
     const view = () => (this._items.has(tracker.currentWidget) ? tracker.currentWidget : [...this._items.keys()][0]);
     const changed = () => this.show();
     this.notebook = new OpenNotebook(context, { view, changed });
@@ -17,6 +20,10 @@ class Held {
   add(panel, Widget) {
     this._items.set(panel, new Item(panel, this.notebook, Widget));
     this.show();
+  }
+
+  has(panel) {
+    return this._items.has(panel);
   }
 
   // False when that was the last view.
@@ -37,6 +44,7 @@ class Held {
       for (const item of this._items.values()) {
         item.show(block, this.line);
       }
+      this._shown();
     });
   }
 
@@ -47,21 +55,40 @@ class Held {
   }
 }
 
-export function makePlugin({ INotebookTracker, KernelMessage, Widget }) {
+export function makePlugin({ INotebookTracker, IRenderMimeRegistry, KernelMessage, Panel, Widget }) {
   return {
     id: "lash-nb:plugin",
-    description: "Answers lash_nb in a notebook's kernel, and shows which session the notebook carries.",
+    description: "Answers lash_nb in a notebook's kernel, and shows what a turn and its notebook offer.",
     autoStart: true,
     // Some pages of Notebook 7 have no notebooks.
-    optional: [INotebookTracker],
-    activate: (app, tracker) => {
+    optional: [INotebookTracker, IRenderMimeRegistry],
+    activate: (app, tracker, registry) => {
       if (!tracker) {
         return;
       }
       const kind = app.name === "Jupyter Notebook" ? "notebook" : "jupyterlab";
       const held = new Map();
+      const turns = new Set();
+      const shown = () => turns.forEach(turn => turn.update());
+
+      // Where something stands: the view of a notebook and the cell, as far as it is in one that is known.
+      const hostOf = widget => {
+        let cell = null;
+        for (let one = widget.parent; one !== null; one = one.parent) {
+          cell = one.model?.sharedModel?.cell_type === "code" ? one : cell;
+          const found = [...held.values()].find(candidate => candidate.has(one));
+          if (found !== undefined) {
+            return { panel: one, cell, notebook: found.notebook, line: found.line };
+          }
+        }
+        return null;
+      };
+      const factory = registry ? turnFactory({ registry, Panel, Widget, hostOf, turns }) : null;
+      const draws = one => factory !== null && one.getFactory(TURN_MIME) === undefined && one.addFactory(factory);
+      draws(registry);
 
       const open = async panel => {
+        draws(panel.content.rendermime); // it may have been opened before
         const context = panel.context;
         try {
           await context.ready;
@@ -72,7 +99,7 @@ export function makePlugin({ INotebookTracker, KernelMessage, Widget }) {
           return;
         }
         if (!held.has(context)) {
-          held.set(context, new Held(context, tracker, { KernelMessage, kind }));
+          held.set(context, new Held(context, tracker, { KernelMessage, kind, shown }));
         }
         const one = held.get(context);
         one.add(panel, Widget);

@@ -23,13 +23,20 @@
       packages = scope;
     },
     get: async () => {
-      const [{ makePlugin }, { INotebookTracker }, { KernelMessage }, { Widget }] = await Promise.all([
+      const [
+        { makePlugin },
+        { INotebookTracker },
+        { IRenderMimeRegistry },
+        { KernelMessage },
+        { Panel, Widget }
+      ] = await Promise.all([
         import("./plugin.js"),
         shared("@jupyterlab/notebook"),
+        shared("@jupyterlab/rendermime"),
         shared("@jupyterlab/services"),
         shared("@lumino/widgets")
       ]);
-      const plugin = makePlugin({ INotebookTracker, KernelMessage, Widget });
+      const plugin = makePlugin({ INotebookTracker, IRenderMimeRegistry, KernelMessage, Panel, Widget });
       return () => ({ __esModule: true, default: plugin });
     }
   };
