@@ -151,6 +151,8 @@ class Fulfilment:
             return
         before = dict(self._seen)
         for variable in known.variables:
+            if variable.type == "module":
+                continue  # nothing that anybody would take over
             if variable.changed or variable.name not in self._names_before:
                 self._seen[variable.name] = VariableSeen(
                     name=variable.name,

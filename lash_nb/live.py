@@ -15,7 +15,7 @@ import asyncio
 import concurrent.futures
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -35,8 +35,9 @@ from .stores.notebook import METADATA_KEY
 from .turns import Turn
 from .views import LiveView, ViewActions
 from .views.html import footer_text
-from .views.live import QuietView, choose_view
+from .views.live import QuietView, choose_view, publish_with_ipython
 from .views.text import figures, static_bundle
+from .views.turn_data import TURN_MIME, turn_data
 
 __all__ = ["CellRequest", "CellTurn", "publish"]
 
@@ -86,6 +87,7 @@ class CellTurn:
         """What the person wants to change, in a cell of its own."""
         sessions.copying.begin()
         self._desk = sessions.desk
+        self._cell_id = _cell_id()
         self._view: LiveView = QuietView()
         if request.live and not request.quiet:
             self._draw(self._choose_view)
@@ -154,7 +156,13 @@ class CellTurn:
             insert=self._insert,
             pull=self._sessions.pulled.soon,
         )
-        self._view = choose_view(actions=actions)
+        self._view = choose_view(actions=actions, publish=self._show, store=self._session.store)
+
+    def _show(self, data: Mapping[str, Json], *, display_id: str, update: bool) -> None:
+        """Publish the live view; pages that were loaded since this cell was sent are told what it shows."""
+        publish_with_ipython(data, display_id=display_id, update=update)
+        if not update:
+            self._sessions.copying.turn_shown(self._cell_id, data)
 
     def _insert(self, code: str, done: Callable[[str], None]) -> None:
         if not self._sessions.copying.insert(code, done):
@@ -241,18 +249,27 @@ class CellTurn:
         turn.shown = True
         self._on_shown(turn)
         if self._request.quiet:
-            publish({"text/plain": f"[{footer_text(turn.picture)}]"}, self._copy(turn))
+            self._publish_all([({"text/plain": f"[{footer_text(turn.picture)}]"}, self._copy(turn))])
             return
         # A new request stands in the cell itself.
-        again = self._request.text is None
-        bundle = static_bundle(turn.picture, store=self._session.store, images=False, with_request=again)
-        publish(bundle, self._copy(turn))
-        for figure in figures(turn.picture, store=self._session.store):
-            publish(figure, {})
+        again, store = self._request.text is None, self._session.store
+        bundle = static_bundle(turn.picture, store=store, images=False, with_request=again)
+        bundle[TURN_MIME] = turn_data(turn.picture)
+        drawn = figures(turn.picture, store=store)
+        self._publish_all([(bundle, self._copy(turn)), *((figure, {}) for figure in drawn)])
+
+    def _publish_all(self, displays: Sequence[tuple[dict[str, Json], dict[str, Json]]]) -> None:
+        """What the cell shows at the end, here and in pages that have not seen it run."""
+        for data, metadata in displays:
+            publish(data, metadata)
+        outputs: list[dict[str, Json]] = [
+            {"output_type": "display_data", "data": data, "metadata": about} for data, about in displays
+        ]
+        self._sessions.copying.turn_left(self._cell_id, outputs)
 
     def _leave_waiting(self, approval: Approval) -> None:
         """What there is of a turn that waits for a decision, and where that is made."""
-        publish(static_bundle(self._picture, store=self._session.store), {})
+        self._publish_all([(static_bundle(self._picture, store=self._session.store), {})])
         shell = _shell()
         if self._edit is approval and shell is not None:
             shell.set_next_input(edit_cell(approval))
@@ -270,6 +287,15 @@ class CellTurn:
 def _shell() -> Any:
     interactive = sys.modules.get("IPython")
     return interactive.get_ipython() if interactive is not None else None
+
+
+def _cell_id() -> str | None:
+    """The id of the cell that is run, where its frontend says so."""
+    get_parent = getattr(_shell(), "get_parent", None)
+    request = get_parent() if get_parent is not None else None
+    about = request.get("metadata") if isinstance(request, Mapping) else None
+    found = about.get("cellId") if isinstance(about, Mapping) else None
+    return found if isinstance(found, str) else None
 
 
 def publish(data: dict[str, Json], metadata: dict[str, Json]) -> None:

@@ -170,7 +170,7 @@ class _Run:
             "model": model,
             "record": str(Path(cassette).resolve()) if cassette else None,
             "replay": replay,
-            "approve": str(known_mode(approve)) if approve is not None else None,
+            **({"approve": str(known_mode(approve))} if approve is not None else {}),
             "notebook": str(path.resolve()),
             "headless": True,
             "state_dir": os.environ.get("LASH_NB_STATE_DIR") or str(self._output.path.with_suffix(".lash")),

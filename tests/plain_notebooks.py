@@ -60,7 +60,7 @@ def ran(place: Path) -> Path:
         "answer = %lash ask Seven?",
         "%lash usage\nprint(answer.text, base)",
     )
-    result = run_notebook(path, place / "n.ipynb")
+    result = run_notebook(path, place / "n.ipynb", approve="all")  # one cell is a shell script
     assert result.exit_code == 0, result.error
     return result.out
 

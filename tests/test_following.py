@@ -149,7 +149,7 @@ def test_a_click_ends_the_following_alone(notebook: Notebook, used: Used, monkey
 
     def view(*, actions: ViewActions) -> QuietView:
         clicks.append(actions.stop)
-        assert actions.decide is actions.say is None, "the turn is another process's"
+        assert (actions.decide, actions.say) == (None, None), "the turn is another process's"
         return QuietView()
 
     monkeypatch.setattr("lash_nb.views.live.choose_view", view)

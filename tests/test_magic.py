@@ -14,6 +14,7 @@ from lash_nb import magic
 from lash_nb.errors import InputError, SessionClosedError, TurnFailed, UnknownModelError, UnknownNameError
 from lash_nb.kernels.scripted import ScriptedCell
 from lash_nb.machine.execution import StreamOutput
+from lash_nb.magic_options import OPTIONS_NOT_BUILT
 from lash_nb.stores.envelopes import checkpoint_text, open_checkpoint
 from lash_nb.turns import Turn
 
@@ -237,7 +238,7 @@ def test_words_that_are_not_built_say_so(notebook: Notebook, word: str) -> None:
         notebook.run(f"%lash {word} x")
 
 
-@pytest.mark.parametrize("option", magic.OPTIONS_NOT_BUILT)
+@pytest.mark.parametrize("option", OPTIONS_NOT_BUILT)
 def test_options_that_are_not_built_say_so(notebook: Notebook, option: str) -> None:
     notebook.load()
     with pytest.raises(InputError, match=f"^{option} is not built yet"):

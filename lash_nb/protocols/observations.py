@@ -109,8 +109,8 @@ def exec_response(
 ) -> ExecResponse:
     """The record that the turn machine takes of a cell that ended, however it ended.
 
-    `first` stands before its outputs. Every outcome becomes an `error` text with its label, never an exception: what a turn must not survive, the host
-    decides before it calls this.
+    `first` stands before its outputs. Every outcome becomes an `error` text with its label, never an exception: what a
+    turn must not survive, the host decides before it calls this.
     """
     outputs = (StreamOutput(name="stdout", head=first), *result.outputs) if first else result.outputs
     seen = observe(outputs, attachments=attachments, budget=budget, vision=vision)

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypeAlias
 
-from ..machine.approvals import Approval
+from ..machine.approvals import Approval, EffectKind
+from ..machine.attachments import AttachmentStore
 from ..machine.execution import CellOutput, DisplayOutput, ResultOutput, StreamOutput
 from ..machine.picture import NoteKind, Phase, StepPicture, TurnPicture
 from ..machine.wire import Json
@@ -32,6 +33,7 @@ Document: TypeAlias = dict[str, Fields]
 """Blocks by id, in order; one that holds others comes before them."""
 
 _HEAD_CHARS, _TAIL_CHARS = 7_000, 3_000
+_SHOWN_VARIABLES = 6
 _MOST_VARIABLES = 200
 _FRAME_CHARS = 200_000
 _FRAME_HEAD = (
@@ -58,6 +60,8 @@ class Facts:
     can_say: bool = True
     can_insert: bool = False
     can_pull: bool = False
+    store: AttachmentStore | None = None
+    """Asked for images that were too large to keep inline."""
 
 
 Memo: TypeAlias = dict[int, tuple[StepPicture, object, Document]]
@@ -133,7 +137,9 @@ def _variables(picture: TurnPicture, facts: Facts) -> Iterator[tuple[str, Fields
     if not picture.variables:
         return
     more = len(picture.variables) - _MOST_VARIABLES
-    yield "vars", {"kind": "vars", "in": "", "more": max(more, 0)}
+    count = len(picture.variables)
+    # A long list is not to push the answer away.
+    yield "vars", {"kind": "vars", "in": "", "count": count, "open": count <= _SHOWN_VARIABLES, "more": max(more, 0)}
     for variable in picture.variables[:_MOST_VARIABLES]:
         key = variable_key(variable.name)
         yield (
@@ -160,6 +166,8 @@ def _ask(approval: Approval, facts: Facts) -> Fields:
         "approval": approval.id,
         "question": visible(approval.question),
         "of_cell": approval.wish is None,
+        # What is allowed of a host is all of it.
+        "host": approval.wish is not None and approval.wish.kind is EffectKind.CONNECT,
         "language": approval.language,
         "code": code,
         # Only where it differs: what is edited is the code itself.
@@ -196,7 +204,7 @@ def _step_known(picture: TurnPicture, step: StepPicture, number: int, facts: Fac
                 **_texts(step.source.strip("\n")),
             }
         status = "" if running and step.outcome is None else step_status(step)
-        made |= _outputs(step, f"s{number}", status=status)
+        made |= _outputs(step, f"s{number}", status=status, store=facts.store)
     made |= _calls(step, f"s{number}", running=running)
     memo[number] = (step, state, made)
     return made
@@ -223,11 +231,11 @@ def _calls(step: StepPicture, key: str, *, running: bool) -> Document:
     return made
 
 
-def _outputs(step: StepPicture, key: str, *, status: str) -> Document:
+def _outputs(step: StepPicture, key: str, *, status: str, store: AttachmentStore | None) -> Document:
     blocks: list[Fields] = []
     shown: list[Piece] = []
     for output in step.outputs:
-        for piece in pieces((output,)):
+        for piece in pieces((output,), store=store):
             shown.append(piece)
             blocks.append(_output(output, piece))
     if not blocks and not status and not step.detail:

@@ -17,6 +17,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Literal
 
+from ..machine.attachments import AttachmentStore
 from ..machine.picture import TurnPicture
 from ..machine.wire import Json
 from . import EMPTY_BUNDLE, LiveView, Publish, ViewActions
@@ -66,10 +67,14 @@ def choose_view(
     actions: ViewActions,
     prefer: Preference = "auto",
     publish: Publish | None = None,
+    store: AttachmentStore | None = None,
     place: Surroundings | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> LiveView:
-    """The view for a turn that starts now, in this cell; `actions` are called from any thread."""
+    """The view for a turn that starts now, in this cell; `actions` are called from any thread.
+
+    `store` is asked for images that were too large to keep inline.
+    """
     place = place or surroundings()
     if prefer == "quiet" or (prefer != "display" and place.headless):
         # Also where widgets are preferred: executors save the state of widgets, for nobody.
@@ -77,7 +82,7 @@ def choose_view(
     if place.widgets and prefer != "display":
         from .widget import TurnView
 
-        return TurnView(actions=actions, publish=publish or publish_with_ipython, clock=clock)
+        return TurnView(actions=actions, publish=publish or publish_with_ipython, store=store, clock=clock)
     return DisplayView(publish=publish or publish_with_ipython, clock=clock)
 
 

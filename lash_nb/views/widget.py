@@ -19,7 +19,8 @@ from importlib import import_module
 from importlib.resources import files
 from typing import Any
 
-from ..machine.approvals import Approval, Decision, Verdict
+from ..machine.approvals import Approval, Decision
+from ..machine.attachments import AttachmentStore
 from ..machine.picture import NoteKind, TurnPicture
 from ..machine.wire import Json
 from . import EMPTY_BUNDLE, Publish, ViewActions
@@ -41,9 +42,18 @@ _MOST_SAID = 100_000
 class TurnView:
     """The live view with a widget. Raises ImportError when anywidget is missing."""
 
-    def __init__(self, *, actions: ViewActions, publish: Publish, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        actions: ViewActions,
+        publish: Publish,
+        store: AttachmentStore | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._make = _model_class()
-        self._actions, self._publish = actions, publish
+        self._actions, self._publish, self._store = actions, publish, store
+        self.drawn = False
+        """Whether a frontend was seen to show it, so that its buttons are there."""
         self._display_id = f"lash-nb-{uuid.uuid4().hex}"
         self.model: Any = None
         """The widget; None before something was drawn and after the end."""
@@ -109,6 +119,7 @@ class TurnView:
                 can_say=self._actions.say is not None,
                 can_insert=self._actions.insert is not None,
                 can_pull=self._actions.pull is not None,
+                store=self._store,
             )
 
     def _whole(self) -> Json:
@@ -129,6 +140,9 @@ class TurnView:
             return
         if content.get("do") == "whole":
             model.send_state("document")
+            return
+        if content.get("do") == "drawn":
+            self.drawn = True
             return
         picture = self._pace.latest
         if picture is None or not picture.goes_on:
@@ -190,14 +204,14 @@ def _decision(asked: Approval | None, content: Mapping[str, object]) -> Decision
     """What was decided; None: it is none, or none that fits the question."""
     match content:
         case {"verdict": "approved"}:
-            return Decision(verdict=Verdict.APPROVED)
+            return Decision.approve(alike=content.get("alike") is True and asked is not None and asked.wish is not None)
         case {"verdict": "rejected"}:
             why = content.get("why")
-            return Decision(verdict=Verdict.REJECTED, why=why.strip() if isinstance(why, str) else "")
+            return Decision.reject(why.strip() if isinstance(why, str) else "")
         case {"verdict": "edited", "code": str(code)} if asked is not None and asked.wish is None and code.strip():
             if code == asked.code:
-                return Decision(verdict=Verdict.APPROVED)
-            return Decision(verdict=Verdict.EDITED, code=code)
+                return Decision.approve()
+            return Decision.edit(code)
         case _:
             return None
 

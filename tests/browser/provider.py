@@ -44,6 +44,8 @@ class Provider:
 
     def __init__(self) -> None:
         self.answers: list[Said] = []
+        self.asked: list[str] = []
+        """The requests, as they came over the wire."""
         self._holds: list[Hold] = []
 
     def __enter__(self) -> Provider:
@@ -78,7 +80,7 @@ class Provider:
 def _handler(provider: Provider) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
+            provider.asked.append(self.rfile.read(int(self.headers["content-length"])).decode())
             self.send_response(200)
             self.send_header("content-type", "text/event-stream")
             self.end_headers()

@@ -6,6 +6,8 @@ from typing import Any
 
 import nbformat
 
+from lash_nb.views.turn_data import TURN_MIME
+
 from .contrast import unreadable
 from .frontend import Frontend, OpenNotebook
 from .provider import Hold, Provider
@@ -76,7 +78,7 @@ def look_while_it_runs(notebook: OpenNotebook, speaking: Hold, answering: Hold) 
     go_on(notebook)
     notebook.outputs(1).locator("img").wait_for()
     notebook.outputs(1).get_by_role("table").wait_for()
-    notebook.sees(1, "The north sells")
+    notebook.sees(1, "The **north** sells")  # its Markdown is drawn once it is whole
     answering.release()
 
 
@@ -94,6 +96,7 @@ def look_at_the_end(notebook: OpenNotebook) -> None:
     assert image.evaluate("image => image.complete && image.naturalWidth > 100")
     assert notebook.page.locator(".jupyter-widgets").count() == 0
     assert notebook.stop_button(1).count() == 0
+    assert bundle.get_by_role("button", name="Copy code").is_visible()
 
 
 def look_into_the_file(saved: Any) -> None:
@@ -101,7 +104,7 @@ def look_into_the_file(saved: Any) -> None:
     formats.validate(saved)
     assert "widgets" not in saved.metadata
     bundle, figure = turn_outputs(saved.cells[1])
-    assert set(bundle.data) == {"text/plain", "text/markdown", "text/html"}
+    assert set(bundle.data) == {"text/plain", "text/markdown", "text/html", TURN_MIME}
     assert "The **north** sells least:" in bundle.data["text/markdown"]
     [envelope] = saved.metadata["lash_nb"]["turns"]
     assert (envelope["version"], envelope["turn"]) == (1, 1)

@@ -16,6 +16,7 @@ export default () => {
     },
     render({ el }) {
       const view = new View(turn, el);
+      turn.send({ do: "drawn" });
       return () => view.close();
     },
   };
@@ -490,9 +491,12 @@ const KINDS = {
     const table = h("table", {}, h("thead", {}, head), rows);
     const more = h("p", { class: "ln-soft" });
     const scroll = h("div", { class: "ln-scroll", tabindex: "0", role: "group", "aria-label": "Variables" }, table);
-    const folded = folding(view, id, { open: false }, scroll, more);
-    write(folded.summary, "New and changed variables");
-    const set = fields => write(more, fields.more ? `and ${fields.more} more` : "");
+    const folded = folding(view, id, fields, scroll, more);
+    const set = fields => {
+      write(folded.summary, `New and changed variables (${fields.count})`);
+      write(more, fields.more ? `and ${fields.more} more` : "");
+      folded.open(fields);
+    };
     set(fields);
     return { el: folded.el, body: rows, set };
   },
@@ -563,6 +567,7 @@ function asking(view, fields) {
       "div",
       { class: "ln-row" },
       button("Approve", () => decide("approved")),
+      button("Approve all like it", () => decide("approved", { alike: true }), { title: "Also others in the same directory, or by the same program, in this turn" }),
       button("Edit", () => turnTo("edit", area), { "data-of-cell": true }),
       button("Reject", () => turnTo("reject", why)),
     ),
@@ -602,7 +607,8 @@ function asking(view, fields) {
     fields = now;
     write(question, fields.question);
     paint(code, fields.code, fields.language);
-    rows.ask.children[1].hidden = !fields.of_cell;
+    rows.ask.children[1].hidden = fields.of_cell || fields.host;
+    rows.ask.children[2].hidden = !fields.of_cell;
     // Another question in the place of one that was answered; not one in whose answer somebody is.
     if (fields.approval !== shown) turnTo("ask");
     shown = fields.approval;
