@@ -54,6 +54,7 @@ bench:  ## the benchmarks; each one's last line is JSON
 	$(PYTHON) -m tests.bench.roundtrip --json
 	$(PYTHON) -m tests.bench.kernel --json
 	$(PYTHON) -m tests.bench.crowd --json
+	$(PYTHON) -m tests.bench.view --json
 	$(PYTHON) -m tests.bench.local --json
 
 faults:  ## hosts killed at every point, hostile notebooks, floods of output, a crowd of kernels: each one's last line is JSON
