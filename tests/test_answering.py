@@ -1,0 +1,148 @@
+"""What waits for a person in a real notebook's kernel: asked in words, by a click, answered in a later cell."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .notebook_kernel import Cell, NotebookKernel, notebook_kernel
+
+COUNTS = "<lash-cell>\nlosers = [1, 2]\nprint('ran', len(losers))\n</lash-cell>"
+STARTS = "<lash-cell>\nimport subprocess\nprint('code', subprocess.run(['true']).returncode)\n</lash-cell>"
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NotebookKernel]:
+    place = tmp_path_factory.mktemp("answering")
+    scripts = {"counts": [COUNTS, "Done."], "twice": [COUNTS, COUNTS, "Done."], "starts": [STARTS, "Done."]}
+    for name, said in scripts.items():
+        (place / f"{name}.json").write_text(json.dumps(said))
+    with notebook_kernel(place) as started:
+        yield started
+
+
+@pytest.fixture
+def notebook(kernel: NotebookKernel) -> Iterator[NotebookKernel]:
+    kernel.run("%load_ext lash_nb")
+    yield kernel
+    kernel.run("%unload_ext lash_nb")
+
+
+def begun(notebook: NotebookKernel, script: str, code: str, **options: bool) -> Cell:
+    assert not notebook.run(f"%lash model scripted:{script}.json").error
+    return notebook.start(code, **options)
+
+
+def text(cell: Cell) -> str:
+    return "\n".join(str(content["data"].get("text/plain", "")) for content in cell.displays)
+
+
+@pytest.mark.parametrize("above", ["", "%%time\n"], ids=["awaited", "blocking"])
+def test_the_cell_asks_where_nobody_draws_a_button(notebook: NotebookKernel, above: str) -> None:
+    cell = begun(notebook, "counts", f"{above}%%lash --approve every\nCount.")
+    assert notebook.question()["prompt"] == "Run it? yes, no [why], edit, later: "
+    notebook.answer("")
+    assert notebook.question()["prompt"].startswith("Run it?"), "Enter alone agrees to nothing"
+    notebook.answer("yes")
+    notebook.finish(cell)
+    assert not cell.error
+    assert "The agent wants to run this cell.\n\n    losers = [1, 2]\n    print('ran', len(losers))" in cell.text
+    assert "ran 2" in text(cell)
+
+
+def test_a_click_answers_and_takes_the_question_back(notebook: NotebookKernel) -> None:
+    cell = begun(notebook, "counts", "%%lash --approve every\nCount.")
+    notebook.until(cell, lambda: any('"approval"' in value for value in cell.drawn))
+    notebook.click(cell.widgets["AnyModel"], "drawn")
+    notebook.click(cell.widgets["AnyModel"], "decide", approval=approval(cell), verdict="rejected", why="not now")
+    notebook.finish(cell)
+    assert not cell.error
+    assert "You rejected this cell: not now" in text(cell)
+    assert "ran 2" not in text(cell)
+
+
+def approval(cell: Cell) -> str:
+    drawn = next(value for value in cell.drawn if '"approval"' in value)
+    return drawn.partition('"approval": "')[2].partition('"')[0]
+
+
+@pytest.mark.parametrize("above", ["", "%%time\n"], ids=["awaited", "blocking"])
+def test_a_turn_is_left_waiting_and_gone_on_with_by_a_word(notebook: NotebookKernel, above: str) -> None:
+    cell = begun(notebook, "twice", f"{above}%%lash --approve every\nCount.")
+    notebook.question()
+    notebook.answer("yes")
+    notebook.question()
+    notebook.answer("later")
+    notebook.finish(cell)
+    assert cell.error.startswith("ApprovalNeeded: The agent wants to run this cell.")
+    assert "Waiting for you" in text(cell)
+    shown = notebook.run("%lash answer")
+    assert "losers = [1, 2]" in shown.text
+    assert "yes|no [WHY]|edit" in shown.text
+    assert "waits for your approval" in notebook.run("%lash resume --no").text
+    done = notebook.run("%lash answer no not today")
+    assert not done.error
+    assert "You rejected this cell: not today" in text(done)
+    assert "Done." in text(done)
+    assert notebook.run("%lash answer yes").error.startswith("InputError: nothing waits")
+
+
+def test_a_cell_is_edited_in_a_cell(notebook: NotebookKernel) -> None:
+    cell = begun(notebook, "counts", "%%lash --approve every\nCount.")
+    notebook.question()
+    notebook.answer("edit")
+    notebook.finish(cell)
+    assert cell.error.startswith("ApprovalNeeded")
+    assert cell.reply is not None
+    [payload] = cell.reply["payload"]
+    assert payload["text"] == "%%lash answer edit\nlosers = [1, 2]\nprint('ran', len(losers))"
+    done = notebook.run(payload["text"].replace("[1, 2]", "[1, 2, 3]"))
+    assert not done.error
+    assert "ran 3" in text(done)
+    assert "You edited this cell before it ran." in text(done)
+
+
+def test_an_effect_is_asked_about_while_its_cell_runs(notebook: NotebookKernel) -> None:
+    cell = begun(notebook, "starts", "%%lash\nGo.")
+    assert notebook.question()["prompt"] == "Allow it? yes, all (others like it, too), no [why]: "
+    notebook.answer("no I would rather not")
+    notebook.finish(cell)
+    assert "The agent's code wants to start true." in cell.text
+    assert "PermissionError" in text(cell)
+    assert "You rejected start true: I would rather not" in text(cell)
+
+
+def test_where_nobody_can_be_asked_a_cell_waits_and_an_effect_is_refused(notebook: NotebookKernel) -> None:
+    cell = notebook.finish(begun(notebook, "starts", "%%lash\nGo.", allow_stdin=False))
+    assert "Not allowed: start true: nobody is here" in text(cell)
+    notebook.run("%lash new")
+    cell = notebook.finish(begun(notebook, "counts", "%%lash --approve every\nCount.", allow_stdin=False))
+    assert cell.error.startswith("ApprovalNeeded")
+    done = notebook.run("%lash answer yes")
+    assert "ran 2" in text(done)
+
+
+def test_a_mode_holds_until_the_session_ends(notebook: NotebookKernel) -> None:
+    assert notebook.run("%lash approve").text.startswith("approve effects: what code does beyond computing is asked")
+    assert notebook.run("%lash approve plan").text.startswith("approve plan: no code runs")
+    cell = notebook.finish(begun(notebook, "counts", "%%lash\nCount."))
+    assert "Not allowed: this cell: this turn plans only, and runs no code" in text(cell)
+    notebook.run("%lash new")
+    assert notebook.run("%lash approve").text.startswith("approve effects")
+    assert "there is no way to approve called 'never'" in notebook.run("%lash approve never").error
+
+
+def test_a_variable_is_pulled(notebook: NotebookKernel) -> None:
+    notebook.finish(begun(notebook, "counts", "%%lash\nCount."))
+    notebook.run("del losers" if "losers" in notebook.run("print(dir())").text else "pass")
+    assert notebook.run("%lash pull losers").text == "losers: a copy of the agent's losers\n"
+    assert notebook.run("print(losers)").text == "[1, 2]\n"
+    pulled = notebook.run("%lash pull losers")
+    assert pulled.text == "losers_agent: a copy of the agent's losers (losers is yours and stays as it is)\n"
+    assert notebook.run("%lash pull losers --as winners\nprint(winners)").text.endswith("[1, 2]\n")
+    assert "nothing" in notebook.run("%lash pull nothing").error
+    assert notebook.run("%lash pull 1x").error.startswith("InputError")
+    assert notebook.run("%lash pull a b --as c").error.startswith("InputError")
