@@ -1,20 +1,22 @@
 """What of a turn's code is asked about, and what comes of it: before a cell runs, and before it has an effect.
 
-Decided here: what each mode asks (`machine.approvals`), what a decision covers (a host for the session; a path, all
-below an approved one, or a command for the turn), and that nothing waits where nobody is: an effect is refused then, a
-cell leaves its turn waiting (`ApprovalNeeded`). What is asked and what a person decided is recorded before anything
-follows from it, so that it is asked once. The turn's time does not run on meanwhile.
+Decided here: what each mode asks (`machine.approvals`), what a decision covers (a host for the session; a path, with
+all below it where it is deleted, or a command for the turn), and that nothing waits where nobody is: an effect is
+refused then, a cell leaves its turn waiting (`ApprovalNeeded`). What is asked and what a person decided is recorded
+before anything follows from it, so that it is asked once. The turn's time does not run on meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import posixpath
 import shlex
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
+from .deciding import check_recordable
 from .errors import ApprovalNeeded
 from .machine.activity import ApprovalAsked, ApprovalDecided
 from .machine.approvals import Approval, ApprovalMode, Decision, EffectKind, Verdict, Wish
@@ -34,10 +36,11 @@ class Approvals:
     def __init__(self, ports: TurnPorts) -> None:
         self.paused: Callable[[], AbstractContextManager[None]] = nullcontext
         """Holds the turn's clock while somebody thinks; the host sets it."""
+        self.waits: Callable[[], None] = lambda: None
+        """Something waits and is recorded: copies are brought up to date; the host sets it."""
         self._ports = ports
         self._asking = asyncio.Lock()
         self._allowed: list[tuple[Wish, bool]] = []
-        self._count = 0
 
     async def cell(self, effect: ExecCode, *, guarded: bool) -> Decision:
         """Whether a cell may run; `guarded`: its kernel asks by itself before it does more than compute.
@@ -50,38 +53,48 @@ class Approvals:
         approval = Approval(
             id=f"cell-{effect.id}", effect_id=effect.id, code=ports.redactor.text(effect.code), language=effect.language
         )
+        resumed = ports.resumed
+        same = resumed is not None and resumed.effect_id == effect.id
+        if resumed is not None and same and (approval.id in resumed.decisions or resumed.begun):
+            # One that may have begun was agreed to by whoever resumed the turn; else it waits still.
+            decision = resumed.decisions.get(approval.id, _APPROVED)
+            if not resumed.begun:
+                await ports.log.decided(approval, decision)  # from now on it may have begun
+            return decision
         if ports.approve is ApprovalMode.PLAN:
             return self._told(approval, Decision(verdict=Verdict.REJECTED, why=_PLANNING, by_policy=True))
-        resumed = ports.resumed
-        if resumed is not None and resumed.effect_id == effect.id:
-            # Decided before, or agreed to by whoever resumed the turn: the cell was shown to them in full.
-            return resumed.decisions.get(approval.id, _APPROVED)
         asks = ports.approve is ApprovalMode.EVERY or (ports.approve is ApprovalMode.EFFECTS and not guarded)
         return await self._asked(approval) if asks else _APPROVED
 
     async def effect(self, effect: ExecCode, wish: Wish) -> Decision:
         """Whether a running cell may have an effect. Raises JournalError: it could not be recorded."""
         ports = self._ports
+        if ports.approve is not ApprovalMode.EFFECTS:
+            return _APPROVED  # a cell that an earlier host ran, and that is not asked about any more
         wish = replace(wish, target=ports.redactor.text(wish.target))
         async with self._asking:  # one question at a time; what it covers is not asked again
             if self._covered(wish):
                 return _APPROVED
-            self._count += 1
-            done = len(resumed.decisions) if (resumed := ports.resumed) is not None else 0
             approval = Approval(
-                id=f"effect-{effect.id}-{done + self._count}",
+                id=f"effect-{effect.id}-{_digest(wish)}",
                 effect_id=effect.id,
                 code=ports.redactor.text(effect.code),
                 language=effect.language,
                 wish=wish,
             )
             try:
-                decision = await self._asked(approval)
+                decision = self._decided_before(approval) or await self._asked(approval)
             except ApprovalNeeded:
                 decision = self._told(approval, Decision(verdict=Verdict.REJECTED, why=_NOBODY, by_policy=True))
             if decision.allows:
                 self._remember(wish, alike=decision.alike)
             return decision
+
+    def _decided_before(self, approval: Approval) -> Decision | None:
+        """What was decided on it while an earlier host had the cell, or after that."""
+        resumed = self._ports.resumed
+        same = resumed is not None and resumed.effect_id == approval.effect_id
+        return resumed.decisions.get(approval.id) if resumed is not None and same else None
 
     # -- asking --------------------------------------------------------------------------------------------------------
 
@@ -91,21 +104,20 @@ class Approvals:
             if approval.wish is None:
                 ports.on_activity(ApprovalAsked(approval=approval))
                 await ports.log.asking(approval)
+                self.waits()
             raise ApprovalNeeded(approval)
-        ports.on_activity(ApprovalAsked(approval=approval))
-        await ports.log.asking(approval)
-        with self.paused():
-            decision = await ports.decisions.ask(approval, ports.on_approval)
+        with ports.decisions.waiting(approval) as answered:  # before it is shown: an answer may come at once
+            ports.on_activity(ApprovalAsked(approval=approval))
+            await ports.log.asking(approval)
+            self.waits()
+            with self.paused():
+                decision = await ports.decisions.ask(approval, answered, ports.on_approval)
         if decision is None:
             raise ApprovalNeeded(approval)
-        kept = replace(
-            decision,
-            why=ports.redactor.text(decision.why),
-            code=None if decision.code is None else ports.redactor.text(decision.code),
-        )
-        self._told(approval, kept)
-        await ports.log.decided(approval, kept)
-        return replace(kept, code=decision.code)
+        decision = check_recordable(decision, redactor=ports.redactor)
+        self._told(approval, decision)
+        await ports.log.decided(approval, decision)
+        return decision
 
     def _told(self, approval: Approval, decision: Decision) -> Decision:
         self._ports.on_activity(ApprovalDecided(approval=approval, decision=decision))
@@ -137,17 +149,24 @@ def _covers(allowed: Wish, wish: Wish, *, alike: bool) -> bool:
     if allowed.target == wish.target:
         return True
     if wish.kind is EffectKind.PROCESS:
-        return alike and _program(allowed.target) == _program(wish.target)
-    place = posixpath.dirname(allowed.target) if alike else allowed.target
-    return wish.target.startswith(place.rstrip("/") + "/")
+        program = _program(allowed.target)
+        return alike and program is not None and program == _program(wish.target)
+    if wish.kind is EffectKind.DELETE and wish.target.startswith(allowed.target.rstrip("/") + "/"):
+        return True  # a tree, file by file
+    return alike and posixpath.dirname(allowed.target) == posixpath.dirname(wish.target)
 
 
-def _program(command: str) -> str:
+def _program(command: str) -> str | None:
+    """What a command starts; None: it is for a shell, and may start anything."""
     try:
         words = shlex.split(command)
     except ValueError:
-        words = command.split()
-    return words[0] if words else ""
+        return None
+    return words[0] if words and shlex.join(words) == command else None
+
+
+def _digest(wish: Wish) -> str:
+    return hashlib.sha256(f"{wish.kind} {wish.target}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def rejected_text(decision: Decision) -> str:

@@ -62,6 +62,8 @@ class CellRuns:
         self.others: list[Kernel] = []
         """The kernels of other languages that this turn has used."""
         self._running: asyncio.Task[CellResult] | None = None
+        self._failure: Exception | None = None
+        """Why the running cell was stopped by us."""
 
     async def run(self, effect: ExecCode, *, known: NamespaceSummary) -> ExecResult:
         """The response to one ExecCode; `known` is what the main kernel held when it was last looked at."""
@@ -181,11 +183,12 @@ class CellRuns:
                 result = await self._running
             except asyncio.CancelledError:
                 task = asyncio.current_task()
-                if self._tool_runs.unrecorded is None or (task is not None and task.cancelling()):
+                failure = self._tool_runs.unrecorded or self._failure
+                if failure is None or (task is not None and task.cancelling()):
                     raise
-                raise self._tool_runs.unrecorded from None  # the cell was stopped by us
-        if self._tool_runs.unrecorded is not None:
-            raise self._tool_runs.unrecorded
+                raise failure from None  # the cell was stopped by us
+        if (failure := self._tool_runs.unrecorded or self._failure) is not None:
+            raise failure
         return result
 
     def _completed(self, effect: ExecCode, result: CellResult, started: float) -> None:
@@ -211,16 +214,17 @@ class CellRuns:
             return True  # the cell cannot run, and nobody need be asked
 
     def _guard(self, effect: ExecCode) -> CellGuard | None:
-        if self._ports.approve is not ApprovalMode.EFFECTS:
-            return None
+        if self._ports.approve is not ApprovalMode.EFFECTS and not self._outstanding(effect):
+            return None  # but a cell that an earlier host ran may wait with a question
         return CellGuard(on_effect=partial(self._effect, effect))
 
     async def _effect(self, effect: ExecCode, wish: Wish) -> Decision:
         try:
             return await self.approvals.effect(effect, wish)
-        except JournalError as error:
-            self._tool_runs.unrecorded = error
-            await self._stop_running()  # the code must learn nothing
+        except Exception as error:
+            # It cannot be recorded, or whoever is asked failed: the turn's end, of which the code must learn nothing.
+            self._failure = error
+            await self._stop_running()
             raise
 
     async def _stop_running(self) -> None:

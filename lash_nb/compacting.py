@@ -52,7 +52,8 @@ def _turn_records(turn: RecordedTurn, deltas: DeltaWriter) -> Iterator[Record]:
     yield {"k": "effect", **where, "id": effect, "kind": "", **counts}
     about_effect: Record = {"turn": turn.number, "at": turn.at, "effect": effect}
     for approval_id, decision in turn.decisions.items():
-        yield {"k": "decided", **about_effect, "id": approval_id, "decision": DECISION.encode(decision)}
+        left: Record = {} if turn.begun else {"left": True}
+        yield {"k": "decided", **about_effect, "id": approval_id, "decision": DECISION.encode(decision), **left}
     if turn.asking is not None:
         yield {"k": "ask", **about_effect, "approval": APPROVAL.encode(turn.asking)}
     waits = turn.checkpoint.outstanding_effect

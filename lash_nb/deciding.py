@@ -8,14 +8,27 @@ Everything but `decide` is called on the session's loop.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from .errors import InputError
 from .machine.approvals import Approval, ApprovalMode, Decision, Verdict
+from .trust import Redactor, whole_text
 
-__all__ = ["APPROVE_VARIABLE", "Decisions", "OnApproval", "allowed_mode", "check", "known_mode", "stricter"]
+__all__ = [
+    "APPROVE_VARIABLE",
+    "Decisions",
+    "OnApproval",
+    "allowed_mode",
+    "check",
+    "check_recordable",
+    "known_mode",
+    "stricter",
+]
 
 OnApproval = Callable[[Approval], Awaitable[Decision | None]]
 """Asks a person; None: nobody is there. It is cancelled when somebody has decided otherwise meanwhile."""
@@ -73,26 +86,41 @@ class Decisions:
         future.get_loop().call_soon_threadsafe(_settle, future, decision)
         return True
 
-    async def ask(self, approval: Approval, on_approval: OnApproval | None) -> Decision | None:
-        """The decision of whoever decides first; None: nobody is there."""
-        if on_approval is None:
-            return None
+    @contextmanager
+    def waiting(self, approval: Approval) -> Iterator[asyncio.Future[Decision]]:
+        """An approval can be decided from now on; what it waits for."""
         future: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
         with self._guard:
             self._waiting = approval, future
-        asking: asyncio.Future[Decision | None] = asyncio.ensure_future(on_approval(approval))
+        try:
+            yield future
+        finally:
+            with self._guard:
+                self._waiting = None
+
+    async def ask(
+        self, approval: Approval, future: asyncio.Future[Decision], on_approval: OnApproval
+    ) -> Decision | None:
+        """The decision of whoever decides first on what is `waiting`; None: nobody is there."""
+        if future.done():
+            return future.result()
+        asked: object = on_approval(approval)
+        if not inspect.isawaitable(asked):
+            raise InputError("on_approval has to be a coroutine function: it is awaited, and gives a Decision or None")
+        asking: asyncio.Future[object] = asyncio.ensure_future(asked)
         both: set[asyncio.Future[Any]] = {future, asking}
         try:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             if future.done():
                 return future.result()
             decision = asking.result()
-            if decision is not None:
-                check(approval, decision)
+            if decision is None:
+                return None
+            if not isinstance(decision, Decision):
+                raise InputError(f"on_approval gave {decision!r:.100}: it has to give a Decision, or None")
+            check(approval, decision)
             return decision
         finally:
-            with self._guard:
-                self._waiting = None
             if not asking.done():
                 asking.cancel()
                 await asyncio.gather(asking, return_exceptions=True)
@@ -105,6 +133,19 @@ def check(approval: Approval, decision: Decision) -> None:
             raise InputError("only a cell can be edited, and this one runs already: approve or reject what it asks")
         if not (decision.code or "").strip():
             raise InputError("the edited cell is empty: reject it instead, with a reason")
+
+
+def check_recordable(decision: Decision, *, redactor: Redactor) -> Decision:
+    """The decision as it may be recorded.
+
+    Raises InputError: its code holds a secret: what runs has to be what is recorded, and secrets are not.
+    """
+    if decision.code is not None and redactor.text(decision.code) != whole_text(decision.code):
+        raise InputError(
+            "the edited cell holds a secret, which is not recorded, so it could not run as it stands: let the code "
+            "read it from a file or a variable of the environment"
+        )
+    return replace(decision, why=redactor.text(decision.why))
 
 
 def _settle(future: asyncio.Future[Decision], decision: Decision) -> None:

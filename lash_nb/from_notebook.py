@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from .errors import CorruptCheckpointError, DecodeError, InputError, JournalError, NotebookError
-from .machine.effects import ToolCalls
+from .machine.activities import TURN_ACTIVITY
+from .machine.activity import ApprovalAsked
+from .machine.approvals import APPROVAL, Approval
+from .machine.effects import ExecCode, ToolCalls
 from .machine.execution import NamespaceSummary, VariableSummary
 from .machine.state import TurnCheckpoint
 from .recorded import Asked, RecordedKernel, RecordedSession, RecordedTurn, protocol_of
@@ -118,17 +121,22 @@ def _turn(envelope: Envelope, asked: Asked, checkpoint: TurnCheckpoint, before: 
     resume = envelope.get("resume", {})
     ended = summary.outcome is not None
     waits = checkpoint.outstanding_effect
+    asking = _asking(resume.get("asking"), waits)
+    told = told_of(checkpoint, before, turn=number, request=asked.text, model=asked.model, protocol=asked.protocol)
+    if asking is not None:
+        told.append(TURN_ACTIVITY.encode(ApprovalAsked(approval=asking)))
     return RecordedTurn(
         number=number,
         # The journal that is made of this is believed later.
         asked=replace(asked, model=asked.model if _is_cassette_beside(asked.model) else ""),
         at=envelope["saved_at"],
-        told=told_of(checkpoint, before, turn=number, request=asked.text, model=asked.model, protocol=asked.protocol),
+        told=told,
         checkpoint=checkpoint,
         effect=checkpoint.outstanding_effect_id,
         # A notebook does not say which calls were begun: none of them is made again.
         calls=dict.fromkeys(call.call_id for call in waits.calls) if isinstance(waits, ToolCalls) else {},
         calls_known=ended,
+        asking=asking,
         steps=_count(resume.get("steps")),
         said=_count(resume.get("said")),
         ended=ended,
@@ -136,6 +144,23 @@ def _turn(envelope: Envelope, asked: Asked, checkpoint: TurnCheckpoint, before: 
         chain={name: envelope[name] for name in ("seq", "parent", "sha256", "engine", "saved_at")},
         dollars=envelope.get("dollars"),
     )
+
+
+def _asking(value: object, effect: object) -> Approval | None:
+    """The outstanding cell as one that waits, where the notebook says just that.
+
+    A cell that waits was never begun, so that it is run in a new kernel. That is the notebook's word alone; whoever
+    agrees to it is shown the cell that the checkpoint has, and no other.
+    """
+    if value is None or not isinstance(effect, ExecCode):
+        return None
+    try:
+        told = APPROVAL.decode(value)
+    except DecodeError:
+        return None
+    waits = Approval(id=f"cell-{effect.id}", effect_id=effect.id, code=effect.code, language=effect.language)
+    # A secret may have been taken out of one of the two; another name would not be found when it is decided.
+    return waits if replace(told, code=effect.code) == waits else None
 
 
 def _is_cassette_beside(model: str) -> bool:

@@ -48,6 +48,7 @@ __all__ = ["Fulfilment"]
 
 
 _LEFT = "The turn was left while this cell was outstanding: it may have run, or a part of it."
+_NOT_BEGUN = "It waited for approval, and was not run."
 _SHOWN = 2_000
 """Characters of background output that a reader is shown; the model gets more."""
 
@@ -110,9 +111,9 @@ class Fulfilment:
         except UnknownNameError:
             pass  # there is no kernel in which it could run
         finally:
-            left = CodeBlockCompleted(
-                effect_id=effect.id, outcome=CellOutcome.INTERRUPTED, outputs=(), duration_ms=0, detail=_LEFT
-            )
+            begun = ports.resumed.begun
+            outcome, detail = (CellOutcome.INTERRUPTED, _LEFT) if begun else (CellOutcome.ABORTED, _NOT_BEGUN)
+            left = CodeBlockCompleted(effect_id=effect.id, outcome=outcome, outputs=(), duration_ms=0, detail=detail)
             ports.on_activity(left)
 
     @property

@@ -46,6 +46,7 @@ from .ports import TurnPorts
 __all__ = ["TurnHost", "TurnResult"]
 
 _LEFT = "The turn was interrupted when its process ended, and left for another request."
+_WAITED = "The turn waited for a decision, and was left for another request."
 _MOST_FRUITLESS_POLLS = 8
 """How often in a row a driver is asked again that only emits."""
 
@@ -89,6 +90,7 @@ class TurnHost:
         try:
             async with asyncio.timeout(self.ports.time_limit_s) as limit:
                 self._fulfil.approvals.paused = _pauses(limit)
+                self._fulfil.approvals.waits = lambda: self.ports.on_record(self.machine.checkpoint(), False)
                 await self._drive()
         except TimeoutError as error:
             if not limit.expired():  # somebody else's: a model's or a tool's
@@ -130,7 +132,8 @@ class TurnHost:
             JournalError: it could not be recorded.
             CancelledError: the caller was stopped meanwhile; the turn has ended.
         """
-        told = StatusRuntimeEvent(key="resume", label=_LEFT)
+        waited = self.ports.resumed is not None and not self.ports.resumed.begun
+        told = StatusRuntimeEvent(key="resume", label=_WAITED if waited else _LEFT)
         self.ports.on_activity(PluginEvent(plugin_id="resume", event=told))
         try:
             effect = self._drain()
@@ -303,7 +306,11 @@ def _pauses(limit: asyncio.Timeout) -> Callable[[], AbstractContextManager[None]
     def paused() -> Iterator[None]:
         clock = asyncio.get_running_loop().time
         began, ends = clock(), limit.when()
-        limit.reschedule(None)
+        try:
+            limit.reschedule(None)
+        except RuntimeError:  # it has run out this very moment
+            yield
+            return
         try:
             yield
         finally:

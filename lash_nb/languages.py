@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -80,7 +80,11 @@ class CanBeLeft(Protocol):
     """A kernel that can go on without us."""
 
     async def leave(self) -> None:
-        """Give it back to whoever takes it over next."""
+        """Leave it to whoever takes it over next."""
+        ...
+
+    def leave_at_exit(self) -> None:
+        """Leave it also where nobody does before this process exits; until it runs a cell."""
         ...
 
 
@@ -102,6 +106,8 @@ class SessionKernels:
     def leave_what_was_made(self) -> None:
         """Treat the kernels that were made here as those that were taken over: their turn waits for somebody."""
         self._taken_over = list(self._made.values())
+        for kernel in self._left:
+            kernel.leave_at_exit()
 
     @property
     def main(self) -> Kernel | None:
@@ -147,11 +153,13 @@ class SessionKernels:
             try:
                 self._made[language] = kernel = await attach(recorded)
                 self._taken_over.append(kernel)
+                if isinstance(kernel, CanBeLeft) and self.leaving():
+                    kernel.leave_at_exit()
             except KernelError as error:
                 _log.info("the %s kernel of before: %s", recorded.language, error)
 
     @property
-    def _left(self) -> list[Kernel]:
+    def _left(self) -> list[CanBeLeft]:
         return [kernel for kernel in self._taken_over if isinstance(kernel, CanBeLeft)] if self.leaving() else []
 
     async def shutdown(self) -> None:
@@ -168,7 +176,7 @@ class SessionKernels:
 
     def end_now(self) -> None:
         """Kill what was made here, from any thread, without waiting for an event loop; what is left lives on."""
-        left = self._left
+        left: Collection[object] = self._left
         for kernel in list(self._made.values()):
             if isinstance(kernel, EndsNow) and kernel not in left:
                 kernel.end_now()

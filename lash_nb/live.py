@@ -89,13 +89,17 @@ class CellTurn:
         self._desk = sessions.desk
         self._cell_id = _cell_id()
         self._view: LiveView = QuietView()
-        if request.live and not request.quiet:
+
+    def _begin(self, *, clicks: bool) -> None:
+        """Draw, before anything happens; `clicks`: they arrive while the cell waits."""
+        self._clicks = clicks
+        if self._request.live and not self._request.quiet:
             self._draw(self._choose_view)
 
     async def wait(self) -> Turn:
         """From a cell that awaits: clicks arrive meanwhile, and SIGINT as CancelledError."""
         problem: BaseException | None = None
-        self._clicks = True
+        self._begin(clicks=True)
         try:
             if self._request.text is None:
                 await self._session.resume_turn(**self._options())
@@ -112,6 +116,7 @@ class CellTurn:
     def block(self) -> Turn:
         """From a cell that cannot await; SIGINT comes as KeyboardInterrupt."""
         problem: BaseException | None = None
+        self._begin(clicks=False)
         try:
             if self._request.text is None:
                 self._session.resume_turn_sync(**self._options())
@@ -151,7 +156,7 @@ class CellTurn:
     def _choose_view(self) -> None:
         actions = ViewActions(
             stop=self._stop,
-            decide=self._decide,
+            decide=self._decide if self._clicks else None,  # else the cell asks, and one question is enough
             say=self._say,
             insert=self._insert,
             pull=self._sessions.pulled.soon,
@@ -176,12 +181,13 @@ class CellTurn:
 
     # -- decisions -----------------------------------------------------------------------------------------------------
 
-    def _decide(self, approval_id: str, decision: Decision) -> None:
-        """From a view, on any thread."""
+    def _decide(self, approval_id: str, decision: Decision) -> bool:
+        """From a view, on any thread; whether it was taken."""
         try:
-            self._session.decide(decision, approval_id=approval_id)
+            return self._session.decide(decision, approval_id=approval_id)
         except InputError as error:
-            _log.warning("%s", error)  # the view does not offer that
+            _log.warning("%s", error)
+            return False
 
     async def _asked(self, approval: Approval) -> Decision | None:
         """Ask the person, on the session's loop; whatever decides otherwise cancels this."""

@@ -141,6 +141,7 @@ class Lash(Magics, Settings):
         if not given.quiet:
             self._announce_news(choice)
             self._say_what_is_left()
+        self.sessions.conducted = choice
         request = CellRequest(
             text=text.strip("\n"),
             model=model,
@@ -270,22 +271,22 @@ class Lash(Magics, Settings):
         return import_module(".turn_words", __package__)
 
     def _answered(self, words: str) -> CellTurn | None:
-        goes_on = self._turn_words.answer_word(words, self.sessions, shell=self._shell)
-        return self._gone_on() if goes_on else None
+        choice = self._turn_words.answer_word(words, self.sessions, shell=self._shell)
+        return None if choice is None else self._gone_on(choice)
 
     def _edited(self, code: str) -> CellTurn:
-        if not self._turn_words.edited(code, self.sessions):
+        choice = self._turn_words.edited(code, self.sessions)
+        if choice is None:
             raise InputError("answered: the turn runs, and goes on in its own cell")
-        return self._gone_on()
+        return self._gone_on(choice)
 
-    def _gone_on(self) -> CellTurn:
+    def _gone_on(self, choice: ModelChoice) -> CellTurn:
         """The turn that was left waiting, in this cell."""
         from .live import CellRequest, CellTurn
 
-        choice = self.sessions.choose()
-        model = self.sessions.open(choice.name)
         self._announce_news(choice)
-        request = CellRequest(text=None, model=model, live=not self._captured)
+        self.sessions.conducted = choice
+        request = CellRequest(text=None, model=self.sessions.open(choice.name), live=not self._captured)
         return CellTurn(request, self.sessions, on_shown=self._shown.append)
 
     def _blocked(self, turn: CellTurn | None) -> Turn | None:

@@ -1,14 +1,17 @@
 """Copies of the agent's variables in the notebook's own namespace: by `%lash pull`, and by the Pull of a view.
 
 Decided here: nothing of the notebook's is written over in silence: a name that is taken there gets `_agent` behind it,
-unless another one was given. To unpickle a value runs what its classes want run: it is the agent's word that is
+or `_agent_2`, until one is free, unless another one was given. What was pulled before and is still there makes way for
+what is pulled again. To unpickle a value runs what its classes want run: it is the agent's word that is
 taken, and a person who asks for it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import keyword
+import weakref
 from collections.abc import Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +34,8 @@ class Pulled:
         self, *, namespace: Callable[[], MutableMapping[str, Any]], session: Callable[[], Session | None]
     ) -> None:
         self._namespace, self._session = namespace, session
+        self._here: dict[str, tuple[str, Callable[[], object]]] = {}
+        """By the name in the notebook: which variable was pulled under it, and what came."""
 
     def soon(self, name: str, done: Callable[[str], None]) -> None:
         """Bring one over without waiting, from any thread; `done` is told how it went, in a sentence."""
@@ -41,6 +46,8 @@ class Pulled:
             done(self._bound(name, await self._value(name), wanted=None))
         except LashError as error:
             done(str(error))
+        except Exception as error:  # nobody else would hear of it
+            done(f"{name} was not pulled: {type(error).__name__}: {error}")
 
     def now(self, name: str, *, wanted: str | None = None) -> str:
         """Bring one over, as `wanted` if that is given; how it went, in a sentence.
@@ -62,13 +69,36 @@ class Pulled:
 
     def _bound(self, name: str, value: Any, *, wanted: str | None) -> str:
         namespace = self._namespace()
-        target = _checked(wanted) if wanted else name
-        taken = not wanted and target in namespace
-        if taken:
-            target = f"{name}{_BEHIND}"
+        target = _checked(wanted) if wanted else self._free(name)
+        note = ""
+        if self._pulled_as(target, name):
+            note = " (in place of the one that was pulled before)"
+        elif target in namespace:
+            note = f" (in place of what {target} was before)"
+        elif target != name and not wanted:
+            note = f" ({name} is yours and stays as it is)"
         namespace[target] = value
-        note = f" ({name} is yours and stays as it is)" if taken else ""
+        self._here[target] = (name, _held(value))
         return f"{target}: a copy of the agent's {name}{note}"
+
+    def _free(self, name: str) -> str:
+        """The first name under which nothing of the person's would be lost."""
+        behind = (f"{name}{_BEHIND}_{number}" for number in itertools.count(2))
+        names = itertools.chain((name, f"{name}{_BEHIND}"), behind)
+        return next(one for one in names if one not in self._namespace() or self._pulled_as(one, name))
+
+    def _pulled_as(self, target: str, name: str) -> bool:
+        """Whether what is there is what was pulled of that variable."""
+        namespace, (before, held) = self._namespace(), self._here.get(target, ("", lambda: None))
+        return before == name and target in namespace and namespace[target] is held()
+
+
+def _held(value: object) -> Callable[[], object]:
+    """The value, kept alive only where its type cannot be referred to otherwise."""
+    try:
+        return weakref.ref(value)
+    except TypeError:
+        return lambda: value
 
 
 def _checked(name: str) -> str:

@@ -12,7 +12,7 @@ Every record is a JSON object; `k` says which kind, `at` when (for people: nothi
 | `call`    | `turn`, `effect`, `call`, `name`, `args`           | before a tool is called                             |
 | `called`  | `turn`, `effect`, `call`, `output`                 | before the result of that call is passed on         |
 | `ask`     | `turn`, `effect`, `approval`, `told`               | before somebody is asked to decide                  |
-| `decided` | `turn`, `effect`, `id`, `decision`, `told`         | before anything follows from what was decided       |
+| `decided` | `turn`, `effect`, `id`, `decision`, `told`, `left` | before anything follows from what was decided       |
 | `said`    | `n`, `text`                                        | when the user says something to a turn              |
 | `answer`  | `turn`, `id`, `response`, `told`, `known`, `said`  | before the machine gets an answer                   |
 | `end`     | `turn`, `delta`, `told`, `chain`, `known`, …       | before the outcome of a turn is shown               |
@@ -143,6 +143,8 @@ class RecordedTurn:
     """Whether those are all: a notebook does not say which were begun."""
     asking: Approval | None = None
     """What waits for a decision."""
+    begun: bool = True
+    """Whether its outstanding effect may have begun; not when it was decided on while nobody ran the turn."""
     decisions: dict[str, Decision] = field(default_factory=dict)
     """What was decided on its outstanding effect, by the id of the approval."""
     steps: int = 0
@@ -276,7 +278,7 @@ class SessionFold:
         turn.effect, turn.answer = int(record["id"]), None
         if not again:
             turn.calls, turn.calls_known = {}, record.get("calls_known") is not False
-            turn.asking, turn.decisions = None, {}
+            turn.asking, turn.decisions, turn.begun = None, {}, True
         turn.steps, turn.said = int(record.get("steps", turn.steps)), int(record.get("said", turn.said))
         self.session.seq += 1
         turn.told += record.get("told", [])
@@ -328,7 +330,7 @@ class SessionFold:
         turn.told += record.get("told", [])
         if turn.effect == record["effect"]:
             turn.decisions[str(record["id"])] = DECISION.decode(record["decision"])
-            turn.asking = None
+            turn.asking, turn.begun = None, record.get("left") is not True
 
     def _said(self, record: Mapping[str, Any]) -> None:
         number = int(record["n"])

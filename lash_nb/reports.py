@@ -38,7 +38,7 @@ def status_text(sessions: NotebookSessions) -> str:
     which = f"{sessions.label}, no turns yet"
     begun = session is not None and bool(session.turns or session.interrupted)
     if session is not None and begun:
-        waits = f"; turn {session.next_number} was interrupted (`%lash resume`)" if session.interrupted else ""
+        waits = f"; turn {session.next_number} {_left(session)}" if session.interrupted else ""
         which = f"{session.label} ({session.id}), {count(len(session.turns), 'turn')}{waits}"
     kernel = session.kernel if session is not None else None
     lives = "not started yet"
@@ -51,10 +51,16 @@ def status_text(sessions: NotebookSessions) -> str:
             *_earlier(sessions, begun=begun),
             f"model: {model}",
             f"kernel: {lives}",
+            f"approve: {sessions.mode()}",
             f"copies: journal {_journal(session)} · outputs {sessions.copying.outputs()} · "
             f"notebook metadata {sessions.copying.status()}",
         ]
     )
+
+
+def _left(session: Session) -> str:
+    waits = session.pending is not None
+    return "waits for your answer (`%lash answer`)" if waits else "was interrupted (`%lash resume`)"
 
 
 def _earlier(sessions: NotebookSessions, *, begun: bool) -> list[str]:

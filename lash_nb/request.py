@@ -269,7 +269,7 @@ class RequestRun:
             epochs={language: kernel.epoch for language, kernel in self._before.kernels.items()},
             calls=turn.calls,
             calls_known=turn.calls_known,
-            begun=turn.asking is None or turn.asking.wish is not None,
+            begun=turn.begun and (turn.asking is None or turn.asking.wish is not None),
             decisions=turn.decisions,
             variables=self.picture.variables,
             steps=turn.steps,

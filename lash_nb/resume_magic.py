@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from .asking import can_ask
 from .errors import InputError, JournalInUseError
+from .machine.approvals import Decision
 from .models.choice import ModelChoice
 from .sessions import NotebookSessions
+from .turn_words import who_goes_on
 
 if TYPE_CHECKING:
     from .finding import Found
@@ -134,7 +136,7 @@ class ResumeWord:
     def _go_on(self, given: _Given) -> CellTurn | None:
         from .live import CellRequest, CellTurn
 
-        choice = self._sessions.choose()
+        choice = who_goes_on(self._sessions)
         model = self._sessions.open(choice.name)
         self._announce(choice)
         if given.no:
@@ -142,6 +144,10 @@ class ResumeWord:
             return None
         if not given.yes and not self._agrees("Go on with it? [y/N] ", _NOTHING_RUN):
             return None
+        session, pending = self._sessions.session(), self._sessions.session().pending
+        if pending is not None and pending.wish is None:
+            session.decide(Decision.approve(), approval_id=pending.id)
+        self._sessions.conducted = choice
         request = CellRequest(text=None, model=model, live=self._live)
         return CellTurn(request, self._sessions, on_shown=self._on_shown)
 

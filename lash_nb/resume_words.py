@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from .consent import ask, ask_line, at_terminal
 from .errors import ApprovalNeeded, InputError, JournalInUseError, TurnFailed
-from .machine.approvals import Approval, ApprovalMode, Decision, Verdict
+from .machine.approvals import Approval, ApprovalMode, Decision
 from .trace_words import cut
 
 if TYPE_CHECKING:
@@ -43,8 +43,9 @@ def add(commands: Any) -> None:
     resume = commands.add_parser("resume", help="go on with a turn that was interrupted", description=_resume.__doc__)
     resume.set_defaults(run=_resume)
     resume.add_argument("which", metavar="SESSION|FILE", help="a session's id, its directory, or a notebook")
-    resume.add_argument("--yes", action="store_true", help="agree to what is outstanding without being asked")
-    resume.add_argument("--reject", metavar="WHY", help="the cell that waits for approval is not run; go on so")
+    answer = resume.add_mutually_exclusive_group()
+    answer.add_argument("--yes", action="store_true", help="agree to what is outstanding without being asked")
+    answer.add_argument("--reject", metavar="WHY", help="the cell that waits for approval is not run; go on so")
     resume.add_argument(
         "--approve",
         choices=[mode.value for mode in ApprovalMode],
@@ -136,6 +137,7 @@ def _go_on(session: Session, options: argparse.Namespace, file: NotebookFile | N
         print(f"\nIt has come otherwise:\n\n{found}", file=sys.stderr)
         if not _agreed(session, options):
             return _STOPPED
+    _decide_as_agreed(session, options)
     turn = _finish(session, options)
     if turn is None:
         return _not_run(session, options, "stopped before anything was run")
@@ -156,13 +158,9 @@ def _model(session: Session) -> str:
 
 
 def _agreed(session: Session, options: argparse.Namespace) -> bool:
-    if options.yes:
-        return True
-    if options.reject is not None:
-        pending = session.pending
-        if pending is None:
-            raise InputError("--reject: no cell waits for approval")
-        session.decide(Decision(verdict=Verdict.REJECTED, why=options.reject), approval_id=pending.id)
+    if options.reject is not None and session.pending is None:
+        raise InputError("--reject: nothing waits for approval, and nothing was run; without it you are asked about it")
+    if options.yes or options.reject is not None:
         return True
     agreed = ask("\nGo on?")
     if agreed:
@@ -172,6 +170,15 @@ def _agreed(session: Session, options: argparse.Namespace) -> bool:
     )
     _not_run(session, options, f"nothing was run, and the turn can still be gone on with{how}")
     return False
+
+
+def _decide_as_agreed(session: Session, options: argparse.Namespace) -> None:
+    """Of a cell that waits, to go on says that it may run; what a running cell wants to do is asked by itself."""
+    pending = session.pending
+    if pending is not None and options.reject is not None:
+        session.decide(Decision.reject(options.reject), approval_id=pending.id)
+    elif pending is not None and pending.wish is None:
+        session.decide(Decision.approve(), approval_id=pending.id)
 
 
 def _not_run(session: Session, options: argparse.Namespace, sentence: str) -> int:

@@ -89,6 +89,8 @@ def outstanding(
                 sentence = f"This {cell} was rejected and is not run; the model is told so:"
             elif turn.asking is not None and turn.asking.wish is None:
                 sentence = f"This {cell} waits for your approval; if you go on, it runs:"
+            elif turn.asking is not None and turn.asking.wish is not None and not lost(effect.language):
+                sentence = f"This {cell} runs, and waits because it wants to {_visible(str(turn.asking.wish))}:"
             elif lost(effect.language):
                 sentence = (
                     f"This {cell} was outstanding, and its kernel is gone. It is not run again, because nobody knows "

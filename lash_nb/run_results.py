@@ -37,6 +37,7 @@ class CellState(StrEnum):
     FAILED = "failed"
     FAILED_AS_TAGGED = "failed, as its tag allows"
     STOPPED = "stopped"
+    WAITING = "waiting for approval"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

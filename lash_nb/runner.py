@@ -227,7 +227,7 @@ class _Run:
             finally:
                 self._output.save(self._notebook)
                 self._read_turns()
-            state = {RunStatus.DONE: CellState.DONE, RunStatus.STOPPED: CellState.STOPPED}.get(status, CellState.FAILED)
+            state = _CELL_STATES.get(status, CellState.FAILED)
             if state is CellState.DONE and any(output.output_type == "error" for output in cell.outputs):
                 state = CellState.FAILED_AS_TAGGED
             self._report(replace(report, state=state, steps=self._steps() - known, error=error))
@@ -334,6 +334,11 @@ class _Run:
         self._stop.set()
 
 
+_CELL_STATES = {
+    RunStatus.DONE: CellState.DONE,
+    RunStatus.STOPPED: CellState.STOPPED,
+    RunStatus.WAITING: CellState.WAITING,
+}
 _ERRORS: Mapping[str, type[BaseException]] = {
     **{name: getattr(errors, name) for name in errors.__all__},
     "UsageError": InputError,  # how IPython says that a magic was used wrongly

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .bridge import OnTick, undisturbed
-from .deciding import OnApproval, allowed_mode, check, known_mode, stricter
+from .deciding import OnApproval, allowed_mode, check, check_recordable, known_mode, stricter
 from .errors import ApprovalNeeded, InputError, LashError, SessionClosedError
 from .finding import Found, find_session
 from .following import read_session
@@ -193,6 +193,8 @@ class Session(SessionParts):
     async def resume_turn(self, *, on_tick: OnTick | None = None, **options: Any) -> Turn:
         """Go on with the interrupted turn to its outcome; whoever calls this has agreed to what is outstanding.
 
+        But what is `pending` has to be decided: else it is asked about again, as the turn's mode has it.
+
         `options` are `output_type`, `model`, `approve`, `on_activity`, `on_approval` and `raise_on_failure`, as for
         `run`. What was to be seen of the turn so far is told again first. Code is approved as strictly as before, or as
         the session has it if that is stricter, unless `approve` says otherwise.
@@ -218,8 +220,10 @@ class Session(SessionParts):
         A turn that runs goes on with it. Of one that was left waiting it is recorded; `resume_turn` goes on with that.
 
         Raises:
-            InputError: it does not answer what waits. JournalError: it cannot be recorded. Nothing is decided then.
+            InputError: it does not answer what waits, or holds a secret. JournalError: it cannot be recorded. Nothing
+                is decided then.
         """
+        decision = check_recordable(decision, redactor=self._redactor)
         if self._decisions.decide(decision, approval_id=approval_id):
             return True
         approval = self.pending

@@ -114,9 +114,9 @@ class SessionPast:
         log = TurnRecorder(recorder, turn.number, turn.asked, steps=turn.steps, said=turn.said)
         activity = ApprovalDecided(approval=approval, decision=decision)
         log.told(activity)
-        await log.decided(approval, decision)
+        await log.decided(approval, decision, left=True)
         turn.told.append(TURN_ACTIVITY.encode(activity))
-        turn.decisions[approval.id], turn.asking = decision, None
+        turn.decisions[approval.id], turn.asking, turn.begun = decision, None, False
 
     def _open(self, recorder: SessionRecorder) -> None:
         self.record()

@@ -71,6 +71,8 @@ class NotebookSessions:
         """What `%lash model NAME` said last."""
         self.resumed_model: str | None = None
         """The model of a session that was gone on with, for when nothing chooses one."""
+        self.conducted: ModelChoice | None = None
+        """Who answered the last turn of the session that began here; one that was left waiting goes on with it."""
         notebook = Path(run.notebook) if run and run.notebook else None
         named = notebook or file
         self.file = named.absolute() if named else None
@@ -302,7 +304,7 @@ class NotebookSessions:
             limits = self._limits()
             bounds = {} if limits is None else {"limits": limits}
             session = Session.resume(found, **{**self._arranged(), **bounds, "state_dir": found.state_dir})
-            before, self._session, self.approve = self._session, session, None
+            before, self._session, self.approve, self.conducted = self._session, session, None, None
             self._made.append(session)
             if session.label.isdecimal():
                 self.label = max(self.label, int(session.label))
@@ -340,7 +342,7 @@ class NotebookSessions:
             session = self._session
             if session is None or not (session.turns or session.interrupted):
                 return  # it is new; whether it was made already depends on the background
-            self._session = self.approve = None
+            self._session = self.approve = self.conducted = None
             self.label += 1
             self._end(session)
 

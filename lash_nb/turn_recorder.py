@@ -50,6 +50,7 @@ class TurnRecorder:
         self._told = Told()
         self._known: NamespaceSummary | None = None
         self._delivers: tuple[int, ...] = ()
+        self._asking: Approval | None = None
 
     def told(self, activity: TurnActivity) -> None:
         """Something that is shown; it is written with the next record."""
@@ -99,12 +100,16 @@ class TurnRecorder:
         await self._session.write({"k": "called", "turn": self._number, "at": now_text(), **record})
 
     async def asking(self, approval: Approval) -> None:
+        self._asking = approval
         about: dict[str, Json] = {"effect": approval.effect_id, "approval": APPROVAL.encode(approval)}
         await self._session.write(self._record("ask", **about))
 
-    async def decided(self, approval: Approval, decision: Decision) -> None:
+    async def decided(self, approval: Approval, decision: Decision, *, left: bool = False) -> None:
+        """`left`: nobody runs the turn, so that nothing has begun by this."""
+        self._asking = None
         about: dict[str, Json] = {"effect": approval.effect_id, "id": approval.id}
-        await self._session.write(self._record("decided", **about, decision=DECISION.encode(decision)))
+        more: dict[str, Json] = {"left": True} if left else {}
+        await self._session.write(self._record("decided", **about, decision=DECISION.encode(decision), **more))
 
     def resume_facts(self, kernel: Kernel) -> dict[str, Json]:
         """What a copy of this turn needs beside its checkpoint to be gone on with where there is no journal.
@@ -123,6 +128,7 @@ class TurnRecorder:
             "steps": self._steps,
             "said": self._said,
             "waiting": self._session.waiting,
+            **({"asking": APPROVAL.encode(self._asking)} if self._asking is not None else {}),
         }
 
     def ended(self, checkpoint: TurnCheckpoint, *, envelope: Mapping[str, Any] | None, dollars: float | None) -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .answers import Edit, decision_of, edit_cell, shown
 from .deciding import known_mode
-from .errors import InputError
+from .errors import InputError, UnknownModelError
 from .machine.approvals import Approval, ApprovalMode, Decision, Verdict
+from .models.choice import ModelChoice
 from .pulled import Pulled
 from .sessions import NotebookSessions
 
 if TYPE_CHECKING:
     from .session import Session
 
-__all__ = ["answer_word", "approve_word", "edited", "pull_word", "say_word"]
+__all__ = ["answer_word", "approve_word", "edited", "pull_word", "say_word", "who_goes_on"]
 
 _MODES = {
     ApprovalMode.ALL: "nothing is asked",
@@ -69,32 +72,47 @@ def pull_word(line: str, pulled: Pulled) -> None:
         print(pulled.now(name, wanted=wanted))
 
 
-def answer_word(words: str, sessions: NotebookSessions, *, shell: Any) -> bool:
-    """`%lash answer yes|no [WHY]|edit`: whether a turn that was left waiting is to be gone on with.
+def who_goes_on(sessions: NotebookSessions) -> ModelChoice:
+    """The model of the turn that is gone on with, opened: of one that was left waiting here, the one that it had.
+
+    Raises InputError: there is none, or it cannot be opened.
+    """
+    before, choice = sessions.conducted, None
+    with suppress(UnknownModelError):
+        choice = sessions.choose()
+    if before is not None and not sessions.ordered and (choice is None or choice.name != before.name):
+        choice = replace(sessions.choose(before.name), why="the turn that goes on")
+    choice = choice or sessions.choose()
+    sessions.open(choice.name)
+    return choice
+
+
+def answer_word(words: str, sessions: NotebookSessions, *, shell: Any) -> ModelChoice | None:
+    """`%lash answer yes|no [WHY]|edit`: who answers where a turn that was left waiting is to be gone on with.
 
     Raises:
-        InputError: nothing waits, or that is no answer to it.
+        InputError: nothing waits, that is no answer to it, or no model can go on. Nothing is decided then.
     """
-    session, approval = _waiting(sessions)
+    _, approval = _waiting(sessions)
     if not words:
         print(shown(approval))
         print(f"`%lash answer {_answers(approval)}`")
-        return False
+        return None
     try:
         decision = decision_of(words, approval)
     except Edit:
         shell.set_next_input(edit_cell(approval))
         print("The cell is below: change it and run it.")
-        return False
+        return None
     if decision is None:
         raise InputError(f"{words!r} is no answer: `%lash answer {_answers(approval)}`")
-    return _decided(session, approval, decision)
+    return _decided(sessions, approval, decision)
 
 
-def edited(code: str, sessions: NotebookSessions) -> bool:
-    """`%%lash answer edit`, with the code below: whether a turn is to be gone on with. Raises InputError."""
-    session, approval = _waiting(sessions)
-    return _decided(session, approval, Decision(verdict=Verdict.EDITED, code=code.strip("\n")))
+def edited(code: str, sessions: NotebookSessions) -> ModelChoice | None:
+    """`%%lash answer edit`, with the code below: as `answer_word`. Raises InputError."""
+    _, approval = _waiting(sessions)
+    return _decided(sessions, approval, Decision(verdict=Verdict.EDITED, code=code.strip("\n")))
 
 
 def _waiting(sessions: NotebookSessions) -> tuple[Session, Approval]:
@@ -105,13 +123,15 @@ def _waiting(sessions: NotebookSessions) -> tuple[Session, Approval]:
     return session, approval
 
 
-def _decided(session: Session, approval: Approval, decision: Decision) -> bool:
-    left = not session.running
+def _decided(sessions: NotebookSessions, approval: Approval, decision: Decision) -> ModelChoice | None:
+    session, _ = _waiting(sessions)
+    # Before it is decided: without a model the turn stays as it is.
+    choice = None if session.running else who_goes_on(sessions)
     if not session.decide(decision, approval_id=approval.id):
         raise InputError(_NOTHING_WAITS)
-    if not left:
+    if choice is None:
         print(f"answered: {decision.verdict}")
-    return left
+    return choice
 
 
 def _answers(approval: Approval) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -90,6 +89,28 @@ def test_a_turn_is_left_waiting_and_gone_on_with_by_a_word(notebook: NotebookKer
     assert notebook.run("%lash answer yes").error.startswith("InputError: nothing waits")
 
 
+def test_a_turn_goes_on_with_the_model_that_it_was_asked_with(notebook: NotebookKernel) -> None:
+    assert not notebook.run("%lash model scripted:starts.json").error
+    ask = "%%lash -m scripted:counts.json --approve every\nCount."
+    assert notebook.finish(notebook.start(ask, allow_stdin=False)).error.startswith("ApprovalNeeded")
+    done = notebook.run("%lash answer yes")
+    assert not done.error
+    assert "scripted:counts.json, chosen by the turn that goes on; nothing leaves this machine" in done.text
+    assert "ran 2" in text(done)
+    assert "Done." in text(done)
+    assert "scripted:starts.json, chosen by" in notebook.run("%lash model").text
+
+
+def test_by_resume_it_goes_on_with_that_model_too(notebook: NotebookKernel) -> None:
+    assert not notebook.run("%lash model scripted:starts.json").error
+    ask = "%%lash -m scripted:counts.json --approve every\nCount."
+    assert notebook.finish(notebook.start(ask, allow_stdin=False)).error.startswith("ApprovalNeeded")
+    done = notebook.run("%lash resume --yes")
+    assert not done.error
+    assert "scripted:counts.json, chosen by the turn that goes on" in done.text
+    assert "ran 2" in text(done)
+
+
 def test_a_cell_is_edited_in_a_cell(notebook: NotebookKernel) -> None:
     cell = begun(notebook, "counts", "%%lash --approve every\nCount.")
     notebook.question()
@@ -112,7 +133,7 @@ def test_an_effect_is_asked_about_while_its_cell_runs(notebook: NotebookKernel) 
     notebook.finish(cell)
     assert "The agent's code wants to start true." in cell.text
     assert "PermissionError" in text(cell)
-    assert "You rejected start true: I would rather not" in text(cell)
+    assert "You rejected: start true: I would rather not" in text(cell)
 
 
 def test_where_nobody_can_be_asked_a_cell_waits_and_an_effect_is_refused(notebook: NotebookKernel) -> None:
@@ -140,9 +161,15 @@ def test_a_variable_is_pulled(notebook: NotebookKernel) -> None:
     notebook.run("del losers" if "losers" in notebook.run("print(dir())").text else "pass")
     assert notebook.run("%lash pull losers").text == "losers: a copy of the agent's losers\n"
     assert notebook.run("print(losers)").text == "[1, 2]\n"
+    again = "losers: a copy of the agent's losers (in place of the one that was pulled before)\n"
+    assert notebook.run("%lash pull losers").text == again
+    notebook.run("losers = losers_agent = 'mine'")
     pulled = notebook.run("%lash pull losers")
-    assert pulled.text == "losers_agent: a copy of the agent's losers (losers is yours and stays as it is)\n"
+    assert pulled.text == "losers_agent_2: a copy of the agent's losers (losers is yours and stays as it is)\n"
     assert notebook.run("%lash pull losers --as winners\nprint(winners)").text.endswith("[1, 2]\n")
+    over = notebook.run("%lash pull losers --as losers_agent").text
+    assert over == "losers_agent: a copy of the agent's losers (in place of what losers_agent was before)\n"
+    assert notebook.run("print(losers, losers_agent, losers_agent_2)").text == "mine [1, 2] [1, 2]\n"
     assert "nothing" in notebook.run("%lash pull nothing").error
     assert notebook.run("%lash pull 1x").error.startswith("InputError")
     assert notebook.run("%lash pull a b --as c").error.startswith("InputError")

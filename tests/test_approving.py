@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -123,6 +124,19 @@ async def test_a_refused_effect_is_an_error_to_the_code_and_the_turn_goes_on(tmp
     assert "not there" in history(scripted, 1)[-1]
 
 
+@pytest.mark.parametrize("answer", [True, "yes", Decision.edit("y")], ids=str)
+async def test_an_answer_that_is_none_ends_the_turn_and_the_code_learns_nothing(answer: Any, tmp_path: Path) -> None:
+    async def wrong(approval: Approval) -> Any:
+        return answer
+
+    scripted = model()
+    async with Session(scripted, kernel=Ran(WRITE).kernel, state_dir=tmp_path) as session:
+        with pytest.raises(InputError):
+            await session.run("One?", on_approval=wrong)
+        assert session.turns[-1].status == "failed"
+    assert len(scripted.requests) == 1
+
+
 async def test_where_nobody_is_effects_are_refused_and_nothing_waits(tmp_path: Path) -> None:
     ran, scripted = Ran(WRITE), model()
     async with Session(scripted, kernel=ran.kernel, state_dir=tmp_path) as session:
@@ -146,7 +160,7 @@ W, D, P, C = EffectKind.WRITE, EffectKind.DELETE, EffectKind.PROCESS, EffectKind
     [
         (wish(W, "/data/a"), wish(W, "/data/b"), False, 2),
         (wish(W, "/data/a"), wish(W, "/data/b"), True, 1),
-        (wish(W, "/data/a"), wish(W, "/data/a/b/c"), False, 1),  # a directory that was made
+        (wish(W, "/data/a"), wish(W, "/data/a/b"), True, 2),  # not in the same directory
         (wish(W, "/data/a"), wish(W, "/data/ab"), False, 2),
         (wish(W, "/data/a"), wish(W, "/data2/a"), True, 2),
         (wish(W, "/data/a"), wish(D, "/data/a"), True, 2),
@@ -155,6 +169,8 @@ W, D, P, C = EffectKind.WRITE, EffectKind.DELETE, EffectKind.PROCESS, EffectKind
         (wish(P, "pip install x"), wish(P, "pip install y"), True, 1),
         (wish(P, "pip install x"), wish(P, "rm -r /"), True, 2),
         (wish(P, "pip 'install"), wish(P, "pip 'install"), False, 1),
+        (wish(P, "ls -l"), wish(P, "ls && rm -r /"), True, 2),  # for a shell
+        (wish(P, "ls && true"), wish(P, "ls && rm -r /"), True, 2),
         (wish(C, "example.com:443"), wish(C, "example.com:80"), False, 1),
         (wish(C, "example.com:443"), wish(C, "example.org:443"), True, 2),
         (wish(C, "[::1]:443"), wish(C, "[::1]:80"), False, 1),

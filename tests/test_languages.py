@@ -57,6 +57,35 @@ async def test_what_was_given_is_not_ended() -> None:
     assert [one.alive for one in (*given, *others)] == [True, True, False]
 
 
+class _Leaving(_Ending):
+    """A kernel that can be left, and notes how it was."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.left: list[str] = []
+
+    async def leave(self) -> None:
+        self.left.append("now")
+
+    def leave_at_exit(self) -> None:
+        self.left.append("at exit")
+
+
+async def test_kernels_of_a_turn_that_waits_are_left() -> None:
+    made = {"a": _Leaving(), "b": _Ending()}
+    kernels = SessionKernels(None, {}, make=lambda language: made[language or "a"])
+    for language in made:
+        await kernels.of(language).start()
+    kernels.leaving = lambda: True
+    kernels.leave_what_was_made()
+    assert made["a"].left == ["at exit"]  # type: ignore[attr-defined]
+    kernels.end_now()
+    assert [one.ended for one in made.values()] == [0, 1]
+    await kernels.shutdown()
+    assert made["a"].left == ["at exit", "now"]  # type: ignore[attr-defined]
+    assert [one.alive for one in made.values()] == [True, False]
+
+
 async def test_one_that_does_not_end_keeps_none_of_the_others() -> None:
     class Stubborn(ScriptedKernel):
         async def shutdown(self) -> None:

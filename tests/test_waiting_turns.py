@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from lash_nb import ScriptedModel, Session
-from lash_nb.errors import ApprovalNeeded
+from lash_nb.errors import ApprovalNeeded, InputError
 from lash_nb.following import read_session
 from lash_nb.machine.approvals import Approval, Decision, Verdict
+from lash_nb.machine.execution import CellOutcome
+from lash_nb.stores.journal import session_directory
 
 from .approvers import YES, Person, Ran, model
 from .conversations import cell, history
@@ -24,6 +26,18 @@ async def left_waiting(session: Session, **options: Any) -> Approval:
     assert session.interrupted
     assert not session.running
     return raised.value.approval
+
+
+def written(place: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in place.rglob("*") if path.is_file())
+
+
+def cut_behind(state_dir: Path, kind: str) -> None:
+    """Cut a session's journal behind its last record of a kind."""
+    (segment,) = session_directory(state_dir, "s").glob("*.journal")
+    lines = segment.read_bytes().splitlines(keepends=True)
+    last = max(number for number, line in enumerate(lines) if f'"k":"{kind}"'.encode() in line)
+    segment.write_bytes(b"".join(lines[: last + 1]))
 
 
 async def test_a_cell_that_nobody_can_decide_on_leaves_its_turn_waiting(tmp_path: Path) -> None:
@@ -87,14 +101,16 @@ async def test_a_new_request_leaves_what_waits(tmp_path: Path) -> None:
 
 
 async def test_every_holds_when_the_turn_is_gone_on_with(tmp_path: Path) -> None:
-    ran, person = Ran(), Person(YES)
+    ran, person = Ran(), Person(YES, YES)
     script = ScriptedModel({1: [cell("x = 1"), cell("y = 1"), "Done."]})
     async with Session(script, kernel=ran.kernel, state_dir=tmp_path, session_id="s") as session:
         await left_waiting(session, approve="every")
+        with pytest.raises(ApprovalNeeded):  # to go on is not to decide
+            await session.resume_turn()
+        assert ran.codes == []
     async with Session.resume("s", model=script, kernel=ran.kernel, state_dir=tmp_path, on_approval=person) as later:
         assert (await later.resume_turn()).ok
-    # The first cell was agreed to by going on; the second was asked about, as before.
-    assert [(approval.code, approval.wish) for approval in person.asked] == [("y = 1", None)]
+    assert [approval.code for approval in person.asked] == ["x = 1", "y = 1"]
 
 
 async def test_all_does_not(tmp_path: Path) -> None:
@@ -127,6 +143,40 @@ async def test_how_a_turn_is_gone_on_with(before: str, now: str, taken: str, tmp
     assert left.ran == ([] if taken == "plan" else ["x = 41", "x + 1"])
 
 
+async def test_what_was_approved_and_may_have_run_is_not_run_again_in_silence(tmp_path: Path) -> None:
+    """The decision is recorded before the cell is given to a kernel, so that it counts as begun from then on."""
+    ran, then = Ran(), Ran()
+    script = ScriptedModel({1: [cell("a = 1"), cell("x = 1"), "Done."]})
+    options: dict[str, Any] = {"state_dir": tmp_path, "approve": "every"}
+    async with Session(script, kernel=ran.kernel, session_id="s", on_approval=Person(YES, None), **options) as session:
+        await left_waiting(session)
+    async with Session.resume("s", model=script, kernel=ran.kernel, **options) as later:
+        assert later.decide(YES)
+        await later.resume_turn()
+    cut_behind(tmp_path, "decided")  # as a crash would have left it, with the cell in the kernel
+    await then.kernel.start()
+    await then.kernel.restart()
+    async with Session.resume("s", model=script, kernel=then.kernel, **options) as again:
+        turn = await again.resume_turn()
+    assert (ran.codes, then.codes) == (["a = 1", "x = 1"], [])
+    assert [step.outcome for step in turn.picture.steps if step.code == "x = 1"] == [CellOutcome.LOST]
+
+
+async def test_a_secret_in_an_edited_cell_is_refused_and_not_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "sk-" + "a1B2" * 10
+    monkeypatch.setenv("OPENAI_API_KEY", secret)
+    ran = Ran()
+    async with Session(model(), kernel=ran.kernel, state_dir=tmp_path, approve="every") as session:
+        await left_waiting(session)
+        with pytest.raises(InputError, match="secret"):
+            session.decide(Decision.edit(f"key = {secret!r}"))
+        assert session.decide(Decision.reject(f"not with {secret}"))
+        await session.resume_turn()
+    assert secret.encode() not in written(tmp_path)
+
+
 async def test_a_rejection_is_not_taken_back_by_going_on(tmp_path: Path) -> None:
     ran = Ran()
     async with Session(model(), kernel=ran.kernel, state_dir=tmp_path, approve="every") as session:
@@ -151,6 +201,7 @@ async def test_a_turn_that_waits_keeps_its_cell_when_its_kernel_is_gone(tmp_path
     await then.kernel.start()
     await then.kernel.restart()  # another life
     async with Session.resume("s", model=script, kernel=then.kernel, state_dir=tmp_path) as later:
+        assert later.decide(YES)
         turn = await later.resume_turn()
     assert turn.ok
     assert (first.codes, then.codes) == (["a = 1"], ["x = 1"])

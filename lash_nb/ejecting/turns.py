@@ -18,17 +18,15 @@ from ..errors import DecodeError, JournalError
 from ..following import read_session
 from ..machine.attachments import AttachmentStore
 from ..machine.effects import Done, ExecCode
-from ..machine.events import ProtocolRecord
 from ..machine.execution import FinishValue
 from ..machine.messages import AppendOnly, Message, MessageRole
 from ..machine.picture import StepPicture, TurnPicture
 from ..machine.state import TurnCheckpoint
-from ..protocols.records import CodeTrajectoryEntry
 from ..recorded import Asked, RecordedSession, RecordedTurn, protocol_of
 from ..stores.blobs import BlobStore
 from ..stores.carried import Carried, CarriedSession, Trouble, carried
 from ..stores.mentions import journal_place, journal_places, mentions, session_beside
-from ..stores.told import CELL_LABELS, told_of
+from ..stores.told import CellRecord, cell_records, told_of
 
 __all__ = ["EjectedTurn", "Gathered", "gathered"]
 
@@ -207,12 +205,15 @@ def _picture(checkpoint: TurnCheckpoint, asked: Asked, *, number: int, folded: b
     request = "\n\n".join(part.content for part in own[0].parts)
     about = replace(asked, text=request) if folded or not asked.text else asked
     alone = replace(checkpoint, messages=AppendOnly(own), pending_effects=())
-    told = told_of(alone, None, turn=number, request=about.text, model=about.model, protocol=about.protocol)
+    cells = cell_records(checkpoint)
+    told = told_of(
+        alone, None, turn=number, request=about.text, model=about.model, protocol=about.protocol, cells=cells
+    )
     ended = not folded and any(isinstance(effect, Done) for effect in checkpoint.pending_effects)
     turn = RecordedTurn(number=number, asked=about, told=told, checkpoint=checkpoint, ended=ended)
-    picture = _with_outcomes(turn.picture(), own, checkpoint)
+    picture = _without_values(turn.picture(), own, cells)
     if folded:
-        return _with_answer(picture, own, checkpoint)
+        return _with_answer(picture, own, cells)
     effect = checkpoint.outstanding_effect
     return _with_outstanding(picture, effect) if isinstance(effect, ExecCode) else picture
 
@@ -229,33 +230,24 @@ def _own(checkpoint: TurnCheckpoint, number: int) -> list[Message] | None:
     return list(messages[start:end])
 
 
-def _entries(checkpoint: TurnCheckpoint) -> Iterator[CodeTrajectoryEntry]:
-    for record in checkpoint.events:
-        if isinstance(record, ProtocolRecord) and isinstance(record.event, CodeTrajectoryEntry):
-            yield record.event
-
-
-def _with_outcomes(picture: TurnPicture, own: Sequence[Message], checkpoint: TurnCheckpoint) -> TurnPicture:
-    """With each cell's outcome as its record has it: the conversation alone only tells success from failure."""
-    entries = {entry.observation: entry for entry in _entries(checkpoint)}
+def _without_values(picture: TurnPicture, own: Sequence[Message], cells: Mapping[str, CellRecord]) -> TurnPicture:
+    """Without what the model saw of a value that ended the turn: the turn has that, too."""
     # In `told_of` a cell's number is that of the message with its code, and its observation is the one behind it.
     seen = [own[at + 1].id if at + 1 < len(own) else "" for at in range(len(own))]
     steps = []
     for step in picture.steps:
-        entry = entries.get(seen[step.effect_id]) if step.effect_id is not None else None
-        label = (entry.error or "").partition(":")[0] if entry is not None else ""
-        if entry is not None and entry.final_output is not None:
-            step = replace(step, outputs=step.outputs[:-1])  # the value, which the turn has, too
-        steps.append(replace(step, outcome=CELL_LABELS[label]) if label in CELL_LABELS and step.outcome else step)
+        cell = cells.get(seen[step.effect_id]) if step.effect_id is not None else None
+        if cell is not None and cell.final:
+            step = replace(step, outputs=step.outputs[:-1])
+        steps.append(step)
     return replace(picture, steps=tuple(steps))
 
 
-def _with_answer(picture: TurnPicture, own: Sequence[Message], checkpoint: TurnCheckpoint) -> TurnPicture:
+def _with_answer(picture: TurnPicture, own: Sequence[Message], cells: Mapping[str, CellRecord]) -> TurnPicture:
     """How a folded turn ended: with a value, or with the words that came last."""
-    ids = {message.id for message in own}
-    finals = [entry.final_output for entry in _entries(checkpoint) if entry.observation in ids and entry.final_output]
+    finals = [cells[message.id].final for message in own if message.id in cells and cells[message.id].final]
     if finals:
-        return replace(picture, value=FinishValue(value=finals[-1].value))
+        return replace(picture, value=FinishValue(value=finals[-1][0]))
     last = picture.steps[-1] if picture.steps else None
     if own[-1].role is MessageRole.ASSISTANT and last is not None and last.code is None:
         return replace(picture, answer=last.prose, steps=picture.steps[:-1])

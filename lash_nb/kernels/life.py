@@ -53,6 +53,8 @@ class Life:
             self.spill_dir = str(own)
             _sweep(own.parent)
         self.missing_features: tuple[str, ...] = ()
+        self.stays = False
+        """Whether it is left, and not ended, when it is forgotten or the interpreter exits."""
 
     @property
     def alive(self) -> bool:
@@ -146,12 +148,19 @@ class Life:
         finally:  # when cancelled too: the thread goes on without us
             await self.wire.close(then=self._remove).wait(_CLOSE_S)
 
+    async def leave(self) -> None:
+        """Let it go on without us, as after a crash; nothing of it stays open here."""
+        await self.wire.close(then=self.process.let_go).wait(_CLOSE_S)
+
     @staticmethod
     def reap(life: Life) -> None:
         """For a kernel that was forgotten, or at the interpreter's exit: no loop to wait on."""
         if life.process.owner_pid == os.getpid():
-            life.process.kill()
-            closed = life.wire.close(then=life._remove)  # its descriptors are being polled until then
+            stays = life.stays and not life.process.exited()
+            if not stays:
+                life.process.kill()
+            then = life.process.let_go if stays else life._remove
+            closed = life.wire.close(then=then)  # its descriptors are being polled until then
             if not life.wire.on_its_thread():  # a garbage collection may run anywhere
                 closed.block(_CLOSE_S)
 

@@ -149,19 +149,25 @@ class ManagedKernel(Kernel):
             await self._drop("The kernel was shut down while the cell ran; its variables are gone.")
 
     async def leave(self) -> None:
-        """Give a kernel that was taken over back: it goes on, and waits for another host, as before; others end."""
-        life = self._life
-        if life is None or not isinstance(life.process, AttachedProcess):
+        """Leave it to whoever takes it over: it goes on, and waits as after a crash; one that has ended is removed."""
+        if not self.alive:
             await self.shutdown()
             return
         async with self._turnstile.alone():
-            self._life = None
-            self._forget()
-            await life.wire.close().wait(5.0)
-            life.process.let_go()
+            life, self._life = self._life, None
+            if life is not None:
+                self._forget()
+                await life.leave()
+
+    def leave_at_exit(self) -> None:
+        """Leave it, and do not end it, where nobody says which before this process exits; until it runs a cell."""
+        if self._life is not None:
+            self._life.stays = True
 
     def end_now(self) -> None:
         """Kill the kernel, started or starting, and leave nothing of it; from any thread, idempotent."""
+        if self._life is not None:
+            self._life.stays = False
         finalizer, self._finalizer, self._life = self._finalizer, None, None
         if finalizer is not None:
             finalizer()
@@ -289,6 +295,7 @@ class ManagedKernel(Kernel):
         started: bool = False,
     ) -> CellResult:
         life = self._require_life()
+        life.stays = False
         current = life.wire.current
         if current is not None and current.abandoned and not current.ended.is_set():
             raise KernelBusyError("an earlier cell did not react to its interrupt and still runs")

@@ -6,7 +6,8 @@ once a second, and hides the process group that an interrupt must reach.
 
 - Sockets and records live in a fresh private directory (`rundir`).
 - The kernel leads its own session, so one signal reaches its children too, and so they die with it.
-- It outlives a crash of its host for a while: a Python kernel has a watchdog inside, another one a `guardian`.
+- It outlives a crash of its host for a while: a Python kernel has a watchdog inside, another one a `guardian`. One that
+  is left is as after a crash, and is reaped here when it ends before this process does.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Protocol
 from ..errors import KernelStartError
 from . import guardian
 from .guardian import start_time
-from .rundir import PORTS, Endpoints, RuntimeDirectory, claim, write_record
+from .rundir import PORTS, Endpoints, RuntimeDirectory, claim, disclaim, write_record
 
 __all__ = ["KernelProcess", "RunningProcess"]
 
@@ -73,6 +74,10 @@ class RunningProcess(Protocol):
 
     def trim_log(self) -> None:
         """Keep the log bounded; cheap, to be called now and then."""
+        ...
+
+    def let_go(self) -> None:
+        """Leave it running, with its files, to whoever takes it over. A second call does nothing."""
         ...
 
     def close(self) -> None:
@@ -225,6 +230,20 @@ class KernelProcess:
     def trim_log(self) -> None:
         """Keep the log bounded; cheap, to be called now and then."""
         self._directory.trim_log()
+
+    def let_go(self) -> None:
+        """Leave it running, with its files, to whoever takes it over. A second call does nothing."""
+        with self._guard:
+            if self._closed or os.getpid() != self.owner_pid:
+                return
+            self._closed = True
+            with contextlib.suppress(OSError):  # else its watch would take us, who live on, for its host
+                disclaim(self.directory)
+            with contextlib.suppress(RuntimeError):  # the interpreter is ending: whoever inherits the child reaps it
+                threading.Thread(target=self._popen.wait, name="lash_nb left kernel", daemon=True).start()
+            if self.pidfd is not None:
+                os.close(self.pidfd)
+            self._directory.leave()
 
     def close(self) -> None:
         """Kill what is left, reap it, remove its files. A second call does nothing; nor does one in a forked child."""

@@ -27,12 +27,24 @@ from .guardian import LOG_TAIL_BYTES, start_time, trim
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["PORTS", "Endpoints", "RuntimeDirectory", "claim", "find_kernel", "flocked", "own", "write_record"]
+__all__ = [
+    "PORTS",
+    "Endpoints",
+    "RuntimeDirectory",
+    "claim",
+    "disclaim",
+    "find_kernel",
+    "flocked",
+    "own",
+    "write_record",
+]
 
 _PREFIX = "lash-nb-kernel-"
 _LONGEST_DIRECTORY = 80
 """Leaves room for `/k-5` and a margin under the 108 bytes of `sun_path` (104 on macOS)."""
 _YOUNG_S = 60.0
+_NOBODY = {"pid": 2**31 - 1, "started": None}
+"""An id that no process can have."""
 
 PORTS = {"shell": 1, "iopub": 2, "stdin": 3, "control": 4, "hb": 5}
 
@@ -75,6 +87,11 @@ def write_record(path: Path, values: Mapping[str, object]) -> None:
 def claim(directory: Path) -> None:
     """Say that this process is the host of the kernel there; whoever calls it holds the lock."""
     write_record(directory / "host.json", {"pid": os.getpid(), "started": start_time(os.getpid())})
+
+
+def disclaim(directory: Path) -> None:
+    """Say that the kernel there has no host, though this process lives on; whoever calls it holds the lock."""
+    write_record(directory / "host.json", _NOBODY)
 
 
 def own(connection_file: Path | None, session: str) -> None:

@@ -69,7 +69,9 @@ def _load(name: str, path: Path) -> Any:
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
             return pickle.load(file)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # also SystemExit, which would end the event loop: it is the value's own
         raise ValueNotSentError(
             f"{name} came, but cannot be loaded here ({type(error).__name__}: {error}): this process may lack what it "
             "is made with"

@@ -199,6 +199,8 @@ class ExecResponse:
     error: str | None = None
     duration_ms: int = 0
     terminal_finish: Json = None
+    ran: str | None = None
+    """The code that ran, where the user had changed the cell; the first observation says the same to the model."""
 
 
 # -- tables ------------------------------------------------------------------------------------------------------------
@@ -236,6 +238,7 @@ EXEC_RESPONSE: Codec[ExecResponse] = struct(
     error=nullable(STRING),
     duration_ms=U64,
     terminal_finish=nullable(JSON),
+    ran=omit_none(STRING),
 )
 
 

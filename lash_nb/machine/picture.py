@@ -144,7 +144,9 @@ class TurnPicture:
                 return self._unrun()._last(code=text, language=kind.removesuffix("_code"))
             case CodeBlockStarted(effect_id=effect_id, language=language, code=code):
                 cell = {"effect_id": effect_id, "language": language, "code": code}
-                return self._unasked()._unrun()._last(**cell)._now(Phase.CELL)
+                again = self.steps and self.steps[-1].effect_id == effect_id and self.steps[-1].running
+                picture = self._unasked() if again else self._unasked()._unrun()
+                return picture._last(**cell)._now(Phase.CELL)
             case CellOutputs(effect_id=effect_id, outputs=outputs):
                 return self._cell(effect_id, outputs=outputs)
             case CodeBlockCompleted():
@@ -253,8 +255,8 @@ class TurnPicture:
         if decision.verdict is Verdict.EDITED:
             text = f"{who}edited this cell before it ran."
         elif decision.verdict is Verdict.REJECTED:
-            text = f"{who}rejected {what}" if who else f"Not allowed: {what}"
-            text += f": {decision.why}" if decision.why else "."
+            text = f"{who}rejected{':' if approval.wish is not None else ''} {what}" if who else f"Not allowed: {what}"
+            text += f": {decision.why}" if decision.why else "." if approval.wish is None else ""
         else:
             text = f"{who}allowed: {what}" if approval.wish is not None and who else ""
         return self._unasked()._noted(NoteKind.DECISION, text) if text else self._unasked()
@@ -332,6 +334,8 @@ class TurnPicture:
                 return failed, self.errors[-1] if self.errors else stop.replace("_", " ")
 
     def _doing(self) -> str:
+        if self.pending is not None:
+            return "it waited for you"
         last = self.steps[-1] if self.steps else StepPicture()
         if last.running or last.outcome is CellOutcome.INTERRUPTED:
             return "a cell was running"

@@ -102,6 +102,7 @@ def exec_response(
     result: CellResult,
     *,
     first: str = "",
+    ran: str | None = None,
     attachments: AttachmentStore | None = None,
     tool_calls: Sequence[ToolCallRecord] = (),
     budget: ObservationBudget | None = None,
@@ -109,8 +110,9 @@ def exec_response(
 ) -> ExecResponse:
     """The record that the turn machine takes of a cell that ended, however it ended.
 
-    `first` stands before its outputs. Every outcome becomes an `error` text with its label, never an exception: what a
-    turn must not survive, the host decides before it calls this.
+    `first` stands before its outputs; `ran` is the code that ran, where that is not the cell's own. Every outcome
+    becomes an `error` text with its label, never an exception: what a turn must not survive, the host decides before it
+    calls this.
     """
     outputs = (StreamOutput(name="stdout", head=first), *result.outputs) if first else result.outputs
     seen = observe(outputs, attachments=attachments, budget=budget, vision=vision)
@@ -122,6 +124,7 @@ def exec_response(
         error=failure_text(result, tool_calls=tool_calls),
         duration_ms=max(0, round(result.duration_s * 1000)),
         terminal_finish=None if result.finish is None else finish_marker(result.finish.value),
+        ran=ran,
     )
 
 

@@ -91,6 +91,8 @@ class CodeTrajectoryEntry:
     error: str | None = None
     """First line of the error, with its label."""
     final_output: FinalOutput | None = None
+    ran: str | None = None
+    """The code that ran in its place, where the user had changed it; the first output says so, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +121,7 @@ class CodeDriverState:
     images: tuple[AttachmentRef, ...] = ()
     exec_error: str | None = None
     finish: FinalOutput | None = None
+    ran: str | None = None
 
 
 def record_id(turn_id: str, iteration: int, purpose: str) -> str:
@@ -234,6 +237,7 @@ CODE_EVENT: Codec[CodeEvent] = _hosted(
                     images=omit_empty(array(ATTACHMENT_REF)),
                     error=omit_none(STRING),
                     final_output=omit_none(_FINAL),
+                    ran=omit_none(STRING),
                 ),
             ),
             "CodeDiagnostic": (
@@ -255,5 +259,6 @@ CODE_DRIVER_STATE: Codec[CodeDriverState] = _hosted(
         images=omit_empty(array(ATTACHMENT_REF)),
         exec_error=omit_none(STRING),
         finish=omit_none(_FINAL),
+        ran=omit_none(STRING),
     )
 )

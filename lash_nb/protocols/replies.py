@@ -94,6 +94,7 @@ def step_with_result(waiting: WaitingExecView, result: ExecResponse | str) -> Co
         images=result.printed_images,
         exec_error=result.error,
         finish=_final_output(result.terminal_finish),
+        ran=result.ran,
     )
 
 

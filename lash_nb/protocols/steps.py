@@ -45,6 +45,7 @@ def trajectory(turn_id: str, iteration: int, step: CodeDriverState) -> tuple[Ses
         images=step.images,
         error=None if step.exec_error is None else step.exec_error.split("\n", 1)[0],
         final_output=step.finish,
+        ran=step.ran,
     )
     return ProtocolRecord(event=entry), Conversation(message=said), Conversation(message=seen)
 

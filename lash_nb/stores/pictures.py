@@ -8,26 +8,24 @@ session holds; how it ended is what its reference says. Reads the machine's reco
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ..machine.activities import TURN_ACTIVITY
 from ..machine.activity import CodeBlockCompleted, CodeBlockStarted
 from ..machine.effects import Done, Emit, ExecCode
-from ..machine.events import ProtocolRecord, TurnActivity
+from ..machine.events import TurnActivity
 from ..machine.execution import FinishValue
 from ..machine.messages import AppendOnly, Message, MessageRole, PartKind
 from ..machine.picture import PictureState, TurnPicture
 from ..machine.state import TurnCheckpoint
 from .carried_turns import CarriedSession, CarriedTurn
 from .envelopes import open_text
-from .told import CELL_LABELS, told_of
+from .told import CellRecord, cell_records, told_of
 
 __all__ = ["FoldedTurns", "picture_of"]
 
 _REQUEST = re.compile(r"m_user_[0-9]+")
-_ENTRY = "CodeTrajectoryEntry"
 _ENDS = {
     "stopped": (PictureState.STOPPED, ""),
     "bound": (PictureState.STOPPED, "a limit was reached"),
@@ -116,22 +114,13 @@ class FoldedTurns:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Cell:
-    """How a cell ended, as its record has it: the conversation alone only tells success from failure."""
-
-    label: str
-    final: tuple[Any, ...]
-    """The value that ended the turn, if one did."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Conversation:
     """What a checkpoint holds of its own turn and of those before it."""
 
     checkpoint: TurnCheckpoint
     turns: Mapping[str, Sequence[Message]]
     """By the id of a turn's request: that message, and those up to the next request."""
-    cells: Mapping[str, _Cell]
+    cells: Mapping[str, CellRecord]
     """By the id of the message with what the model saw of it."""
 
     @classmethod
@@ -143,7 +132,7 @@ class _Conversation:
             if _REQUEST.fullmatch(message.id):
                 own = turns[message.id] = []
             own.append(message)
-        return cls(checkpoint=checkpoint, turns=turns, cells=dict(_cells(checkpoint)))
+        return cls(checkpoint=checkpoint, turns=turns, cells=cell_records(checkpoint))
 
     def holds(self, number: int) -> bool:
         return f"m_user_{number}" in self.turns
@@ -153,13 +142,14 @@ class _Conversation:
         request = "\n\n".join(part.content for part in own[0].parts if part.kind in (PartKind.TEXT, PartKind.PROSE))
         alone = replace(self.checkpoint, messages=AppendOnly(own), pending_effects=())
         picture = TurnPicture()
-        for activity in told_of(alone, None, turn=turn.number, request=request, model="", protocol=""):
+        told = told_of(alone, None, turn=turn.number, request=request, model="", protocol="", cells=self.cells)
+        for activity in told:
             picture = picture.apply(TURN_ACTIVITY.decode(activity))
         state, why = _ENDS.get(turn.ref["outcome"], (PictureState.DONE, ""))
-        picture = replace(self._with_outcomes(picture, own), state=state, why=why)
+        picture = replace(self._without_values(picture, own), state=state, why=why)
         return self._with_answer(picture, own) if state is PictureState.DONE else picture
 
-    def _with_outcomes(self, picture: TurnPicture, own: Sequence[Message]) -> TurnPicture:
+    def _without_values(self, picture: TurnPicture, own: Sequence[Message]) -> TurnPicture:
         # In `told_of` a cell's number is that of the message with its code, and its observation is the one behind it.
         steps = []
         for step in picture.steps:
@@ -167,8 +157,6 @@ class _Conversation:
             cell = self.cells.get(own[at].id) if at < len(own) else None
             if cell is not None and cell.final:
                 step = replace(step, outputs=step.outputs[:-1])  # the value, which the turn has, too
-            if cell is not None and cell.label in CELL_LABELS and step.outcome is not None:
-                step = replace(step, outcome=CELL_LABELS[cell.label])
             steps.append(step)
         return replace(picture, steps=tuple(steps))
 
@@ -182,16 +170,3 @@ class _Conversation:
         if own[-1].role is MessageRole.ASSISTANT and last is not None and last.code is None:
             return replace(picture, answer=last.prose, steps=picture.steps[:-1])
         return picture
-
-
-def _cells(checkpoint: TurnCheckpoint) -> Iterable[tuple[str, _Cell]]:
-    """Those of all turns, as the protocol wrote them down: whoever wrote them, only what has their form counts."""
-    for record in checkpoint.events:
-        hosted = record.event if isinstance(record, ProtocolRecord) else None
-        payload = hosted.get("payload") if isinstance(hosted, Mapping) else None
-        entry = payload.get(_ENTRY) if isinstance(payload, Mapping) else None
-        if not isinstance(entry, Mapping) or not isinstance(entry.get("observation"), str):
-            continue
-        error, final = entry.get("error"), entry.get("final_output")
-        ended = (final["value"],) if isinstance(final, Mapping) and "value" in final else ()
-        yield entry["observation"], _Cell(label=error.partition(":")[0] if isinstance(error, str) else "", final=ended)

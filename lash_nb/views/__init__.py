@@ -38,8 +38,8 @@ class ViewActions:
     """
 
     stop: Callable[[], None]
-    decide: Callable[[str, Decision], None] | None = None
-    """By the id of the approval; one that waits no more is passed over. None: it is not for this page to decide."""
+    decide: Callable[[str, Decision], bool] | None = None
+    """By the id of the approval; False: that one does not wait (any more). None: it is not for this page to decide."""
     say: Callable[[str], None] | None = None
     insert: Callable[[str, Callable[[str], None]], None] | None = None
     """Code that is to become a cell below the asking one; told how that went. None: nobody here can insert cells."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 
+from ..machine.execution import CellOutcome
 from ..machine.picture import TurnPicture
 from ..machine.wire import Json
 from .pieces import clean
@@ -16,17 +17,19 @@ __all__ = ["TURN_MIME", "turn_data"]
 
 TURN_MIME = "application/vnd.lash-nb.turn+json"
 _MAX_BYTES = 64 * 1024
+_RAN = (CellOutcome.OK, CellOutcome.ERROR)
+"""To its end: what was not run, or was cut short, is not to be run again by a click."""
 
 
 def turn_data(picture: TurnPicture) -> dict[str, Json]:
-    """`{version, turn, cells, answer, variables}`: cells that ran, in order, the answer, what was made or changed.
+    """`{version, turn, cells, answer, variables}`: cells that ran to their end, the answer, what was made or changed.
 
     What is large is left out whole, never cut: all of it together is at most 64 KB of JSON, the largest goes first.
     """
     cells: list[Json] = [
         {"language": step.language, "code": _writable(step.code), "outcome": str(step.outcome)}
         for step in picture.steps
-        if step.code is not None and step.outcome is not None
+        if step.code is not None and step.outcome in _RAN
     ]
     variables: list[Json] = [
         {"name": one.name, "type": clean(one.type), "detail": clean(one.detail), "new": one.new}

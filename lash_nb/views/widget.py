@@ -171,7 +171,16 @@ class TurnView:
             if decide is None or asked is None or decision is None or asked.id != key or self._decided == key:
                 return
             self._decided = key
-        decide(key, decision)
+        if not decide(key, decision):
+            self._undecided()
+
+    def _undecided(self) -> None:
+        """It came to nothing: the buttons, which a click switches off at once, are drawn anew."""
+        with self._lock:
+            self._decided = ""
+            if self.model is not None:
+                self._number += 1  # what a frontend has by this number it does not draw again
+                self.model.send_state("document")
 
     def _say(self, picture: TurnPicture, text: str) -> None:
         if self._actions.say is not None:

@@ -46,7 +46,7 @@ async def stage():
     view = TurnView(
         actions=ViewActions(
             stop=lambda: note("stop"),
-            decide=lambda key, decision: note("decide", key, decision.verdict, decision.why, decision.code),
+            decide=lambda key, decision: not note("decide", key, decision.verdict, decision.why, decision.code),
             say=lambda text: note("say", text),
             insert=lambda code, tell: told("insert", code, tell),
             pull=lambda name, tell: told("pull", name, tell),
@@ -81,6 +81,13 @@ DECIDED = """[ApprovalDecided(approval=Approval(id='{id}', effect_id=2, code='')
     decision=Decision(verdict=Verdict.REJECTED, why='no'))]"""
 EFFECT = """[ApprovalAsked(approval=Approval(id='a4', effect_id=1, code='',
     wish=Wish(kind=EffectKind.WRITE, target='/data/out.csv')))]"""
+
+
+WATCH = """() => {
+    window.switched = [];
+    const [approve] = [...document.querySelectorAll(".ln-ask button")].filter(one => one.textContent === "Approve");
+    new MutationObserver(() => window.switched.push(performance.now())).observe(approve, {attributeFilter: ["disabled"]});
+}"""
 
 
 class Playing:
@@ -190,8 +197,13 @@ def edit_and_reject(stage: Playing, shots: Path | None) -> None:
     stage.play(ASK.format(id="a1"))
     group = view.get_by_role("group", name="The agent wants to run this cell.")
     group.get_by_text("x = 1 # \\u202e").wait_for()
-    wait_until(lambda: stage.focused() == "Approve", "the focus on the question")
+    wait_until(lambda: has_focus(group), "the focus on the question as a whole")
     picture_of(stage, f"{stage.name}-ask", shots)
+    page.keyboard.press("Enter")
+    assert not heard_a_decision(stage), "whoever types on has approved nothing"
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    assert stage.focused() == "Approve"
     page.keyboard.press("Enter")
     stage.hears("decide", "a1", "approved", "", None)
     wait_until(lambda: stage.focused() == "Stop", "the focus back on Stop")
@@ -200,7 +212,9 @@ def edit_and_reject(stage: Playing, shots: Path | None) -> None:
     stage.play(DECIDED.format(id="a1"))
     group.wait_for(state="detached")
     stage.play(ASK.format(id="a2"))
-    wait_until(lambda: stage.focused() == "Approve", "the focus on the next question")
+    stage.button("Approve").wait_for()
+    assert stage.focused() == "Stop", "Stop stays within reach"
+    stage.button("Approve").focus()
     page.keyboard.press("Tab")
     page.keyboard.press("Space")
     page.keyboard.press("Control+End")
@@ -211,13 +225,35 @@ def edit_and_reject(stage: Playing, shots: Path | None) -> None:
 
     stage.play(DECIDED.format(id="a2"))
     stage.play(ASK.format(id="a3"))
-    wait_until(lambda: stage.focused() == "Approve", "the focus on the last question")
     stage.button("Reject").click()
     page.keyboard.type("no, add it")
     page.keyboard.press("Enter")
     stage.hears("decide", "a3", "rejected", "no, add it", None)
     stage.play(DECIDED.format(id="a3"))
     group.wait_for(state="detached")
+
+
+def has_focus(place: Locator) -> bool:
+    return bool(place.evaluate("place => place === document.activeElement"))
+
+
+def heard_a_decision(stage: Playing) -> bool:
+    heard = stage.place / "heard"
+    return any(what[:2] == ["decide", "a1"] for what in json.loads(heard.read_text()))
+
+
+def test_a_click_answers_no_question_that_came_in_between(frontend: Frontend) -> None:
+    with playing(frontend) as stage:
+        stage.play(ASK.format(id="a1"))
+        stage.button("Approve").wait_for()
+        stage.page.evaluate(WATCH)
+        # In one go: the question is another one when it is drawn again.
+        stage.play(f"[{DECIDED.format(id='a1')[1:-1]}, {ASK.format(id='a2')[1:-1]}]")
+        wait_until(lambda: stage.page.evaluate("window.switched.length") == 2, "off and on again")
+        off, on = stage.page.evaluate("window.switched")
+        assert 450 < on - off < 2000
+        stage.button("Approve").click()
+        stage.hears("decide", "a2", "approved", "", None)
 
 
 def look_in_the_dark(stage: Playing, shots: Path | None) -> None:

@@ -75,8 +75,22 @@ def test_names_relative_to_a_directory_that_is_open(home: Path) -> None:
     try:
         assert asked(home, "os.remove", "a", folder) == [("delete", "data/a")]
         assert asked(home, "os.mkdir", "d", 0o777, folder) == [("write", "data/d")]
+        assert asked(home, "open", "a", None, WRITES, folder) == [("write", "data/a")]
+        assert asked(home, "os.mkfifo", "p", folder) == [("write", "data/p")]
     finally:
         os.close(folder)
+
+
+def test_devices_are_free_to_write_to_and_not_to_remove(home: Path) -> None:
+    os.mkfifo(home / "data/pipe")
+    (home / "data/null").symlink_to("/dev/null")
+    assert asked(home, "open", str(home / "data/pipe"), "w", WRITES) == []
+    assert asked(home, "open", str(home / "data/null"), "w", WRITES) == []
+    assert asked(home, "os.remove", str(home / "data/pipe"), -1) == [("delete", "data/pipe")]
+    assert asked(home, "os.remove", str(home / "data/null"), -1) == [("delete", "data/null")]
+    assert asked(home, "os.rename", str(home / "data/pipe"), str(home / "work/p"), -1, -1) == [("write", "data/pipe")]
+    assert asked(home, "os.mkfifo", str(home / "data/pipe"), None) == []
+    assert asked(home, "os.mknod", str(home / "data/new"), None) == [("write", "data/new")]
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,20 @@ async def test_it_outlives_a_crash_and_what_ran_then_is_lost(bash_spec: None, tm
         await kernel.shutdown()
 
 
+async def test_it_can_be_left_and_taken_over(bash_spec: None) -> None:
+    kernel = ManagedKernel(kernelspec="bash")
+    await kernel.start()
+    await kernel.run(fresh(), "x=41")
+    file, epoch = kernel.connection_file, kernel.epoch
+    assert file is not None
+    await kernel.leave()
+    await asyncio.sleep(1.0)  # by then its guardian has looked
+    again = await ManagedKernel.attach(file, epoch=epoch)
+    assert texts(await again.run(fresh(), "echo $((x + 1))")) == ["42\n"]
+    await again.shutdown()
+    assert not file.parent.exists()
+
+
 def test_a_language_that_is_not_installed_is_said(bash_spec: None) -> None:
     with pytest.raises(UnknownNameError, match="bash"):
         ManagedKernel(kernelspec="cobol")

@@ -60,6 +60,12 @@ async def serve(reader, writer): writer.close()
 server = await asyncio.start_server(serve, '127.0.0.1', 0)
 reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
 await reader.read(); writer.close(); server.close()""",
+    "descriptors": """
+import os, pickle, pathlib
+fd = os.open('.', os.O_RDONLY)
+os.close(os.open('g', os.O_CREAT | os.O_RDWR, 0o600, dir_fd=fd)); os.mkfifo('p', dir_fd=fd); os.close(fd)
+assert {os.open, os.mkfifo} <= os.supports_dir_fd and pickle.loads(pickle.dumps(os.open)) is os.open
+assert (pathlib.Path('g').stat().st_mode & 0o777, pathlib.Path('p').is_fifo()) == (0o600, True)""",
     "what it leaves in memory": "import sqlite3; sqlite3.connect(':memory:').close()",
 }
 
@@ -73,6 +79,10 @@ ASKED = {
     "open('OUT/a', 'w').write('x')": ["write OUT/a"],
     "open('OUT/a', 'a').close(); open('OUT/a', 'r+').close()": ["write OUT/a"],
     "import os; os.close(os.open('OUT/a', os.O_CREAT | os.O_RDWR))": ["write OUT/a"],
+    "import os; d = os.open('OUT', os.O_RDONLY); os.close(os.open('a', os.O_CREAT | os.O_RDWR, dir_fd=d))": [
+        "write OUT/a"
+    ],
+    "import os; os.mkfifo('OUT/p'); os.remove('OUT/p')": ["write OUT/p", "delete OUT/p"],
     "import pathlib; pathlib.Path('OUT/a').write_text('x'); pathlib.Path('OUT/a').unlink()": [
         "write OUT/a",
         "delete OUT/a",

@@ -35,6 +35,9 @@ generator = (n for n in range(3))
 class Rude:
     def __reduce__(self): raise KeyboardInterrupt('no')
 rude = Rude()
+class Ending:
+    def __reduce__(self): import sys; return sys.exit, (3,)
+ending = Ending()
 """
 
 
@@ -117,6 +120,11 @@ async def test_what_this_process_lacks_is_said(kernel: ManagedKernel, tmp_path: 
     await kernel.run(fresh(), code)
     with pytest.raises(ValueNotSentError, match="cannot be loaded here"):
         await kernel.value("thing")
+
+
+async def test_what_would_end_this_process_is_an_error(kernel: ManagedKernel) -> None:
+    with pytest.raises(ValueNotSentError, match=r"ending came, but cannot be loaded here \(SystemExit: 3\)"):
+        await kernel.value("ending")
 
 
 async def test_without_room_it_is_said(kernel: ManagedKernel) -> None:

@@ -90,7 +90,7 @@ def test_nothing_waits_after_the_end(outcome: Stopped | Finished, state: Picture
         (CELL, Decision.reject("too slow"), ["You rejected this cell: too slow"]),
         (CELL, Decision.edit("y"), ["You edited this cell before it ran."]),
         (EFFECT, Decision.approve(), ["You allowed: write /etc/x"]),
-        (EFFECT, Decision.reject("no"), ["You rejected write /etc/x: no"]),
+        (EFFECT, Decision.reject("no"), ["You rejected: write /etc/x: no"]),
         (
             EFFECT,
             Decision(verdict=Verdict.REJECTED, why="nobody is here", by_policy=True),

@@ -106,6 +106,20 @@ def test_an_error_is_told_and_the_model_recovers() -> None:
     ]
 
 
+def test_a_cell_that_the_user_changed_is_on_record_with_what_ran() -> None:
+    changed = ExecResponse(observations=("The user changed it: y = 2", "2"), ran="y = 2")
+    played = play([cell("x = 1"), cell("z = 3"), "Done."], [changed, shown("3")])
+    steps = [
+        record.event
+        for record in played.events
+        if isinstance(record, ProtocolRecord) and isinstance(record.event, CodeTrajectoryEntry)
+    ]
+    assert [(step.code, step.ran) for step in steps] == [("x = 1", "y = 2"), ("z = 3", None)]
+    # The model goes on seeing its own words, and behind them what became of them.
+    assert [part.content for part in played.messages[1].parts] == ["x = 1"]
+    assert [part.content for part in played.messages[2].parts] == ["The user changed it: y = 2", "2"]
+
+
 def test_a_host_failure_of_a_cell_is_told_to_the_model_too() -> None:
     played = play([cell("x"), "I give up."], ["policy: the runtime refused this."])
     assert played.outcome == answered("I give up.")

@@ -82,6 +82,10 @@ def test_records_of_another_protocol_are_refused() -> None:
             '"final_output":{"value":null}}}',
         ),
         (
+            CodeTrajectoryEntry(id="i", protocol_iteration=1, code="x", observation="o", ran="y"),
+            '{"CodeTrajectoryEntry":{"id":"i","protocol_iteration":1,"code":"x","observation":"o","ran":"y"}}',
+        ),
+        (
             CodeDiagnostic(id="i", protocol_iteration=0, phase="llm_extraction", payload={"decision": "answer"}),
             '{"CodeDiagnostic":{"id":"i","protocol_iteration":0,"phase":"llm_extraction","payload":{"decision":"answer"}}}',
         ),
@@ -99,11 +103,12 @@ def test_a_driver_state_is_written_and_read_back() -> None:
         executed_code="x",
         problem=ReplyProblem.SEVERAL_CELLS,
         finish=FinalOutput(value=None),
+        ran="y",
     )
     text = dumps(CODE_DRIVER_STATE.encode(state))
     assert text == hosted(
         '{"reasoning":[{"text":"t","replay":{"signature":"s"}}],"prose":"p","executed_code":"x",'
-        '"problem":"several_cells","finish":{"value":null}}'
+        '"problem":"several_cells","finish":{"value":null},"ran":"y"}'
     )
     assert CODE_DRIVER_STATE.decode(loads(text)) == state
     assert dumps(CODE_DRIVER_STATE.encode(CodeDriverState())) == hosted("{}")

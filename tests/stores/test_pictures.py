@@ -12,7 +12,7 @@ from lash_nb.machine.picture import PictureState
 from lash_nb.stores.carried import Carried, CarriedSession, carried
 from lash_nb.stores.envelopes import fold_envelope, open_text
 from lash_nb.stores.notebook import make_block
-from lash_nb.stores.pictures import FoldedTurns
+from lash_nb.stores.pictures import FoldedTurns, picture_of
 
 from .envelopes import FINISHED, block, chain, envelope, finished, notebook, pointer, running
 
@@ -84,6 +84,46 @@ def test_request_cells_and_answer_are_there() -> None:
     assert second.value.value is None
     (step,) = second.steps
     assert step.outputs == (StreamOutput(name="stdout", head="printed\n"),), "the value is not shown twice"
+
+
+@pytest.mark.parametrize("folded", [True, False])
+def test_of_a_cell_that_the_user_changed_the_code_that_ran_is_there(folded: bool) -> None:
+    conversation = [
+        message("m_user_1", "User", ("Text", "One?")),
+        message("a", "Assistant", ("Code", "everything()")),
+        message("a_seen", "User", ("Output", "It was changed."), ("Output", "safe")),
+        message("b", "Assistant", ("Code", "more()")),
+        message("b_seen", "User", ("Error", "aborted: the cell was not run.")),
+        message("c", "Assistant", ("Code", "fine()")),
+        message("c_seen", "User", ("Output", "fine")),
+    ]
+    entries: list[Any] = [
+        {"CodeTrajectoryEntry": {"observation": "a_seen", "ran": "print('safe')"}},
+        {"CodeTrajectoryEntry": {"observation": "b_seen", "error": "aborted: the cell was not run."}},
+        {"CodeTrajectoryEntry": {"observation": "c_seen", "ran": ["no code"]}},
+    ]
+    if folded:
+        carries = session("stopped", conversation=conversation, entries=entries)
+        picture = FoldedTurns(carries).picture(carries.turns[0])
+        assert picture is not None
+    else:
+        checkpoint = json.loads(FINISHED)
+        checkpoint["pending_effects"][2]["Done"]["messages"] = conversation
+        checkpoint["events"] = [{"Protocol": {"plugin_id": "code", "payload": entry}} for entry in entries]
+        (turn,) = found(
+            carried(notebook(make_block(session="s", head=None, turns=[envelope(json.dumps(checkpoint))])))
+        ).turns
+        assert turn.text is not None
+        picture = picture_of(turn, open_text(turn.text), None)
+    steps = [
+        (step.code, step.outcome, [output.head for output in step.outputs if isinstance(output, StreamOutput)])
+        for step in picture.steps
+    ]
+    assert steps == [
+        ("print('safe')", CellOutcome.OK, ["safe\n"]),
+        ("more()", CellOutcome.ABORTED, ["aborted: the cell was not run.\n"]),
+        ("fine()", CellOutcome.OK, ["fine\n"]),
+    ]
 
 
 @pytest.mark.parametrize(

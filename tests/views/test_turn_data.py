@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from lash_nb.machine.activity import VariableSeen, VariablesSeen
 from lash_nb.machine.execution import CellOutcome
 from lash_nb.machine.picture import TurnPicture
@@ -36,6 +38,14 @@ def test_it_has_what_ran_and_what_came_of_it() -> None:
         "variables": VARIABLES,
         "answer": "One.",
     }
+
+
+@pytest.mark.parametrize("outcome", [one for one in CellOutcome if one not in (CellOutcome.OK, CellOutcome.ERROR)])
+def test_what_did_not_run_to_its_end_is_no_cell(outcome: CellOutcome) -> None:
+    picture = TurnPicture()
+    for one in [BEGIN, *step(1, code="rm()", outcome=outcome), *step(2, code="x = 1\n"), *answered("One.")]:
+        picture = picture.apply(one)
+    assert turn_data(picture)["cells"] == CELLS[:1]
 
 
 def test_a_turn_without_an_answer_has_none() -> None:

@@ -46,11 +46,12 @@ class Stage:
     def __init__(self, *, notebook: bool = True) -> None:
         self.page, self.clock = Page(), Clock()
         self.heard: list[Any] = []
+        self.waits = True
         self.tellers: list[Callable[[str], None]] = []
         self.view = TurnView(
             actions=ViewActions(
                 stop=lambda: self.heard.append("stop"),
-                decide=lambda key, decision: self.heard.append((key, decision)),
+                decide=self._decided,
                 say=self.heard.append,
                 insert=self._asked if notebook else None,
                 pull=self._asked if notebook else None,
@@ -59,6 +60,10 @@ class Stage:
             clock=self.clock,
         )
         self.picture = picture()
+
+    def _decided(self, key: str, decision: Decision) -> bool:
+        self.heard.append((key, decision))
+        return self.waits
 
     def _asked(self, what: str, tell: Callable[[str], None]) -> None:
         self.heard.append(what)
@@ -220,6 +225,22 @@ def test_a_decision_is_made_once(stage: Stage, message: dict[str, Any], decision
     assert stage.drawn["ask"]["decided"] is True
     stage.play(ApprovalDecided(approval=CELL, decision=decision))
     assert "ask" not in stage.drawn
+
+
+def test_a_decision_that_came_to_nothing_can_be_made_again(stage: Stage) -> None:
+    stage.play(asked(), ApprovalAsked(approval=CELL))
+    stage.waits = False
+    stage.says(do="decide", approval="a1", verdict="approved")
+    # The frontend has switched its buttons off: only a document of another number is drawn anew.
+    kind, data = stage.sent[-1]
+    assert (kind, data["method"], data["state"]["document"]["number"]) == ("comm_msg", "update", 2)
+    stage.later()
+    assert stage.drawn["ask"]["decided"] is False
+    stage.waits = True
+    stage.says(do="decide", approval="a1", verdict="approved")
+    assert [key for key, _ in stage.heard] == ["a1", "a1"]
+    stage.later()
+    assert stage.drawn["ask"]["decided"] is True
 
 
 def test_an_effect_is_not_edited(stage: Stage) -> None:

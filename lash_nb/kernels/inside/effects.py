@@ -56,12 +56,17 @@ def refusal(kind: str, target: str, *, why: str = "", by_policy: bool = False) -
 # -- files -------------------------------------------------------------------------------------------------------------
 
 
-def _of_open(path: Any, mode: Any, flags: Any) -> list[Touched]:
-    return [Touched(WRITE, path, follow=True)]
+def _of_open(path: Any, mode: Any, flags: Any, dir_fd: Any = None) -> list[Touched]:
+    """The event has no `dir_fd`: whoever hears it adds it."""
+    return [Touched(WRITE, path, dir_fd, follow=True)]
 
 
 def _of_mkdir(path: Any, mode: Any, dir_fd: Any = None) -> list[Touched]:
     return [] if _there(path, dir_fd) else [Touched(WRITE, path, dir_fd, tree=True)]
+
+
+def _of_special(path: Any, dir_fd: Any = None) -> list[Touched]:
+    return [] if _there(path, dir_fd) else [Touched(WRITE, path, dir_fd)]
 
 
 def _of_rename(source: Any, target: Any, source_fd: Any = None, target_fd: Any = None) -> list[Touched]:
@@ -112,6 +117,8 @@ FILES: Mapping[str, Callable[..., list[Touched]]] = {
     "os.chown": _of_change,
     "os.link": _of_rename,
     "os.mkdir": _of_mkdir,
+    "os.mkfifo": _of_special,
+    "os.mknod": _of_special,
     "os.remove": _of_remove,
     "os.removexattr": _of_content,
     "os.rename": _of_rename,
@@ -135,7 +142,7 @@ def on_files(event: str, args: tuple[Any, ...], places: Places) -> list[Effect]:
     """
     found = []
     for kind, path, dir_fd, follow, tree in FILES[event](*args):
-        if isinstance(path, int) or _is_device(path, dir_fd):
+        if isinstance(path, int) or (event == "open" and _is_device(path, dir_fd)):
             continue
         target = _located(path, dir_fd, follow=follow)
         if not places.free(target):

@@ -5,7 +5,8 @@ the look-ups of the standard library), and what a refusal is: a PermissionError 
 was decided is remembered until the cell ends; everything else is the host's to remember. Code that cannot ask any more,
 because its cell has ended or because it runs in a forked process, is refused and told why. The hook cannot be taken
 away again: it comes with the first guarded cell, and does next to nothing while none is known. A courtesy and not a
-sandbox: who wants to get around it can.
+sandbox: who wants to get around it can. The workers that multiprocessing spawns, or has its fork server fork, start
+without a question and run unguarded: no event tells of them, and there is no hook in such a process.
 """
 
 from __future__ import annotations
@@ -108,6 +109,7 @@ class Guard:
         if not self.hooked:
             self.hooked = True
             self.learn_names()
+            self.learn_files()
             sys.addaudithook(self.hook)
         cell = Watched(header["msg_id"], Places([*self.start_places, *map(str, asked.get("free") or ())]))
         while len(self.watched) >= MOST_REMEMBERED:
@@ -133,6 +135,41 @@ class Guard:
         passes: Any = getaddrinfo
         self.passed_through.append(passes.__code__)
         socket.getaddrinfo = passes
+
+    def learn_files(self) -> None:
+        """Hear of what no event of Python's tells: the directory that a path is relative to, and special files."""
+        import functools
+
+        local = self.local
+
+        def replace(name: str, passes: Any) -> None:
+            functools.update_wrapper(passes, getattr(os, name))
+            passes.__module__ = "os"  # where it is found when it is unpickled
+            setattr(os, name, passes)
+            os.supports_dir_fd.add(passes)
+            self.passed_through.append(passes.__code__)
+
+        def opening(original: Any) -> Any:
+            def open(path: Any, flags: Any, mode: Any = 0o777, *, dir_fd: Any = None) -> Any:
+                before, local.dir_fd = getattr(local, "dir_fd", None), dir_fd
+                try:
+                    return original(path, flags, mode, dir_fd=dir_fd)
+                finally:
+                    local.dir_fd = before
+
+            return open
+
+        def making(original: Any, event: str) -> Any:
+            def make(path: Any, *args: Any, dir_fd: Any = None, **kwargs: Any) -> Any:
+                sys.audit(event, path, dir_fd)
+                return original(path, *args, dir_fd=dir_fd, **kwargs)
+
+            return make
+
+        replace("open", opening(os.open))
+        for name in ("mkfifo", "mknod"):
+            if hasattr(os, name):
+                replace(name, making(getattr(os, name), f"os.{name}"))
 
     # -- an event ------------------------------------------------------------------------------------------------------
 
@@ -172,6 +209,8 @@ class Guard:
     def effects(self, event: str, args: tuple[Any, ...], cell: Watched) -> list[Effect]:
         """What the event is about to do outside of what is free."""
         if event in FILES:
+            if event == "open" and args[1] is None:  # of `os.open`
+                args = (*args, getattr(self.local, "dir_fd", None))
             return on_files(event, args, cell.places)
         if event in PROGRAMS:
             return [] if self.is_look_up() else [Effect(PROCESS, PROGRAMS[event](*args))]

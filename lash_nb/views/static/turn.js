@@ -116,6 +116,7 @@ class View {
     this.turn = turn;
     this.parts = new Map();
     this.toggled = new Map();
+    this.decided = -Infinity; // when something was, last
     this.body = h("div", {});
     this.spoken = h("div", { class: "ln-unseen", role: "status", "aria-live": "polite" });
     this.root = h("div", { class: "lash-nb-turn", role: "region", "aria-label": "Agent turn" }, this.body, this.spoken);
@@ -215,10 +216,11 @@ class View {
     if (ask && ask.approval !== this.asked && !ask.decided && ask.here) {
       const here = document.activeElement;
       const inside = this.root.contains(here);
-      // What is being written is not left; nobody's page is scrolled who is elsewhere.
-      if ((inside && !here.matches("input, textarea")) || !here || here === document.body) {
-        this.parts.get("ask").first.focus({ preventScroll: !inside });
-      }
+      // What is being written is not left, nor Stop; nobody's page is scrolled who is elsewhere. The question as a whole
+      // has the focus, never a button: whoever types on must not approve.
+      const free = inside && here !== this.parts.get("head")?.stop && !here.matches("input, textarea");
+      if (free || !here || here === document.body) this.parts.get("ask").el.focus({ preventScroll: !inside });
+      this.say(ask.question);
     }
     this.asked = ask?.approval;
   }
@@ -549,6 +551,8 @@ function words(el, fields) {
   return { set, edit };
 }
 
+const RESTS_MS = 500;
+
 // What waits for a decision.
 function asking(view, fields) {
   const question = h("span", { class: "ln-question", id: `ln-${crypto.getRandomValues(new Uint32Array(2)).join("-")}` });
@@ -558,6 +562,7 @@ function asking(view, fields) {
   const why = h("input", { type: "text", "aria-label": "Why (optional): the model is told", placeholder: "Why? (optional, the model is told)", autocomplete: "off" });
   const decide = (verdict, more = {}) => {
     const { approval } = fields;
+    view.decided = performance.now();
     view.parts.get("head").stop.focus({ preventScroll: true });
     for (const one of el.querySelectorAll("button, input, textarea")) one.disabled = true;
     view.turn.send({ do: "decide", approval, verdict, ...more });
@@ -586,7 +591,7 @@ function asking(view, fields) {
     ),
   };
   const first = rows.ask.firstChild;
-  const el = h("div", { class: "ln-ask", role: "group", "aria-labelledby": question.id }, question, pre, area, ...Object.values(rows));
+  const el = h("div", { class: "ln-ask", role: "group", tabindex: "-1", "aria-labelledby": question.id }, question, pre, area, ...Object.values(rows));
   const turnTo = (mode, focused) => {
     for (const [name, row] of Object.entries(rows)) row.hidden = name !== mode || !fields.here;
     area.hidden = mode !== "edit";
@@ -602,7 +607,18 @@ function asking(view, fields) {
     if (event.key === "Escape") turnTo("ask", first);
   });
   area.addEventListener("keydown", event => event.key === "Escape" && turnTo("ask", first));
-  let shown;
+  let shown, resting;
+  const able = () => {
+    for (const one of el.querySelectorAll("button, input, textarea")) one.disabled = fields.decided || resting !== undefined;
+  };
+  // A click that was meant for the question before must not answer this one.
+  const rest = () => {
+    clearTimeout(resting);
+    resting = setTimeout(() => {
+      resting = undefined;
+      able();
+    }, RESTS_MS);
+  };
   const set = now => {
     fields = now;
     write(question, fields.question);
@@ -610,12 +626,15 @@ function asking(view, fields) {
     rows.ask.children[1].hidden = fields.of_cell || fields.host;
     rows.ask.children[2].hidden = !fields.of_cell;
     // Another question in the place of one that was answered; not one in whose answer somebody is.
-    if (fields.approval !== shown) turnTo("ask");
+    if (fields.approval !== shown) {
+      turnTo("ask");
+      if (shown !== undefined || performance.now() - view.decided < RESTS_MS) rest();
+    }
     shown = fields.approval;
-    for (const one of el.querySelectorAll("button, input, textarea")) one.disabled = fields.decided;
+    able();
   };
   set(fields);
-  return { el, set, first };
+  return { el, set };
 }
 
 function sayBar(view) {
