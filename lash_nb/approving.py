@@ -37,7 +37,7 @@ class Approvals:
         self.paused: Callable[[], AbstractContextManager[None]] = nullcontext
         """Holds the turn's clock while somebody thinks; the host sets it."""
         self.waits: Callable[[], None] = lambda: None
-        """Something waits and is recorded: copies are brought up to date; the host sets it."""
+        """Something waits, or does no more, and that is recorded: copies are brought up to date; the host sets it."""
         self._ports = ports
         self._asking = asyncio.Lock()
         self._allowed: list[tuple[Wish, bool]] = []
@@ -60,6 +60,7 @@ class Approvals:
             decision = resumed.decisions.get(approval.id, _APPROVED)
             if not resumed.begun:
                 await ports.log.decided(approval, decision)  # from now on it may have begun
+                self.waits()
             return decision
         if ports.approve is ApprovalMode.PLAN:
             return self._told(approval, Decision(verdict=Verdict.REJECTED, why=_PLANNING, by_policy=True))
@@ -117,6 +118,7 @@ class Approvals:
         decision = check_recordable(decision, redactor=ports.redactor)
         self._told(approval, decision)
         await ports.log.decided(approval, decision)
+        self.waits()  # no more
         return decision
 
     def _told(self, approval: Approval, decision: Decision) -> Decision:

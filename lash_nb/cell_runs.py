@@ -100,6 +100,7 @@ class CellRuns:
         response = exec_response(
             result,
             first="" if asked is effect else edited_text(shown_code),
+            ran=None if asked is effect else shown_code,
             attachments=ports.store,
             tool_calls=result.tool_calls,
             budget=ports.protocol.budget,

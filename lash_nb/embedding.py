@@ -19,6 +19,7 @@ from .earlier import earlier_sessions
 from .errors import InputError, JournalError, JournalInUseError, LashError, NotebookError, UnknownNameError
 from .finding import find_session
 from .following import read_session
+from .machine.approvals import APPROVAL
 from .machine.wire import Json
 from .recorded import RecordedSession, RecordedTurn, protocol_of
 from .stores.blobs import MemoryBlobStore
@@ -195,6 +196,8 @@ def _head(conversation: Conversation, session: RecordedSession) -> dict[str, Any
 
 def _facts(session: RecordedSession, turn: RecordedTurn) -> dict[str, Json]:
     """As `TurnRecorder.resume_facts`."""
+    waits = turn.asking if turn.asking is not None and turn.asking.wish is None else None
+    asking: dict[str, Json] = {"asking": APPROVAL.encode(waits)} if waits is not None else {}
     return {
         "asked": turn.asked.to_json(),
         "label": session.label,
@@ -203,6 +206,7 @@ def _facts(session: RecordedSession, turn: RecordedTurn) -> dict[str, Json]:
         "steps": turn.steps,
         "said": turn.said,
         "waiting": list(session.said.values()),
+        **asking,
     }
 
 

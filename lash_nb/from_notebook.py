@@ -152,10 +152,10 @@ def _asking(value: object, effect: object) -> Approval | None:
     A cell that waits was never begun, so that it is run in a new kernel. That is the notebook's word alone; whoever
     agrees to it is shown the cell that the checkpoint has, and no other.
     """
-    if value is None or not isinstance(effect, ExecCode):
+    if not isinstance(value, Mapping) or not isinstance(effect, ExecCode):
         return None
     try:
-        told = APPROVAL.decode(value)
+        told = APPROVAL.decode(dict(value))  # nbformat has its own kind of object
     except DecodeError:
         return None
     waits = Approval(id=f"cell-{effect.id}", effect_id=effect.id, code=effect.code, language=effect.language)

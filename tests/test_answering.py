@@ -30,9 +30,9 @@ def notebook(kernel: NotebookKernel) -> Iterator[NotebookKernel]:
     kernel.run("%unload_ext lash_nb")
 
 
-def begun(notebook: NotebookKernel, script: str, code: str, **options: bool) -> Cell:
+def begun(notebook: NotebookKernel, script: str, code: str, *, allow_stdin: bool = True) -> Cell:
     assert not notebook.run(f"%lash model scripted:{script}.json").error
-    return notebook.start(code, **options)
+    return notebook.start(code, allow_stdin=allow_stdin)
 
 
 def text(cell: Cell) -> str:

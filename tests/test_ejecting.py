@@ -10,17 +10,15 @@ from typing import Any
 import nbformat
 import pytest
 
-from lash_nb import ScriptedKernel, ScriptedModel, Session
+from lash_nb import ScriptedKernel
 from lash_nb.ejecting import Ejected, ejected
 from lash_nb.ejecting.sources import Names, names_of, read_cell
 from lash_nb.errors import NotebookError
 from lash_nb.kernels.scripted import ScriptedCell
-from lash_nb.machine.approvals import Decision
 from lash_nb.machine.execution import CellOutcome, ErrorOutput, FinishValue
 from lash_nb.runner import run_notebook
 from lash_nb.stores.closed import ClosedNotebook
 
-from .approvers import Person
 from .conversations import cell, stdout
 from .plain_notebooks import answered, asked, command, last_text, ran, run_without_us, sources, texts, write
 
@@ -154,34 +152,6 @@ async def test_cells_that_did_not_end_are_shown_and_not_run(tmp_path: Path) -> N
         assert code == ["fine"]
         assert "```python\nboom()\n```\n\n*This cell ended its kernel's process" in sources(notebook)[1]
         assert any(note.startswith("step 1 of turn 1 ended its kernel's process") for note in made.notes)
-
-
-async def test_what_a_person_decided_is_what_is_run(tmp_path: Path) -> None:
-    person = Person(Decision.edit("print('safe')"), Decision.reject("no"))
-    script = {"print('safe')": ScriptedCell(outputs=(stdout("safe\n"),))}
-    replies = {1: [cell("everything()", "First."), cell("more()"), "Done."], 2: ["Two."]}
-    block = await answered(
-        tmp_path / "state",
-        replies,
-        requests=["go"],
-        kernel=ScriptedKernel(script),
-        approve="every",
-        on_approval=person,
-    )
-    path = write(tmp_path / "n.ipynb", asked("go", *block["turns"]), metadata={"lash_nb": block})
-    # Once more from a journal that was made from the notebook alone.
-    options: dict[str, Any] = {"model": ScriptedModel(replies), "kernel": ScriptedKernel(script)}
-    async with Session.resume(path, state_dir=tmp_path / "anew", **options) as later:
-        await later.run("two")
-    for state_dir in (tmp_path / "state", tmp_path / "none", tmp_path / "anew"):
-        made, notebook = eject(path, state_dir)
-        code = [one for one in notebook.cells if one.cell_type == "code"]
-        assert [(one.source, [output.text for output in one.outputs]) for one in code] == [
-            ("print('safe')", ["safe\n"])
-        ]
-        assert any("```python\nmore()\n```\n\n*This cell was not run." in source for source in sources(notebook))
-        assert "everything" not in made.text
-        assert any(note.startswith("step 2 of turn 1 was not run") for note in made.notes)
 
 
 async def test_a_turn_in_progress_is_shown_as_far_as_it_came(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ async def test_numbers_that_nobody_could_go_on_counting_from_are_refused(
 
 async def waiting(file: File, state_dir: Path, ran: Ran) -> dict[str, Any]:
     """A turn that waits for a decision on `x = 1`; what going on with it needs, as the notebook has it."""
-    options = {"state_dir": state_dir, "notebook": file.path, "on_block": file.take}
+    options: dict[str, Any] = {"state_dir": state_dir, "notebook": file.path, "on_block": file.take}
     async with Session(model(), kernel=ran.kernel, approve="every", **options) as session:
         with pytest.raises(ApprovalNeeded):
             await session.run("1?")
@@ -90,10 +90,8 @@ async def effect_of(file: File, state_dir: Path) -> int:
         return checkpoint.effect
 
 
-@pytest.mark.parametrize("decision", [None, Decision.edit("x = 3"), Decision.reject("no")])
-async def test_a_cell_that_waits_does_so_also_where_the_notebook_is_all(
-    decision: Decision | None, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("decision", [Decision.approve(), Decision.edit("x = 3"), Decision.reject("no")])
+async def test_a_cell_that_waits_does_so_also_where_the_notebook_is_all(decision: Decision, tmp_path: Path) -> None:
     file, there, here = File(tmp_path / "a.ipynb"), Ran(), Ran()
     resume = await waiting(file, tmp_path / "there", there)
     effect = await effect_of(file, tmp_path / "look")
@@ -106,11 +104,10 @@ async def test_a_cell_that_waits_does_so_also_where_the_notebook_is_all(
         outstanding = await session.outstanding()
         assert outstanding is not None
         assert "waits for your approval" in outstanding.sentence
-        if decision is not None:
-            assert session.decide(decision)
+        assert session.decide(decision)
         turn = await session.resume_turn()
     assert turn.text == "It is one."
-    assert here.codes == ({"edited": ["x = 3"], "rejected": []}[decision.verdict] if decision else ["x = 1"])
+    assert here.codes == {"approved": ["x = 1"], "edited": ["x = 3"], "rejected": []}[decision.verdict]
     assert there.codes == []
 
 
@@ -161,5 +158,6 @@ async def test_other_code_beside_the_cell_that_waits_is_neither_shown_nor_run(tm
     async with left(file, tmp_path / "here", here) as session:
         assert session.pending is not None
         assert session.pending.code == "x = 1"
+        assert session.decide(Decision.approve())
         await session.resume_turn()
     assert here.codes == ["x = 1"]

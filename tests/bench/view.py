@@ -129,7 +129,7 @@ def measured(size: int) -> dict[str, Any]:
     frontend = Frontend()
     Wire.heard = staticmethod(frontend.hear)
     comm.create_comm = Wire
-    actions = ViewActions(stop=lambda: None, decide=lambda key, decision: None, say=lambda text: None)
+    actions = ViewActions(stop=lambda: None, decide=lambda key, decision: True, say=lambda text: None)
     view = TurnView(actions=actions, publish=lambda data, *, display_id, update: None, clock=lambda: frontend.now)
     picture, bytes_streamed, ticked, spent = TurnPicture(), 0, 0.0, 0.0
     for waited, size_of, activity in happened(size):

@@ -195,8 +195,8 @@ def test_where_no_button_is_drawn_the_cell_asks(frontend: Frontend, provider: Pr
         notebook.answer(1, "yes")
         wait_until(lambda: len(provider.asked) == 2, "the next step")
         # JupyterLab keeps the box that was answered for a moment.
-        boxes = asked.locator("input")
-        wait_until(lambda: boxes.count() == 1 and not boxes.input_value(), "the next question")
+        values = "boxes => boxes.map(box => box.value)"
+        wait_until(lambda: asked.locator("input").evaluate_all(values) == [""], "the next question")
         notebook.answer(1, "later")
         notebook.ended(1)
         notebook.sees(1, "the turn waits, and nothing is lost")

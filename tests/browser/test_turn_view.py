@@ -86,7 +86,8 @@ EFFECT = """[ApprovalAsked(approval=Approval(id='a4', effect_id=1, code='',
 WATCH = """() => {
     window.switched = [];
     const [approve] = [...document.querySelectorAll(".ln-ask button")].filter(one => one.textContent === "Approve");
-    new MutationObserver(() => window.switched.push(performance.now())).observe(approve, {attributeFilter: ["disabled"]});
+    const seen = new MutationObserver(() => window.switched.push(performance.now()));
+    seen.observe(approve, {attributeFilter: ["disabled"]});
 }"""
 
 
@@ -161,7 +162,6 @@ def test_a_turn_is_drawn_and_decided_on(frontend: Frontend, shots: Path | None) 
         assert view.evaluate("view => view.scrollWidth <= view.clientWidth")
         assert unreadable(view) == []
 
-        view.get_by_text("New and changed variables").click()
         view.get_by_role("button", name="Pull sales").click()
         stage.hears("pull", "sales")
         view.get_by_text("pull done").wait_for()
@@ -176,7 +176,7 @@ def test_a_turn_is_drawn_and_decided_on(frontend: Frontend, shots: Path | None) 
 
         edit_and_reject(stage, shots)
         stage.play(EFFECT)
-        view.get_by_text("The agent's code wants to write /data/out.csv.").wait_for()
+        view.get_by_role("group", name="The agent's code wants to write /data/out.csv.").wait_for()
         assert stage.button("Edit").count() == 0
         stage.button("Approve").dblclick()
         stage.hears("decide", "a4", "approved", "", None)
@@ -214,6 +214,7 @@ def edit_and_reject(stage: Playing, shots: Path | None) -> None:
     stage.play(ASK.format(id="a2"))
     stage.button("Approve").wait_for()
     assert stage.focused() == "Stop", "Stop stays within reach"
+    wait_until(lambda: stage.button("Approve").is_enabled(), "the end of the moment in which no click counts")
     stage.button("Approve").focus()
     page.keyboard.press("Tab")
     page.keyboard.press("Space")

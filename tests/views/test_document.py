@@ -160,6 +160,7 @@ def test_a_question_about_a_cell_has_its_code() -> None:
         "approval": "a1",
         "question": "The agent wants to run this cell.",
         "of_cell": True,
+        "host": False,
         "language": "python",
         "code": "open('x', 'w')",
         "raw": None,

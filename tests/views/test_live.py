@@ -19,7 +19,7 @@ from lash_nb.views.widget import TurnView
 
 from .turns import answered, asked, picture
 
-ACTIONS = ViewActions(stop=lambda: None, decide=lambda key, decision: None, say=lambda text: None)
+ACTIONS = ViewActions(stop=lambda: None, decide=lambda key, decision: True, say=lambda text: None)
 
 
 class Clock:
