@@ -13,6 +13,7 @@ from .approving import mode_text
 from .calls import ModelCall
 from .cell_runs import CellRuns
 from .errors import KernelBusyError, KernelDiedError, KernelError, LashError, UnknownNameError
+from .kernels.summaries import without_values
 from .machine.activity import VariableSeen, VariablesSeen
 from .machine.checkpoints import CheckpointDelivery
 from .machine.effects import (
@@ -145,7 +146,8 @@ class Fulfilment:
             pass  # only a view misses it
 
     def _saw(self, known: NamespaceSummary) -> None:
-        """Tell which variables the turn has made or changed."""
+        """Tell which variables the turn has made or changed: this stays in the notebook, so nothing of their values."""
+        known = without_values(known)
         names = frozenset(variable.name for variable in known.variables)
         if self._names_before is None:
             self._names_before = names - self._seen.keys()
