@@ -11,6 +11,7 @@ without a question and run unguarded: no event tells of them, and there is no ho
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import threading
@@ -268,6 +269,8 @@ class Guard:
             raise nobody(effect, "its cell has ended; do it while a cell runs")
         if (kind, target) in cell.refused:
             raise PermissionError(cell.refused[kind, target])
+        entry = self.inside.ledger.running
+        before = entry.interrupts if entry is not None else 0  # before it is asked: an interrupt may come at once
         with self.lock:  # who wants the same at the same time waits for the same answer
             call = cell.asking.get((kind, target))
             if call is None:
@@ -276,7 +279,7 @@ class Guard:
                     raise nobody(effect, error)
                 cell.asking[kind, target] = call
         try:
-            answer = self.answer(call, effect)
+            answer = self.answer(call, effect, lambda: entry is not None and entry.interrupts > before)
         finally:
             cell.asking.pop((kind, target), None)
         if answer.get("allows") is not True:
@@ -291,14 +294,8 @@ class Guard:
         except self.calls.error as error:
             return error.message, None
 
-    def answer(self, call: Any, effect: Effect) -> dict[str, Any]:
+    def answer(self, call: Any, effect: Effect, interrupted: Callable[[], bool]) -> dict[str, Any]:
         """What the host says; an interrupt ends the waiting, for all who wait."""
-        entry = self.inside.ledger.running
-        before = entry is None or entry.interrupted
-
-        def interrupted() -> bool:  # where the loop's own code waits, nothing is raised here
-            return not before and entry.interrupted is True
-
         problem = ""
         try:
             answer: dict[str, Any] = self.calls.wait(call, until=interrupted)
@@ -308,7 +305,17 @@ class Guard:
         except BaseException:
             self.calls.fail(call, "the cell was interrupted", "cancelled", "interrupted")
             raise
+        if interrupted() and in_task():  # where the loop's own code waits, the handler raises nothing
+            raise asyncio.CancelledError("interrupted")
         raise nobody(effect, problem)
+
+
+def in_task() -> bool:
+    """Whether a task of this thread's event loop runs."""
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        return False
 
 
 def reads(args: tuple[Any, ...]) -> bool:

@@ -42,6 +42,8 @@ class Entry:
         self.calls: list[str] = []
         self.interrupted = False
         """SIGINT came while it ran."""
+        self.interrupts = 0
+        """How often."""
         self.waiting: list[Callable[[dict[str, Any]], None]] = []
 
     def note(self, *, recovered: bool) -> dict[str, Any]:
@@ -84,6 +86,7 @@ class Ledger:
         """SIGINT came; whether there is code of a cell to interrupt."""
         if self.running is not None and self.in_code:
             self.running.interrupted = True
+            self.running.interrupts += 1
         return self.in_code
 
     def begin(self, key: str, header: dict[str, Any], code: str) -> Entry:
