@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from contextlib import suppress
 from typing import Any
 
 from .frontend import OpenNotebook, wait_until
@@ -44,8 +46,12 @@ def carries(notebook: OpenNotebook, value: Any) -> None:
 
 
 def on_disk(notebook: OpenNotebook) -> Any:
-    """What its file carries."""
-    return json.loads(notebook.path.read_text(encoding="utf-8"))["metadata"].get("lash_nb")
+    """What its file carries. The server may be writing it this very moment: then it is looked at again."""
+    for _ in range(50):
+        with suppress(json.JSONDecodeError):
+            return json.loads(notebook.path.read_text(encoding="utf-8"))["metadata"].get("lash_nb")
+        time.sleep(0.02)
+    raise AssertionError(f"{notebook.path} is no JSON")
 
 
 def sources(notebook: OpenNotebook) -> list[str]:

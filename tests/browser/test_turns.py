@@ -77,7 +77,7 @@ def look_while_it_runs(notebook: OpenNotebook, speaking: Hold, answering: Hold) 
     assert notebook.outputs(1).count() == 1
     go_on(notebook)
     notebook.outputs(1).locator("img").wait_for()
-    notebook.outputs(1).get_by_role("table").wait_for()
+    notebook.outputs(1).locator("table.dataframe").wait_for()
     notebook.sees(1, "The **north** sells")  # its Markdown is drawn once it is whole
     answering.release()
 
