@@ -9,7 +9,7 @@ from __future__ import annotations
 from .asking import Desk
 from .errors import InputError
 from .kernels import InputRequest
-from .machine.approvals import Approval, Decision, Verdict
+from .machine.approvals import Approval, Decision
 from .views.document import visible
 from .views.pieces import cut
 
@@ -32,11 +32,11 @@ def decision_of(words: str, approval: Approval) -> Decision | None:
     word, _, why = words.strip().partition(" ")
     match word.casefold().rstrip(":,"):
         case "y" | "yes":
-            return Decision(verdict=Verdict.APPROVED)
+            return Decision.approve()
         case "a" | "all" if approval.wish is not None:
-            return Decision(verdict=Verdict.APPROVED, alike=True)
+            return Decision.approve(alike=True)
         case "n" | "no":
-            return Decision(verdict=Verdict.REJECTED, why=why.strip())
+            return Decision.reject(why.strip())
         case "e" | "edit" if approval.wish is None and not why:
             raise Edit
         case _:

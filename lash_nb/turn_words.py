@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .answers import Edit, decision_of, edit_cell, shown
 from .deciding import known_mode
 from .errors import InputError, UnknownModelError
-from .machine.approvals import Approval, ApprovalMode, Decision, Verdict
+from .machine.approvals import Approval, ApprovalMode, Decision
 from .models.choice import ModelChoice
 from .pulled import Pulled
 from .sessions import NotebookSessions
@@ -112,7 +112,7 @@ def answer_word(words: str, sessions: NotebookSessions, *, shell: Any) -> ModelC
 def edited(code: str, sessions: NotebookSessions) -> ModelChoice | None:
     """`%%lash answer edit`, with the code below: as `answer_word`. Raises InputError."""
     _, approval = _waiting(sessions)
-    return _decided(sessions, approval, Decision(verdict=Verdict.EDITED, code=code.strip("\n")))
+    return _decided(sessions, approval, Decision.edit(code.strip("\n")))
 
 
 def _waiting(sessions: NotebookSessions) -> tuple[Session, Approval]:
