@@ -160,8 +160,8 @@ async def test_no_value_leaves_where_only_the_schema_may(tmp_path: Path) -> None
         "* frame: DataFrame shape (1, 3); columns who object, age int64, dtype object",
         "* text: str length 13",
         "* number: int",
-        "* items: list length 1",
-        "* table: dict length 1",
+        "* items: list of 1 str",
+        "* table: dict of 1 str to int",
         "* leaky: Leaky",
         "* reader: function (key)",
         "* row: Series shape (1,); dtype int64",
@@ -179,7 +179,7 @@ async def test_values_leave_where_a_sample_may(tmp_path: Path) -> None:
         f"* number: int = {NUMBER}",
         f"* leaky: Leaky = Leaky of {TEXT}",
         f"* reader: function (key='{TEXT}')",
-        f"* case: Case = Case(who='{TEXT}')",
+        f"* case: Case fields who str = Case(who='{TEXT}')",
     ):
         assert f"\n{line}\n" in f"{told}\n", told
     assert holds_values(texts[3])  # the journal

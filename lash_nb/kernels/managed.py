@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import KernelAttachError, KernelBusyError, KernelDiedError, KernelStartError, LashError, ValueNotSentError
+from ..errors import KernelAttachError, KernelBusyError, KernelDiedError, KernelStartError, LashError
 from ..machine.attachments import AdoptingStore
 from ..machine.execution import CellOutput, CellResult, NamespaceSummary
 from ..previews import Previews
@@ -25,6 +25,8 @@ from . import CellGuard, CellTools, Kernel, OnInput, OutputSink
 from .attached import AttachedProcess
 from .cell_requests import CellRequest, CellRequests
 from .cells import Cell
+from .changes import Changes, changes, mark
+from .differences import differences, why_no_kernel
 from .flags import Turnstile
 from .ladder import stop, until_ended
 from .launch import kernel_process
@@ -32,14 +34,15 @@ from .life import Life
 from .memory import RunMemory
 from .outputs import OutputLimits
 from .process import KernelProcess
+from .sharing import SharesValues
 from .specs import FoundSpec, find_spec
-from .summaries import namespace_summary
-from .values import fetch_value
+from .summaries import Summaries
+from .surroundings import Surroundings, take_over
 
 __all__ = ["ManagedKernel"]
 
 
-class ManagedKernel(Kernel):
+class ManagedKernel(SharesValues, Kernel):
     """A kernel in a process of its own (see `Kernel` for the contract).
 
     Args:
@@ -95,6 +98,7 @@ class ManagedKernel(Kernel):
         self._life: Life | None = None
         self._finalizer: weakref.finalize[..., ManagedKernel] | None = None
         self._turnstile = Turnstile()
+        self._summaries = Summaries()
         self._requests = CellRequests(store=store, limits=limits, allow_stdin=on_input is not None)
         self._memory: RunMemory | None = None
 
@@ -229,6 +233,8 @@ class ManagedKernel(Kernel):
         self._forget()
         last = log.splitlines()[-1] if log else ""
         what = self._python if self._spec is None else f"kernel {self._spec.name!r}"
+        if self._spec is None and (why := await asyncio.to_thread(why_no_kernel, self._python, self._env)):
+            raise KernelStartError(why) from cause
         raise KernelStartError(f"{problem}{': ' + last if last else ''} ({what})") from cause
 
     async def __aenter__(self) -> ManagedKernel:
@@ -332,7 +338,8 @@ class ManagedKernel(Kernel):
         life = self._require_life()
         if not life.process.has_inside:
             return NamespaceSummary()
-        request = life.wire.request("control", "lash_ns_request", {"limit": limit, "previews": previews})
+        asked = self._summaries.ask(limit=limit, previews=previews)
+        request = life.wire.request("control", "lash_ns_request", asked.content)
         if not await request.done.wait(self._namespace_timeout_s):
             raise KernelBusyError(
                 f"the kernel did not describe its variables within {self._namespace_timeout_s:g} s; "
@@ -340,20 +347,28 @@ class ManagedKernel(Kernel):
             )
         if request.reply is None:
             raise KernelDiedError(f"the kernel's process {life.wire.ending}; its variables are gone")
-        return namespace_summary(request.reply, previews=previews)
+        return self._summaries.take(asked, request.reply)
 
-    async def value(self, name: str) -> Any:
-        """A copy of one variable, in this process; also while a cell runs. It is unpickled here, which runs its code.
+    async def take_over_surroundings(self, surroundings: Surroundings) -> None:
+        """Have its Python set what the notebook's process has set, as far as it can; never fails."""
+        if self.alive and self._life is not None:
+            await take_over(self._life, surroundings)
 
-        Raises:
-            ValueNotSentError: there is none, or it cannot be sent.
-            KernelBusyError: it did not come in time.
-            KernelDiedError: there is no live kernel.
-        """
-        life = self._require_life()
-        if not life.process.has_inside:
-            raise ValueNotSentError(f"a {self.language} kernel gives no values: have it write a file")
-        return await fetch_value(life, name, within_s=self._value_timeout_s)
+    async def differences(self, packages: Mapping[str, str]) -> tuple[str, ...]:
+        """What of another Python keeps values from going over, in sentences; the same one is not asked."""
+        life = self._life
+        same = self._spec is None and self._python == sys.executable
+        if life is None or not self.alive or (same and isinstance(life.process, KernelProcess)):
+            return ()
+        return await differences(life, packages)
+
+    async def mark(self) -> str:
+        """A word for how things outside of variables are now, for `changes`; "" where nobody can tell."""
+        return await mark(self._life) if self.alive and self._life is not None else ""
+
+    async def changes(self, since: str) -> Changes:
+        """What cells have changed since that mark outside of variables, as far as it can be told."""
+        return await changes(self._life, since) if self.alive and self._life is not None else Changes()
 
     def take_background(self) -> tuple[CellOutput, ...]:
         return self._life.wire.take_background() if self._life is not None else ()

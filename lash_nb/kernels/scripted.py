@@ -8,14 +8,13 @@ all there, on any event loop.
 from __future__ import annotations
 
 import asyncio
-import copy
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
-from ..errors import KernelBusyError, KernelDiedError, KernelError, ValueNotSentError
+from ..errors import KernelBusyError, KernelDiedError, KernelError
 from ..machine.approvals import Wish
 from ..machine.execution import (
     CellOutcome,
@@ -31,6 +30,7 @@ from ..previews import Previews
 from . import CellGuard, CellTools, Kernel, OutputSink
 from .flags import Flag, Turnstile
 from .scripted_calls import CANCELLED_CALL, asked, called
+from .scripted_values import ScriptedValues
 from .summaries import without_values
 from .wishes import OpenQuestions
 
@@ -94,12 +94,13 @@ class _Entry:
         """None while it is queued or runs, and when it never ran."""
 
 
-class ScriptedKernel(Kernel):
+class ScriptedKernel(ScriptedValues, Kernel):
     """Plays `script`; without one, every cell ends well with no output.
 
     A mapping that lacks the code, or a sequence that is used up, answers with an error output that says so. Without
     `has_ledger` it is like a kernel that cannot tell what ran before: a `started` key that it has not seen is lost.
-    In another `language` than Python there is no way to look at variables. `values` are what `value` gives copies of.
+    In another `language` than Python there is no way to look at variables. `values` are variables
+    that have values, of which there are copies.
     """
 
     def __init__(
@@ -113,7 +114,7 @@ class ScriptedKernel(Kernel):
     ) -> None:
         self.language = language
         self._has_ledger = has_ledger
-        self._values = values or {}
+        super().__init__(values or {})
         self._script = script if script is None or callable(script) or isinstance(script, Mapping) else iter(script)
         self._interrupt_timeout_s = interrupt_timeout_s
         self._turnstile = Turnstile()
@@ -144,6 +145,7 @@ class ScriptedKernel(Kernel):
             self._stuck = False
             self._executions = 0
             self._variables, self._known = {}, {}
+            self._forget_values()
             self._ledger = {}
 
     async def restart(self) -> None:
@@ -348,17 +350,6 @@ class ScriptedKernel(Kernel):
         self._known = dict(self._variables)
         summary = NamespaceSummary(variables=shown, omitted=len(self._variables) - len(names), removed=removed)
         return without_values(summary) if previews == "schema" else summary
-
-    async def value(self, name: str) -> Any:
-        """A copy of one of `values`.
-
-        Raises:
-            ValueNotSentError: there is none.
-        """
-        self._require_life()
-        if name not in self._values:
-            raise ValueNotSentError(f"the kernel has no variable {name!r}")
-        return copy.deepcopy(self._values[name])
 
     def take_background(self) -> tuple[CellOutput, ...]:
         return ()

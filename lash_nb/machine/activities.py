@@ -14,12 +14,16 @@ from .activity import (
     ApprovalDecided,
     CallPrice,
     CellOutputs,
+    ChangesSeen,
     CodeBlockCompleted,
     CodeBlockStarted,
     CodeDelta,
+    RefusedVariable,
+    SharedVariable,
     TurnStarted,
     VariableSeen,
     VariablesSeen,
+    VariablesShared,
 )
 from .approvals import APPROVAL, DECISION
 from .events import STREAM_EVENTS, ReasoningDelta, TextDelta, TurnActivity
@@ -53,6 +57,15 @@ def _number(value: Any) -> float:
 _CELL: dict[str, Codec[Any] | Field] = {"effect_id": U64}
 _OUTPUTS: Codec[Any] = array(CELL_OUTPUT)
 _VARIABLE = struct(VariableSeen, name=STRING, type=STRING, detail=omit_empty(STRING, ""), new=omit_empty(BOOLEAN, True))
+_SHARED = struct(
+    SharedVariable,
+    name=STRING,
+    bytes=U64,
+    sha256=omit_empty(STRING, ""),
+    module=omit_empty(BOOLEAN, False),
+    before=omit_empty(STRING, ""),
+)
+_REFUSED = struct(RefusedVariable, name=STRING, why=STRING)
 TURN_ACTIVITY: Codec[TurnActivity] = internally_tagged(
     "activity",
     "type",
@@ -79,6 +92,11 @@ TURN_ACTIVITY: Codec[TurnActivity] = internally_tagged(
         "approval_asked": (ApprovalAsked, struct(ApprovalAsked, approval=APPROVAL)),
         "approval_decided": (ApprovalDecided, struct(ApprovalDecided, approval=APPROVAL, decision=DECISION)),
         "variables_seen": (VariablesSeen, struct(VariablesSeen, variables=array(_VARIABLE))),
+        "variables_shared": (
+            VariablesShared,
+            struct(VariablesShared, shared=omit_empty(array(_SHARED), ()), refused=omit_empty(array(_REFUSED), ())),
+        ),
+        "changes_seen": (ChangesSeen, struct(ChangesSeen, text=STRING)),
         "call_price": (CallPrice, struct(CallPrice, dollars=refined(JSON, _number), as_of=STRING)),
     },
 )

@@ -13,13 +13,17 @@ __all__ = [
     "ApprovalDecided",
     "CallPrice",
     "CellOutputs",
+    "ChangesSeen",
     "CodeBlockCompleted",
     "CodeBlockStarted",
     "CodeDelta",
     "HostActivity",
+    "RefusedVariable",
+    "SharedVariable",
     "TurnStarted",
     "VariableSeen",
     "VariablesSeen",
+    "VariablesShared",
 ]
 
 
@@ -113,6 +117,44 @@ class VariablesSeen:
     variables: tuple[VariableSeen, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedVariable:
+    """A variable of the notebook of which the managed kernel got a copy."""
+
+    name: str
+    bytes: int
+    """How much went over."""
+    sha256: str = ""
+    """Of its pickled form, hexadecimal."""
+    module: bool = False
+    """It was an import, which went over as one."""
+    before: str = ""
+    """What the agent's variable of that name is called now; both had changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedVariable:
+    """A variable of the notebook that could not go over."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariablesShared:
+    """Copies of the notebook's variables went over into the managed kernel, for the cell that is about to run."""
+
+    shared: tuple[SharedVariable, ...] = ()
+    refused: tuple[RefusedVariable, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangesSeen:
+    """What cells have changed so far outside of variables, in one line; in place of what was seen before."""
+
+    text: str
+
+
 HostActivity: TypeAlias = (
     TurnStarted
     | CodeDelta
@@ -123,4 +165,6 @@ HostActivity: TypeAlias = (
     | ApprovalAsked
     | ApprovalDecided
     | VariablesSeen
+    | VariablesShared
+    | ChangesSeen
 )

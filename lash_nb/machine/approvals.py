@@ -6,6 +6,8 @@ as an effect is the kernel's business (`kernels.inside.guard`).
 
 from __future__ import annotations
 
+import posixpath
+import shlex
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -55,6 +57,31 @@ class Wish:
 
     def __str__(self) -> str:
         return f"{self.kind} {self.target}"
+
+    @property
+    def host(self) -> str:
+        """Of a connection: the host, without the port; `[::1]` keeps its brackets."""
+        host, colon, port = self.target.rpartition(":")
+        return host if colon and port.isdecimal() else self.target
+
+    @property
+    def program(self) -> str | None:
+        """What a command starts; None: it is for a shell, and may start anything."""
+        try:
+            words = shlex.split(self.target)
+        except ValueError:
+            return None
+        return words[0] if words and shlex.join(words) == self.target else None
+
+    @property
+    def alike(self) -> str | None:
+        """What of its kind is allowed with it by `Decision.alike`, to be read after its verb; None: nothing more."""
+        if self.kind is EffectKind.PROCESS:
+            return None if self.program is None else f"{self.program} with any other arguments"
+        if self.kind is EffectKind.CONNECT:
+            return None
+        directory = posixpath.dirname(self.target)
+        return f"anything else that is directly in {directory}" if directory else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

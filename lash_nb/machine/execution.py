@@ -157,6 +157,8 @@ class NamespaceSummary:
     variables: tuple[VariableSummary, ...] = ()
     omitted: int = 0
     """How many variables were left out by the cap or the time budget."""
+    about: bool = False
+    """`omitted` is not exact: there are too many to be counted."""
     removed: tuple[str, ...] = ()
     """Names of the last summary that are gone."""
 
@@ -297,5 +299,6 @@ NAMESPACE: Codec[NamespaceSummary] = struct(
         )
     ),
     omitted=omit_empty(U64, 0),
+    about=omit_empty(BOOLEAN, False),
     removed=omit_empty(array(STRING)),
 )

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from .activity import ApprovalAsked, ApprovalDecided, VariableSeen, VariablesSeen
+from .activity import ApprovalAsked, ApprovalDecided, ChangesSeen, VariableSeen, VariablesSeen, VariablesShared
 from .approvals import Approval, Decision, Verdict
 from .events import (
     CallPrice,
@@ -59,6 +59,7 @@ from .outcomes import (
 )
 from .picture_parts import CallPicture, Note, NoteKind, Phase, PictureState, StepPicture, ToolCallPicture
 from .sequences import GrowingText
+from .shared_words import shared_text
 from .tool_calls import ToolSucceeded
 
 __all__ = [
@@ -104,6 +105,8 @@ class TurnPicture:
     """What waits for a decision."""
     variables: tuple[VariableSeen, ...] = ()
     """Those of the managed kernel that the turn has made or changed, sorted by name."""
+    changes: str = ""
+    """What its cells have changed outside of variables, in one line."""
 
     @property
     def goes_on(self) -> bool:
@@ -234,6 +237,11 @@ class TurnPicture:
                 return self._decided(approval, decision)
             case VariablesSeen(variables=variables):
                 return replace(self, variables=variables)
+            case ChangesSeen(text=text):
+                return replace(self, changes=text)
+            case VariablesShared():
+                text = shared_text(activity)
+                return self._noted(NoteKind.SHARED, text) if text else self
             case _:
                 return self
 

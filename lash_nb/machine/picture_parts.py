@@ -46,6 +46,8 @@ class NoteKind(StrEnum):
     NOTICE = "notice"
     DECISION = "decision"
     """What was decided on something that the agent's code was to do."""
+    SHARED = "shared"
+    """Copies of the notebook's variables went over to the agent's kernel."""
     RETRY = "retry"
     """A model call is made again: of interest only while it happens."""
 

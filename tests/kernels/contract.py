@@ -172,7 +172,7 @@ class KernelContract(GuardContract, LedgerContract, ToolContract):
         await live.run(fresh(), BIND)
         told = await live.namespace(previews="schema")
         assert [(v.name, v.type, v.detail, v.preview) for v in told.variables] == [
-            ("x", "list", "length 2", ""),
+            ("x", "list", "length 2 of int", ""),
             ("y", "str", "length 4", ""),
         ]
         assert not any(v.changed for v in (await live.namespace(previews="sample")).variables)

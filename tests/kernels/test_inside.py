@@ -16,8 +16,8 @@ import pandas as pd
 import pytest
 
 from lash_nb.kernels.inside import FEATURES, REQUIRED, bootstrap
+from lash_nb.kernels.inside.describer import Describer
 from lash_nb.kernels.inside.json_values import to_json
-from lash_nb.kernels.inside.namespace import Describer
 from lash_nb.kernels.inside.tracebacks import without_ours
 from lash_nb.kernels.summaries import namespace_summary
 
@@ -67,17 +67,17 @@ def test_the_bootstrap_is_one_expression_that_binds_nothing() -> None:
         (3, ("int", "", "3")),
         (10**100, ("int", "", "<int of 333 bits>")),
         ("a" * 100, ("str", "length 100", "'" + "a" * 60 + "'…")),
-        (list(range(1000)), ("list", "length 1000", "[0, 1, 2, 3, …]")),
-        ((1,), ("tuple", "length 1", "(1,)")),
-        ({"b", "a"}, ("set", "length 2", "{'a', 'b'}")),
-        ({"k": {"n": [1]}}, ("dict", "length 1", "{'k': {'n': […]}}")),
-        (small, ("function", "(a: 'int', *, b: 'str' = '') -> 'None'", "")),
+        (list(range(1000)), ("list", "length 1000 of int", "[0, 1, 2, 3, …]")),
+        ((1,), ("tuple", "length 1 of int", "(1,)")),
+        ({"b", "a"}, ("set", "length 2 of str", "{'a', 'b'}")),
+        ({"k": {"n": [1]}}, ("dict", "length 1 of str to dict", "{'k': {'n': […]}}")),
+        (small, ("function", "(a: int, *, b: str = '') -> None", "")),
         (Plain, ("class", "", "")),
         (pathlib, ("module", "pathlib", "")),
         (Plain(), ("Plain", "", "<Plain>")),
         (Rude(), ("Rude", "", "<Rude: its repr raises RuntimeError>")),
-        (Point(1, [1] * 10**6), ("Point", "", "Point(x=1, many=[…])")),
-        (Pair(1, [2]), ("Pair", "length 2", "Pair(left=1, right=[…])")),
+        (Point(1, [1] * 10**6), ("Point", "fields x int, many list", "Point(x=1, many=[…])")),
+        (Pair(1, [2]), ("Pair", "fields left int, right list", "Pair(left=1, right=[…])")),
         (datetime.date(2026, 1, 2), ("date", "", "datetime.date(2026, 1, 2)")),
         (np.float64(1.5), ("float64", "", "1.5")),
         (np.arange(6).reshape(2, 3), ("ndarray", "shape (2, 3); dtype int64", "[0, 1, 2, 3, 4, …]")),
@@ -111,10 +111,10 @@ NAMED = pd.DataFrame({"dtype": ["secret"], "columns": ["secret"], "name": ["secr
     [
         (7, ("int", "", "")),
         ("secret", ("str", "length 6", "")),
-        (["secret"], ("list", "length 1", "")),
-        ({"secret": 7}, ("dict", "length 1", "")),
-        (Pair(7, [7]), ("Pair", "length 2", "")),
-        (Point(7, [7]), ("Point", "", "")),
+        (["secret"], ("list", "length 1 of str", "")),
+        ({"secret": 7}, ("dict", "length 1 of str to int", "")),
+        (Pair(7, [7]), ("Pair", "fields left int, right list", "")),
+        (Point(7, [7]), ("Point", "fields x int, many list", "")),
         (Chatty(), ("Chatty", "", "")),
         (Rude(), ("Rude", "", "")),
         (default, ("function", "(a, *rest, b)", "")),

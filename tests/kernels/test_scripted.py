@@ -37,8 +37,8 @@ def call(name: str, **args: Json) -> PendingToolCall:
     return PendingToolCall(call_id="", tool_name=name, args=args)
 
 
-X = VariableSummary(name="x", type="list", detail="length 2", preview="[1, 2]")
-CHANGED = VariableSummary(name="x", type="list", detail="length 3", preview="[1, 2, 3]")
+X = VariableSummary(name="x", type="list", detail="length 2 of int", preview="[1, 2]")
+CHANGED = VariableSummary(name="x", type="list", detail="length 3 of int", preview="[1, 2, 3]")
 Y = VariableSummary(name="y", type="str", detail="length 4", preview="'text'")
 
 SCRIPT = {

@@ -15,8 +15,29 @@ from importlib.resources import files
 
 __all__ = ["FEATURES", "PARTS", "REQUIRED", "VERSION", "bootstrap"]
 
-VERSION = 3
-PARTS = ("text", "entries", "record", "json_values", "spill", "effects", "hosts")
+VERSION = 4
+PARTS = (
+    "text",
+    "entries",
+    "record",
+    "json_values",
+    "spill",
+    "effects",
+    "hosts",
+    "kinds",
+    "libraries",
+    "signatures",
+    "bounded",
+    "showing",
+    "describing",
+    "plugins",
+    "describer",
+    "reducing",
+    "pickling",
+    "unpickling",
+    "needed",
+    "parcels",
+)
 FEATURES = (
     "control",
     "parents",
@@ -30,7 +51,9 @@ FEATURES = (
     "pager",
     "tracebacks",
     "namespace",
-    "values",
+    "sharing",
+    "surroundings",
+    "changes",
     "interrupts",
     "watchdog",
 )
