@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypeAlias
 
-from ..machine.approvals import Approval, EffectKind
+from ..machine.approvals import Approval, EffectKind, Wish
 from ..machine.attachments import AttachmentStore
 from ..machine.execution import CellOutput, DisplayOutput, ResultOutput, StreamOutput
 from ..machine.picture import NoteKind, Phase, StepPicture, TurnPicture
@@ -36,13 +36,24 @@ _HEAD_CHARS, _TAIL_CHARS = 7_000, 3_000
 _SHOWN_VARIABLES = 6
 _MOST_VARIABLES = 200
 _FRAME_CHARS = 200_000
+_SENTENCE_CHARS = 200
+"""What is asked about stands in the question itself up to this length."""
+_MOST_MARKS = 8
+"""On one letter; more would be painted over what stands around, and no line can be broken between them."""
 _FRAME_HEAD = (
     '<!doctype html><html><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="default-src '
     "'none'; img-src data:; style-src 'unsafe-inline'\"><style>html{color-scheme:light}body{background:#fff;"
     "color:#111;font:13px sans-serif;margin:6px}</style></head><body>"
 )
+_NOUNS = {
+    EffectKind.WRITE: "path",
+    EffectKind.DELETE: "path",
+    EffectKind.PROCESS: "command",
+    EffectKind.CONNECT: "host",
+}
 _SCRIPT = re.compile(r"<script\b.*?(?:</script\s*>|\Z)", re.DOTALL | re.IGNORECASE)
 _HIDDEN = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
+_MARKS = frozenset({"Mn", "Me"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +101,16 @@ def document(picture: TurnPicture, facts: Facts | None = None, *, memo: Memo | N
 
 
 def visible(text: str) -> str:
-    """The text with every character that cannot be seen written as an escape; lines and tabs stay."""
-    return "".join(map(_visible, text.replace("\r\n", "\n"))) if not _plain(text) else text
+    """The text with every character that cannot be seen, or is one mark too many, as an escape; lines and tabs stay."""
+    if _plain(text):
+        return text
+    seen, marks = [], 0
+    for char in text.replace("\r\n", "\n"):
+        category = unicodedata.category(char)
+        marks = marks + 1 if category in _MARKS else 0
+        hidden = category in _HIDDEN or _selects(char) or marks > _MOST_MARKS
+        seen.append(_escape(char) if hidden and char not in "\n\t" else char)
+    return "".join(seen)
 
 
 def variable_key(name: str) -> str:
@@ -103,12 +122,13 @@ def _plain(text: str) -> bool:
     return text.isascii() and text.replace("\n", "").replace("\t", "").isprintable()
 
 
-def _visible(char: str) -> str:
+def _selects(char: str) -> bool:
+    """Whether it selects a variant: a mark that is drawn with nothing; whole texts have been hidden in them."""
+    return "\ufe00" <= char <= "\ufe0f" or "\U000e0100" <= char <= "\U000e01ef"
+
+
+def _escape(char: str) -> str:
     code = ord(char)
-    # Variation selectors are marks, drawn with nothing: whole texts have been hidden in them.
-    selector = 0xFE00 <= code <= 0xFE0F or 0xE0100 <= code <= 0xE01EF
-    if char in "\n\t" or not (selector or unicodedata.category(char) in _HIDDEN):
-        return char
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
@@ -164,10 +184,9 @@ def _ask(approval: Approval, facts: Facts) -> Fields:
         "kind": "ask",
         "in": "",
         "approval": approval.id,
-        "question": visible(approval.question),
+        **_asked_about(approval),
         "of_cell": approval.wish is None,
-        # What is allowed of a host is all of it.
-        "host": approval.wish is not None and approval.wish.kind is EffectKind.CONNECT,
+        **_covered(approval.wish),
         "language": approval.language,
         "code": code,
         # Only where it differs: what is edited is the code itself.
@@ -175,6 +194,35 @@ def _ask(approval: Approval, facts: Facts) -> Fields:
         "here": facts.can_decide,
         "decided": facts.decided == approval.id,
     }
+
+
+def _asked_about(approval: Approval) -> Fields:
+    """The question, and apart from it what is too long for a sentence: in short and whole."""
+    wish = approval.wish
+    target = visible(wish.target) if wish is not None else ""
+    if wish is None or (len(target) <= _SENTENCE_CHARS and "\n" not in target):
+        return {"question": visible(approval.question), "target": "", "brief": ""}
+    what = _NOUNS[wish.kind]
+    question = f"The agent's code wants to {wish.kind} this {what} ({len(wish.target):,} characters):"
+    return {"question": question, "target": target, "brief": cut(target, head_chars=150, tail_chars=50)}
+
+
+def _covered(wish: Wish | None) -> Fields:
+    """What a decision covers beyond the one effect, and whether there is a button for more of its kind."""
+    if wish is None:
+        return {"alike": False, "covers": ""}
+    if wish.kind is EffectKind.CONNECT:
+        # What is allowed of a host is all of it.
+        host = _in_a_sentence(wish.host)
+        return {"alike": False, "covers": f"“Approve” is for {host} on every port, as long as this session lasts."}
+    if wish.alike is None:
+        return {"alike": False, "covers": ""}
+    more = f"lets this turn also {wish.kind} {_in_a_sentence(wish.alike)}."
+    return {"alike": True, "covers": f"“Approve all like it” {more}"}
+
+
+def _in_a_sentence(text: str) -> str:
+    return cut(visible(text), head_chars=150, tail_chars=50)
 
 
 # -- steps -------------------------------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ def tool_call_text(call: ToolCallPicture) -> str:
 
 
 def footer_text(picture: TurnPicture) -> str:
-    """State, number of cells that were run, tokens, their price where it is known, and model in one line."""
+    """State, number of cells that were run, tokens, price, model, and what changed beside variables: in one line."""
     parts = [cut(clean(picture.sentence))]
     count = sum(step.code is not None for step in picture.steps)
     if count:
@@ -79,6 +79,8 @@ def footer_text(picture: TurnPicture) -> str:
         parts.append(f"about {dollars_text(picture.dollars)}")
     if picture.model:
         parts.append(cut(clean(picture.model), head_chars=200, tail_chars=0))
+    if picture.changes and not picture.goes_on:
+        parts.append(cut(clean(picture.changes).replace("\n", " "), head_chars=600, tail_chars=0))
     return " · ".join(parts)
 
 

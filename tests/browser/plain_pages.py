@@ -69,11 +69,16 @@ class PlainPages:
         self._browser = playwright.chromium.launch(executable_path=_chromium(), args=list(_CHROMIUM_FLAGS))
         self._stack.callback(self._browser.close)
 
-    def on(self, look: Callable[[Page], _T], *, content: str, dark: bool = False) -> tuple[_T, list[str]]:
-        """What `look` finds on a page 800 pixels wide that holds `content`, and what fell into the trap."""
-        return self._thread.submit(self._on, look, content, dark).result()
+    def on(
+        self, look: Callable[[Page], _T], *, content: str, dark: bool = False, loaded: bool = True
+    ) -> tuple[_T, list[str]]:
+        """What `look` finds on a page 800 pixels wide that holds `content`, and what fell into the trap.
 
-    def _on(self, look: Callable[[Page], _T], content: str, dark: bool) -> tuple[_T, list[str]]:
+        With `loaded`, all that it loads is there first.
+        """
+        return self._thread.submit(self._on, look, content, dark, loaded).result()
+
+    def _on(self, look: Callable[[Page], _T], content: str, dark: bool, loaded: bool) -> tuple[_T, list[str]]:
         page = self._browser.new_page(
             viewport={"width": 800, "height": 600}, color_scheme="dark" if dark else "light", service_workers="block"
         )
@@ -82,7 +87,7 @@ class PlainPages:
             page.set_default_timeout(PATIENCE_S * 1000)
             page.goto("about:blank")
             trap.on(page)
-            page.set_content(content)
+            page.set_content(content, wait_until="load" if loaded else "domcontentloaded")
             trap.happened = [what for what in trap.happened if what != "navigation: about:blank"]
             found = look(page)
             page.wait_for_timeout(50)

@@ -9,6 +9,7 @@ import pytest
 from .contrast import unreadable
 from .frontend import Frontend, OpenNotebook, wait_until
 from .line import asks, carries, shows, sources, tells
+from .shots import shot
 
 INTERRUPTED = {"version": 1, "session": "0123456789abcdef", "head": {"turn": 3}, "turns": [{"turn": 1}, {"turn": 2}]}
 BUTTON = "lash: turn 3 can be resumed"
@@ -169,3 +170,49 @@ def test_a_hostile_kernel_is_shown_harmlessly(talking: OpenNotebook) -> None:
     talking.page.screenshot(path=talking.path.parent / "hostile.png")
     tells(talking, session=None, label=None, model=None)
     shows(talking, "")
+
+
+WATCH = """() => {
+  const bar = document.querySelector(".jp-NotebookPanel-toolbar");
+  const ends = performance.now() + 1500;
+  window.overlaps = [];
+  const look = () => {
+    const items = [...bar.children].filter(one => one.getBoundingClientRect().width > 0);
+    const ours = items.find(one => one.matches(".lash-nb-item"));
+    const at = ours?.getBoundingClientRect();
+    // What is cut off is not there, for a click at least.
+    if (at && ours.contains(document.elementFromPoint(at.left + 8, at.top + at.height / 2))) {
+      if (at.bottom > bar.getBoundingClientRect().bottom) window.overlaps.push("what is below");
+      for (const item of items) {
+        const other = item.getBoundingClientRect();
+        const apart = other.right <= at.left + 0.5 || other.left >= at.right - 0.5 || other.top >= at.bottom;
+        if (item !== ours && !apart) window.overlaps.push(item.dataset.jpItemName ?? item.className);
+      }
+    }
+    if (performance.now() < ends) requestAnimationFrame(look);
+    else window.watched = true;
+  };
+  look();
+}"""
+
+
+@pytest.mark.parametrize("width", [1200, 900, 600])
+def test_in_a_narrow_window_it_overlaps_nothing(talking: OpenNotebook, width: int) -> None:
+    talking.page.set_viewport_size({"width": width, "height": 800})
+    try:
+        tells(talking, session=None, label=None, model=None)
+        shows(talking, "")
+        talking.page.evaluate(WATCH)
+        for status in ({"running": 1}, {"model": "w" * 50}, {"label": "w" * 50}, {"interrupted": 3}, {"running": 12}):
+            tells(talking, **status)
+        talking.page.wait_for_function("window.watched")
+        assert talking.page.evaluate("window.overlaps") == []
+        shot(talking.page, f"toolbar-{width}")
+        # Behind all others, also where there is no room for most of them.
+        talking.page.set_viewport_size({"width": 1600, "height": 800})
+        row = talking.page.locator(".jp-NotebookPanel-toolbar > .jp-Toolbar-item:visible")
+        wait_until(lambda: "lash-nb-item" in str(row.last.get_attribute("class")), "the label at the end of the row")
+    finally:
+        talking.page.set_viewport_size({"width": 1200, "height": 1400})
+        tells(talking, session=None, label=None, model=None)
+        shows(talking, "")

@@ -12,10 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator
+from playwright.sync_api import Locator, Page
 
+from lash_nb.machine.activity import ApprovalAsked, CodeBlockStarted, VariableSeen, VariablesSeen
+from lash_nb.machine.approvals import Approval, EffectKind, Wish
+from lash_nb.views.document import Document, Facts, document
+from tests.views.turns import asked, picture
+
+from .axe import violations
 from .contrast import unreadable
 from .frontend import Frontend, OpenNotebook, wait_until
+from .live_pages import page_of
+from .plain_pages import PlainPages
+from .shots import shot
 
 STAGE = """
 import asyncio, json
@@ -312,3 +321,77 @@ def test_a_page_that_is_loaded_again_shows_the_turn(frontend: Frontend) -> None:
         stage.view.get_by_text("You rejected this cell: no").wait_for()
         (stage.place / "end").touch()
         stage.view.wait_for(state="detached")
+
+
+# -- on a page of its own ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pages() -> Iterator[PlainPages]:
+    with PlainPages() as found:
+        yield found
+
+
+def wants(kind: EffectKind, target: str) -> Document:
+    """A turn that asks for an effect, and has seen variables."""
+    variables = (
+        VariableSeen(name="sales", type="DataFrame", detail="2,311 rows × 3 columns: region, product, day of the sale"),
+        VariableSeen(name="total_of_all_regions", type="sklearn.pipeline.Pipeline", new=False),
+        VariableSeen(name="x" * 120, type="y" * 120),
+    )
+    approval = Approval(id="a", effect_id=1, code="f()", wish=Wish(kind=kind, target=target))
+    started = CodeBlockStarted(effect_id=1, language="python", code="f()")
+    turn = picture(asked(), started, VariablesSeen(variables=variables), ApprovalAsked(approval=approval))
+    return document(turn, Facts(can_pull=True))
+
+
+@pytest.mark.parametrize("width", [600, 350])
+def test_a_narrow_table_of_variables_breaks_its_details_alone(pages: PlainPages, width: int) -> None:
+    def look(page: Page) -> Any:
+        page.wait_for_function("window.drawn")
+        page.set_viewport_size({"width": width, "height": 700})
+        shot(page, f"variables-{width}")
+        lines = """rows => rows.map(row => [...row.children].map(cell => {
+            const range = document.createRange();
+            range.selectNodeContents(cell);
+            return new Set([...range.getClientRects()].map(one => Math.round(one.bottom / 10))).size;
+        }))"""
+        rows: list[list[int]] = page.locator("tbody tr").evaluate_all(lines)
+        return rows, page.evaluate("document.documentElement.scrollWidth"), violations(page, ".lash-nb-turn")
+
+    (rows, scrolls, found), trapped = pages.on(look, content=page_of([wants(EffectKind.WRITE, "/data/out.csv")]))
+    assert (scrolls, found, trapped) == (width, [], [])
+    [sales, total, long] = rows
+    assert (sales[0], sales[1], total[0], total[1]) == (1, 1, 1, 1)
+    assert 2 <= sales[2] <= 4
+    assert (long[0] > 1, long[1] > 1) == (True, True)
+
+
+def test_a_long_command_is_folded_code(pages: PlainPages) -> None:
+    command = "echo " + "a" * 2_990 + " end."
+
+    def look(page: Page) -> Any:
+        page.wait_for_function("window.drawn")
+        group = page.get_by_role("group", name="The agent's code wants to start this command (3,000 characters):")
+        short, whole = group.locator("pre").nth(0), group.locator("details pre")
+        assert short.inner_text() == f"echo {'a' * 145}\n[… 2,800 characters (0 lines) left out …]\n{'a' * 45} end."
+        assert short.evaluate("one => getComputedStyle(one).fontWeight") == "400"
+        assert not whole.is_visible()
+        assert group.get_by_role("button", name="Approve all like it").evaluate(
+            "one => document.getElementById(one.getAttribute('aria-describedby')).checkVisibility()"
+        )
+        group.locator("summary").click()
+        short.wait_for(state="hidden")
+        return whole.inner_text(), violations(page, ".lash-nb-turn")
+
+    assert pages.on(look, content=page_of([wants(EffectKind.PROCESS, command)])) == ((command, []), [])
+
+
+def test_where_nothing_more_is_like_it_there_is_no_button(pages: PlainPages) -> None:
+    def look(page: Page) -> Any:
+        page.wait_for_function("window.drawn")
+        group = page.locator(".ln-ask")
+        return group.get_by_role("button").all_inner_texts(), group.locator("pre:visible").all_inner_texts()
+
+    documents = [wants(EffectKind.PROCESS, "ls && true")]
+    assert pages.on(look, content=page_of(documents)) == ((["Approve", "Reject"], []), [])

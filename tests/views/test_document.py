@@ -159,8 +159,11 @@ def test_a_question_about_a_cell_has_its_code() -> None:
         "in": "",
         "approval": "a1",
         "question": "The agent wants to run this cell.",
+        "target": "",
+        "brief": "",
         "of_cell": True,
-        "host": False,
+        "alike": False,
+        "covers": "",
         "language": "python",
         "code": "open('x', 'w')",
         "raw": None,
@@ -192,6 +195,9 @@ def test_a_question_about_an_effect_stands_behind_the_running_step() -> None:
         ("\x1b[8m\x00\x85", "\\x1b[8m\\x00\\x85"),
         ("a\ufe0f\U000e0041\U000e0100", "a\\ufe0f\\U000e0041\\U000e0100"),
         ("\u2028\udcff", "\\u2028\\udcff"),
+        # As many marks as a language may put on a letter; more would be painted over what stands around.
+        ("e" + "\u0301" * 8 + "f\u0301", "e" + "\u0301" * 8 + "f\u0301"),
+        ("e" + "\u0e47" * 8 + "\u20dd\U0001e944", "e" + "\u0e47" * 8 + "\\u20dd\\U0001e944"),
     ],
 )
 def test_what_cannot_be_seen_is_written_out(text: str, seen: str) -> None:

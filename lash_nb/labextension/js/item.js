@@ -8,6 +8,7 @@ const RESUME = "%lash resume";
 const LOAD = "%load_ext lash_nb";
 const SHOWN = 28;
 const TOLD = 120;
+const LAST = 1000; // a place behind all others; `addItem` counts only those that have room in the row
 const FILE = /^(local:|replay:|scripted:).*[\\/]([^\\/]+)$/s; // of a path, its last part tells more than its first
 
 const CSS = `
@@ -15,9 +16,11 @@ const CSS = `
 .lash-nb-label, .lash-nb-resume {
   background: transparent; border: 1px solid transparent; border-radius: var(--jp-border-radius, 2px);
   box-sizing: border-box; color: var(--jp-ui-font-color1); font-family: var(--jp-ui-font-family);
-  font-size: var(--jp-ui-font-size1); line-height: 20px; max-width: 30em; overflow: hidden; padding: 0 6px;
-  text-overflow: ellipsis; white-space: nowrap;
+  font-size: var(--jp-ui-font-size1); line-height: 20px; max-width: clamp(6em, 25vw, 30em); overflow: hidden;
+  padding: 0 6px; text-overflow: ellipsis; white-space: nowrap;
 }
+/* What has just grown stands on a second line, until the toolbar moves it: not over what is below. */
+.jp-Toolbar:has(> .lash-nb-item)::part(positioning-region) { overflow-y: clip; }
 .lash-nb-label bdi { unicode-bidi: isolate; }
 .lash-nb-resume { border-color: var(--jp-border-color1); cursor: pointer; }
 .lash-nb-resume:hover { background: var(--jp-layout-color2); }
@@ -83,6 +86,7 @@ export class Item {
     this._notebook = notebook;
     this._Widget = Widget;
     this._widget = null;
+    this._prominent = false;
     this._shown = "";
     this._inserted = null;
   }
@@ -97,12 +101,21 @@ export class Item {
     }
     this._shown = shown;
     const focused = this._widget?.node.contains(document.activeElement);
-    this.close();
-    if (told !== null) {
-      this._place(resumable ? this._button(told) : label(told), resumable);
-      if (focused) {
-        this._widget.node.firstChild.focus();
-      }
+    if (told === null || resumable !== this._prominent) {
+      this.close();
+    }
+    if (told === null) {
+      return;
+    }
+    const content = resumable ? this._button(told) : label(told);
+    // One that has a place keeps it, be it that of what the toolbar has no room for: a new one would start in the row.
+    if (this._widget === null) {
+      this._place(content, resumable);
+    } else {
+      this._widget.node.replaceChildren(content);
+    }
+    if (focused) {
+      content.focus();
     }
   }
 
@@ -119,8 +132,9 @@ export class Item {
     this._widget.node.append(content);
     const { toolbar } = this._panel;
     if (!prominent || !toolbar.insertAfter("spacer", NAME, this._widget)) {
-      toolbar.addItem(NAME, this._widget);
+      toolbar.insertItem(LAST, NAME, this._widget);
     }
+    this._prominent = prominent;
   }
 
   _button({ title, turn }) {

@@ -347,6 +347,8 @@ function paint(code, text, language) {
 
 // -------------------------------------------------------------------------------------------------- the kinds of block
 
+const LONG_NAME = 40; // of a variable or its type: it is broken, others are not
+
 const KINDS = {
   head(view, fields) {
     const sentence = h("span", { class: "ln-sentence", role: "status", "aria-live": "polite" });
@@ -511,7 +513,10 @@ const KINDS = {
     const slot = h("span", {}, pull);
     const el = h("tr", {}, h("th", { scope: "row" }, cells.name, " ", state), cells.type, cells.detail, h("td", {}, slot, " ", told));
     const set = fields => {
-      for (const [name, cell] of Object.entries(cells)) write(cell, fields[name]);
+      for (const [name, cell] of Object.entries(cells)) {
+        write(cell, fields[name]);
+        cell.classList.toggle("ln-long", fields[name].length > LONG_NAME);
+      }
       write(state, fields.new ? "new" : "changed");
       write(told, fields.told);
       slot.hidden = !fields.pull;
@@ -551,6 +556,22 @@ function words(el, fields) {
   return { set, edit };
 }
 
+// What is asked about, where that is too long for a sentence: in short, until somebody wants all of it.
+function targeted() {
+  const brief = h("pre", { class: "ln-wraps", tabindex: "0", "aria-label": "What it is about, in short" });
+  const whole = h("pre", { class: "ln-wraps", tabindex: "0", "aria-label": "What it is about" });
+  const folded = h("details", {}, h("summary", {}, "All of it"), whole);
+  folded.addEventListener("toggle", () => (brief.hidden = folded.open || !brief.textContent));
+  const set = (fields, another) => {
+    write(brief, fields.brief);
+    write(whole, fields.target);
+    folded.hidden = fields.brief === fields.target;
+    if (another) folded.open = false;
+    brief.hidden = folded.open || !fields.brief;
+  };
+  return { els: [brief, folded], set };
+}
+
 const RESTS_MS = 500;
 
 // What waits for a decision.
@@ -558,6 +579,8 @@ function asking(view, fields) {
   const question = h("span", { class: "ln-question", id: `ln-${crypto.getRandomValues(new Uint32Array(2)).join("-")}` });
   const code = h("code", {});
   const pre = h("pre", { class: "ln-wraps", tabindex: "0", "aria-label": "Code to decide on" }, code);
+  const covers = h("p", { class: "ln-soft ln-covers", id: `${question.id}-covers` });
+  const target = targeted();
   const area = h("textarea", { "aria-label": "The code, edited", spellcheck: "false", autocapitalize: "off", autocomplete: "off" });
   const why = h("input", { type: "text", "aria-label": "Why (optional): the model is told", placeholder: "Why? (optional, the model is told)", autocomplete: "off" });
   const decide = (verdict, more = {}) => {
@@ -572,9 +595,10 @@ function asking(view, fields) {
       "div",
       { class: "ln-row" },
       button("Approve", () => decide("approved")),
-      button("Approve all like it", () => decide("approved", { alike: true }), { title: "Also others in the same directory, or by the same program, in this turn" }),
+      button("Approve all like it", () => decide("approved", { alike: true }), { "aria-describedby": covers.id }),
       button("Edit", () => turnTo("edit", area), { "data-of-cell": true }),
       button("Reject", () => turnTo("reject", why)),
+      covers,
     ),
     edit: h(
       "div",
@@ -591,7 +615,7 @@ function asking(view, fields) {
     ),
   };
   const first = rows.ask.firstChild;
-  const el = h("div", { class: "ln-ask", role: "group", tabindex: "-1", "aria-labelledby": question.id }, question, pre, area, ...Object.values(rows));
+  const el = h("div", { class: "ln-ask", role: "group", tabindex: "-1", "aria-labelledby": question.id }, question, ...target.els, pre, area, ...Object.values(rows));
   const turnTo = (mode, focused) => {
     for (const [name, row] of Object.entries(rows)) row.hidden = name !== mode || !fields.here;
     area.hidden = mode !== "edit";
@@ -622,8 +646,11 @@ function asking(view, fields) {
   const set = now => {
     fields = now;
     write(question, fields.question);
+    target.set(fields, fields.approval !== shown);
     paint(code, fields.code, fields.language);
-    rows.ask.children[1].hidden = fields.of_cell || fields.host;
+    write(covers, fields.covers);
+    covers.hidden = !fields.covers;
+    rows.ask.children[1].hidden = !fields.alike;
     rows.ask.children[2].hidden = !fields.of_cell;
     // Another question in the place of one that was answered; not one in whose answer somebody is.
     if (fields.approval !== shown) {
