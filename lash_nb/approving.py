@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import posixpath
-import shlex
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -64,8 +63,12 @@ class Approvals:
             return decision
         if ports.approve is ApprovalMode.PLAN:
             return self._told(approval, Decision(verdict=Verdict.REJECTED, why=_PLANNING, by_policy=True))
-        asks = ports.approve is ApprovalMode.EVERY or (ports.approve is ApprovalMode.EFFECTS and not guarded)
-        return await self._asked(approval) if asks else _APPROVED
+        return await self._asked(approval) if self.asks_cells(guarded=guarded) else _APPROVED
+
+    def asks_cells(self, *, guarded: bool) -> bool:
+        """Whether cells are asked before they run."""
+        approve = self._ports.approve
+        return approve is ApprovalMode.EVERY or (approve is ApprovalMode.EFFECTS and not guarded)
 
     async def effect(self, effect: ExecCode, wish: Wish) -> Decision:
         """Whether a running cell may have an effect. Raises JournalError: it could not be recorded."""
@@ -129,20 +132,14 @@ class Approvals:
 
     def _remember(self, wish: Wish, *, alike: bool) -> None:
         if wish.kind is EffectKind.CONNECT:
-            self._ports.decisions.hosts.add(_host(wish))
+            self._ports.decisions.hosts.add(wish.host)
         else:
             self._allowed.append((wish, alike))
 
     def _covered(self, wish: Wish) -> bool:
         if wish.kind is EffectKind.CONNECT:
-            return _host(wish) in self._ports.decisions.hosts
+            return wish.host in self._ports.decisions.hosts
         return any(_covers(allowed, wish, alike=alike) for allowed, alike in self._allowed)
-
-
-def _host(wish: Wish) -> str:
-    """`example.com:443` and `example.com:80` are one host; `[::1]:80` is written with brackets."""
-    host, colon, port = wish.target.rpartition(":")
-    return host if colon and port.isdecimal() else wish.target
 
 
 def _covers(allowed: Wish, wish: Wish, *, alike: bool) -> bool:
@@ -151,20 +148,11 @@ def _covers(allowed: Wish, wish: Wish, *, alike: bool) -> bool:
     if allowed.target == wish.target:
         return True
     if wish.kind is EffectKind.PROCESS:
-        program = _program(allowed.target)
-        return alike and program is not None and program == _program(wish.target)
+        program = allowed.program
+        return alike and program is not None and program == wish.program
     if wish.kind is EffectKind.DELETE and wish.target.startswith(allowed.target.rstrip("/") + "/"):
         return True  # a tree, file by file
     return alike and posixpath.dirname(allowed.target) == posixpath.dirname(wish.target)
-
-
-def _program(command: str) -> str | None:
-    """What a command starts; None: it is for a shell, and may start anything."""
-    try:
-        words = shlex.split(command)
-    except ValueError:
-        return None
-    return words[0] if words and shlex.join(words) == command else None
 
 
 def _digest(wish: Wish) -> str:

@@ -184,7 +184,7 @@ def _spelled_out(arguments: Sequence[str]) -> list[str]:
 def _run(options: argparse.Namespace) -> int:
     """Execute every cell of IN and save the result after each. Exit codes: 0 done, 1 a cell or turn failed, 2 bad
     input, 3 a bound was hit, 4 waiting for approval, 5 stopped."""
-    from .run_words import say_suggestion
+    from .run_words import say_mode, say_suggestion
     from .stores.documents import parse_value, read_parameters
 
     parameters = read_parameters(options.parameters) if options.parameters else {}
@@ -192,6 +192,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.results is not None:
         _check_results(options.results, options.notebook)
     say_suggestion(options.notebook, model=options.model, replay=options.replay)
+    say_mode(options.approve)
     result = _execute(
         options.notebook,
         options.out,
@@ -298,7 +299,7 @@ def _model_test(options: argparse.Namespace) -> int:
 
 
 def _execute(notebook: Path, out: Path | None, **options: Any) -> RunResult:
-    from .run_words import say_interrupted
+    from .run_words import say_interrupted, say_refused
     from .runner import run_notebook
 
     say_interrupted(notebook, out)
@@ -309,6 +310,7 @@ def _execute(notebook: Path, out: Path | None, **options: Any) -> RunResult:
     if result.interrupted is not None:
         goes_on = f"`lash-nb resume {result.out}` goes on with it"
         print(f"lash-nb: turn {result.interrupted} was interrupted; {goes_on}", file=sys.stderr)
+    say_refused(result.refused)
     return result
 
 
@@ -351,6 +353,10 @@ def _summary(result: RunResult) -> dict[str, Any]:
         "turns": [
             {**_turn(turn), "request": turn.request, "steps": turn.steps, "dollars": turn.dollars}
             for turn in result.turns
+        ],
+        "refused": [
+            {"turn": effect.turn, "kind": effect.wish.kind.value, "target": effect.wish.target}
+            for effect in result.refused
         ],
         "usage": {name: getattr(result.usage, name) for name in result.usage.__dataclass_fields__},
     }

@@ -7,7 +7,7 @@ import contextlib
 import sys
 import threading
 
-__all__ = ["ask", "ask_line", "at_terminal"]
+__all__ = ["ask", "ask_line", "ask_or_why", "at_terminal"]
 
 
 def at_terminal() -> bool:
@@ -19,6 +19,16 @@ def ask(question: str) -> bool | None:
     """Whether the person at the terminal agrees; None: there is no terminal to ask at."""
     answer = _line(f"{question} [y/N] ") if at_terminal() else None
     return None if answer is None else answer.strip().lower() in ("y", "yes")
+
+
+def ask_or_why(question: str) -> tuple[bool | None, str]:
+    """As `ask`, and what was typed behind `n` or `no`."""
+    answer = _line(f"{question} [y/N, or n WHY] ") if at_terminal() else None
+    if answer is None:
+        return None, ""
+    word, _, why = answer.strip().partition(" ")
+    said = word.casefold().rstrip(":,")
+    return said in ("y", "yes") and not why, why.strip() if said in ("n", "no") else ""
 
 
 async def ask_line(question: str) -> str | None:

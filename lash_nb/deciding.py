@@ -28,6 +28,7 @@ __all__ = [
     "check_recordable",
     "known_mode",
     "stricter",
+    "tightened",
 ]
 
 OnApproval = Callable[[Approval], Awaitable[Decision | None]]
@@ -50,6 +51,18 @@ def allowed_mode(wanted: ApprovalMode, *, env: Mapping[str, str]) -> ApprovalMod
     """The mode itself, or the one that the environment prescribes where that is stricter. Raises InputError."""
     pinned = env.get(APPROVE_VARIABLE)
     return stricter(wanted, known_mode(pinned)) if pinned else wanted
+
+
+def tightened(wanted: ApprovalMode | None, *, env: Mapping[str, str]) -> str:
+    """Where the environment prescribes a stricter mode than `wanted`: which, and why; else empty. Raises InputError.
+
+    None: nothing was said, so that the notebook decides; then only what is stricter than the default is told.
+    """
+    taken = allowed_mode(wanted or ApprovalMode.EFFECTS, env=env)
+    if taken is (wanted or ApprovalMode.EFFECTS):
+        return ""
+    instead = f", not {wanted}" if wanted is not None else " at least"
+    return f"approve {taken}{instead}: {APPROVE_VARIABLE}={taken} in the environment allows nothing looser"
 
 
 def stricter(one: ApprovalMode, other: ApprovalMode) -> ApprovalMode:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .bridge import undisturbed
 from .errors import ApprovalNeeded, DriverContractError, InputError, JournalError, KernelStartError, LashError
@@ -177,11 +177,20 @@ class TurnHost:
         if self.ports.resumed is not None:
             await self._fulfil.rehydrate()
         while self._done is None:
+            self._take_said()
             effect = self._drain()
             if effect is not None and not self.machine.is_done():
                 self._answer(await self._response(effect))
             elif self._done is None:
                 raise self._broken("started nothing and left the turn without an end")
+
+    def _take_said(self) -> None:
+        """What was said before the first model call is asked for goes with it: a pause comes only behind that."""
+        said = self._fulfil.said_ahead() if self._preparing() else ()
+        if said:
+            checkpoint = self.machine.checkpoint()
+            checkpoint = replace(checkpoint, messages=checkpoint.messages.appended(said))
+            self.machine = TurnMachine.restore(self.machine.config, checkpoint)
 
     async def _response(self, effect: WaitingEffect) -> Response:
         """The recorded answer, else one that is recorded now."""
@@ -190,6 +199,7 @@ class TurnHost:
             return recorded
         checkpoint = self.machine.checkpoint()
         await self.ports.log.asked(effect, checkpoint)
+        self._fulfil.settle()
         self.ports.on_record(checkpoint, False)
         response = await self._fulfil.perform(effect, protocol_iteration=self.machine.protocol_iteration)
         # What is recorded as answered has to be known to the machine, also when the turn is stopped at this moment.

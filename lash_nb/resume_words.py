@@ -2,13 +2,15 @@
 
 Decided here: what is outstanding is shown in full before anybody is asked, and nothing runs without a yes. Until then
 no kernel is touched, so that whoever says no leaves the turn as it was. A notebook is written once, when the turn has
-ended, and only if it is still the file that was read. A session that another process writes is at most followed.
+ended, and only if it is still the file that was read; the cells below its turn are left as they are, which is said. A
+session that another process writes is at most followed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import time
@@ -17,7 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .consent import ask, ask_line, at_terminal
+from .consent import ask, ask_line, ask_or_why, at_terminal
+from .deciding import known_mode, tightened
 from .errors import ApprovalNeeded, InputError, JournalInUseError, TurnFailed
 from .machine.approvals import Approval, ApprovalMode, Decision
 from .trace_words import cut
@@ -97,9 +100,18 @@ def _resume(options: argparse.Namespace) -> int:
         session.close()
         if file is not None:  # also a turn that failed is the notebook's
             file.save()
-            if file.cell is not None:
-                print(f"lash-nb: the turn is shown in cell {file.cell} of {found.notebook}", file=sys.stderr)
+            _say_where(file, found)
     return code
+
+
+def _say_where(file: NotebookFile, found: Found) -> None:
+    if file.cell is None:
+        return
+    print(f"lash-nb: the turn is shown in cell {file.cell} of {found.notebook}", file=sys.stderr)
+    if file.below:
+        cells = "1 cell below it was" if file.below == 1 else f"{file.below} cells below it were"
+        runs = "`lash-nb run IN` runs all cells of the notebook that it was made from"
+        print(f"lash-nb: {cells} not run; {runs}", file=sys.stderr)
 
 
 def _base_dir(found: Found) -> Path:
@@ -126,7 +138,11 @@ def _go_on(session: Session, options: argparse.Namespace, file: NotebookFile | N
         if options.json:
             _print_json({"session": session.id, "id": None, "state": "nothing to do"})
         return 0
+    left = session.past.interrupted
+    if left is not None and session.pending is not None and not options.yes and options.reject is None:
+        _say_what_led_here(left.picture())
     print(expected, file=sys.stderr)
+    _say_mode(session, options)
     session.check_model()  # before anybody is asked
     if not _agreed(session, options):
         return _STOPPED
@@ -147,6 +163,24 @@ def _go_on(session: Session, options: argparse.Namespace, file: NotebookFile | N
     return _EXIT_CODES[turn.status]
 
 
+def _say_what_led_here(picture: TurnPicture) -> None:
+    """Whoever has to decide may not have seen any of it."""
+    from .answers import led_here
+
+    led = led_here(picture)
+    if led:
+        print(f"\nUntil then, the turn did this:\n\n{led}\n", file=sys.stderr)
+
+
+def _say_mode(session: Session, options: argparse.Namespace) -> None:
+    """Where what is asked about is not what was wanted, or what it was before."""
+    left = session.past.interrupted
+    before = ApprovalMode.EFFECTS if left is None or left.asked.approve == ApprovalMode.ALL else left.asked.approve
+    told = tightened(known_mode(options.approve or before), env=os.environ)
+    if told:
+        print(f"lash-nb: {told}", file=sys.stderr)
+
+
 def _model(session: Session) -> str:
     """Who is asked from now on; empty when nothing says so, which is found when it is."""
     from .models.choice import choose_model
@@ -162,13 +196,16 @@ def _agreed(session: Session, options: argparse.Namespace) -> bool:
         raise InputError("--reject: nothing waits for approval, and nothing was run; without it you are asked about it")
     if options.yes or options.reject is not None:
         return True
-    agreed = ask("\nGo on?")
-    if agreed:
+    agreed, why = ask_or_why("\nGo on?") if session.pending is not None else (ask("\nGo on?"), "")
+    if why:
+        options.reject = why  # as if it had been given
+    if agreed or why:
         return True
-    how = (
-        "" if agreed is not None else f"; there is no terminal to ask at: `lash-nb resume {options.which} --yes` agrees"
-    )
-    _not_run(session, options, f"nothing was run, and the turn can still be gone on with{how}")
+    command = f"lash-nb resume {options.which}"
+    hints = [] if agreed is not None else ["there is no terminal to ask at", f"`{command} --yes` agrees"]
+    if session.pending is not None:
+        hints.append(f"`{command} --reject WHY` goes on without what waits")
+    _not_run(session, options, "; ".join(["nothing was run, and the turn can still be gone on with", *hints]))
     return False
 
 
@@ -189,22 +226,27 @@ def _not_run(session: Session, options: argparse.Namespace, sentence: str) -> in
 
 
 async def _decide(approval: Approval) -> Decision | None:
-    """Ask at the terminal; None: there is none."""
-    from .answers import Edit, decision_of, shown
+    """Ask at the terminal; None: there is none, or the cell is left for later."""
+    from .answers import Edit, Later, decision_of, shown, unknown
 
     print(f"\n{shown(approval)}", file=sys.stderr)
     ways = "yes, all (others like it, too), no [why]" if approval.wish is not None else "yes, no [why], later"
     while True:
         answer = await ask_line(f"{ways}: ")
-        if answer is None or answer.strip().casefold() in ("l", "later"):
+        if answer is None:
             return None
         try:
             decision = decision_of(answer, approval)
+        except Later:
+            return None
         except Edit:
             print("lash-nb: a cell is edited in a notebook: `%lash resume`, then `edit`", file=sys.stderr)
             continue
         if decision is not None:
             return decision
+        said = unknown(answer, approval)
+        if said:
+            print(said, file=sys.stderr)
 
 
 def _finish(session: Session, options: argparse.Namespace) -> Turn | None:
@@ -231,7 +273,7 @@ def _finish(session: Session, options: argparse.Namespace) -> Turn | None:
             return session.resume_turn_sync(
                 approve=options.approve,
                 on_activity=told,
-                on_approval=_decide if at_terminal() else None,
+                on_approval=told.decide if at_terminal() else None,
                 on_tick=on_tick,
                 raise_on_failure=False,
             )
@@ -261,7 +303,7 @@ class _Progress:
         from .machine.picture import TurnPicture
 
         self.picture: TurnPicture = TurnPicture()
-        self._replayed = replayed
+        self._replayed, self._seen = replayed, 0
 
     def __call__(self, activity: TurnActivity) -> None:
         """One more thing that happened."""
@@ -269,7 +311,7 @@ class _Progress:
 
         self.picture = self.picture.apply(activity)
         if self._replayed > 0:
-            self._replayed -= 1
+            self._replayed, self._seen = self._replayed - 1, len(self.picture.steps)
             return
         step = f"[step {len(self.picture.steps)}]"
         match activity:
@@ -284,6 +326,13 @@ class _Progress:
                 print(f"{step} {self.picture.sentence}", file=sys.stderr, flush=True)
             case _:
                 pass
+
+    async def decide(self, approval: Approval) -> Decision | None:
+        """Ask at the terminal, once what is new since the last question was shown; None as `_decide`."""
+        if len(self.picture.steps) > self._seen:
+            self._seen = len(self.picture.steps)
+            _say_what_led_here(self.picture)
+        return await _decide(approval)
 
 
 def _show(turn: Turn, options: argparse.Namespace) -> None:

@@ -42,6 +42,8 @@ class NotebookFile:
         self._shown: tuple[Turn, AttachmentStore] | None = None
         self.cell: int | None = None
         """The number of the cell that shows the turn, from 1, once it is saved."""
+        self.below = 0
+        """How many cells below that one have not been run, as the file says."""
 
     def _read(self) -> bytes:
         try:
@@ -88,6 +90,7 @@ class NotebookFile:
         notebook.metadata[METADATA_KEY] = folded(following(before, self._block))
         if self._shown is not None:
             self.cell = _put_in(notebook, *self._shown)
+            self.below = sum(map(_waits_to_run, notebook.cells[self.cell :])) if self.cell is not None else 0
         self._output.save(notebook)
 
 
@@ -114,3 +117,10 @@ def _asks_for(cell: NotebookNode, request: str) -> bool:
     return cell.source.partition("\n")[2].strip("\n") == request and not any(
         METADATA_KEY in output.get("metadata", {}) for output in cell.outputs
     )
+
+
+def _waits_to_run(cell: NotebookNode) -> bool:
+    """Whether it is a cell to be run that nothing has run since the notebook was made or cleared."""
+    if cell.cell_type != "code" or not cell.source.strip() or "skip-execution" in cell.metadata.get("tags", []):
+        return False
+    return cell.get("execution_count") is None and not cell.outputs

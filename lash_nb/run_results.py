@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from .machine.approvals import Wish
 from .machine.llm import LlmUsage
 from .stores.summaries import TurnSummary
 
-__all__ = ["CellReport", "CellState", "RunResult", "RunStatus"]
+__all__ = ["CellReport", "CellState", "RefusedEffect", "RunResult", "RunStatus"]
 
 
 class RunStatus(StrEnum):
@@ -56,6 +57,15 @@ class CellReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedEffect:
+    """Something that the agent's code was not allowed to do, because nobody was there to decide on it."""
+
+    turn: str
+    """The id of the turn."""
+    wish: Wish
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
     """What came of a run; the executed notebook is in `out`."""
 
@@ -68,6 +78,8 @@ class RunResult:
     """One sentence, when the status is not `done`."""
     interrupted: int | None = None
     """The number of a turn that has not ended, because its process did: `lash-nb resume OUT` goes on with it."""
+    refused: tuple[RefusedEffect, ...] = ()
+    """In the order in which they were tried, each once a turn."""
 
     @property
     def exit_code(self) -> int:

@@ -7,7 +7,8 @@ What is decided here:
 - A cell that fails ends the run; tags `raises-exception` and `skip-execution` hold. SIGINT and SIGTERM interrupt the
   cell, wait for it, save; a second one does not wait. No process is left behind.
 - The status, and with it the exit code (design §10), follows from the error that ended the run and from the outcome
-  in the newest envelope.
+  in the newest envelope. Which effects were refused is in the sessions' journals; where none can be read, nothing is
+  said of it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
@@ -26,21 +27,34 @@ from nbformat import NotebookNode
 
 from . import errors
 from .deciding import known_mode
-from .errors import InputError, KernelDiedError, NotebookError
+from .errors import DecodeError, InputError, JournalError, KernelDiedError, NotebookError
+from .following import read_session
 from .headless import CellError, HeadlessKernel, kernel_for
+from .machine.activities import TURN_ACTIVITY
+from .machine.activity import ApprovalDecided
 from .machine.approvals import ApprovalMode
 from .machine.llm import LlmUsage
 from .machine.outcomes import TurnStopReason
 from .machine.state import TurnCheckpoint
 from .models import OFFLINE
 from .models.choice import choose_model, open_model
-from .run_results import CellReport, CellState, RunResult, RunStatus
+from .recorded import RecordedTurn
+from .run_results import CellReport, CellState, RefusedEffect, RunResult, RunStatus
 from .stores.documents import Output, error_output, load_notebook, place_output, with_parameters
 from .stores.envelopes import is_reference, open_checkpoint
 from .stores.notebook import METADATA_KEY, MODEL_KEY, interrupted_turn, read_block
 from .stores.summaries import TurnSummary, summarize
 
-__all__ = ["CellReport", "CellState", "RunOptions", "RunResult", "RunStatus", "run_notebook", "run_notebook_async"]
+__all__ = [
+    "CellReport",
+    "CellState",
+    "RefusedEffect",
+    "RunOptions",
+    "RunResult",
+    "RunStatus",
+    "run_notebook",
+    "run_notebook_async",
+]
 
 STOP_GRACE_S = 20.0
 """How long an interrupted cell may take to end; a turn needs its own bounded waits inside this."""
@@ -131,6 +145,19 @@ def _has_tag(cell: NotebookNode, tag: str) -> bool:
     return tag in cell.metadata.get("tags", [])
 
 
+def _refused_in(turn: RecordedTurn, *, name: str) -> Iterator[RefusedEffect]:
+    """The effects that were refused because nobody was there; what code tries again and again is one."""
+    known = set()
+    for told in turn.told:
+        if isinstance(told, dict) and told.get("type") == "approval_decided":
+            activity = TURN_ACTIVITY.decode(told)
+            assert isinstance(activity, ApprovalDecided)
+            wish, decision = activity.approval.wish, activity.decision
+            if wish is not None and decision.by_policy and not decision.allows and wish not in known:
+                known.add(wish)
+                yield RefusedEffect(turn=name, wish=wish)
+
+
 # ---------------------------------------------------------------------------------------------------- while it runs
 
 
@@ -208,6 +235,7 @@ class _Run:
             turns=turns,
             usage=usage,
             interrupted=None if interrupted is None else interrupted[1],
+            refused=tuple(self._refused()),
         )
 
     async def _execute(self, kernel: HeadlessKernel) -> tuple[RunStatus, str]:
@@ -313,6 +341,16 @@ class _Run:
                 before = checkpoint
         except NotebookError:
             pass
+
+    def _refused(self) -> Iterator[RefusedEffect]:
+        """What the turns' code was not allowed to do; told by their records alone, and not by what they carry."""
+        for session in dict.fromkeys(session for session, _ in self._turns):
+            # Another machine may have the journal, or it is damaged, which is told to whoever goes on with it.
+            with suppress(JournalError, DecodeError):
+                recorded = read_session(Path(str(self._options["state_dir"])), session)
+                for turn in (*recorded.turns, *([recorded.running] if recorded.running is not None else [])):
+                    if (session, turn.number) in self._turns:
+                        yield from _refused_in(turn, name=f"{session}.{turn.number}")
 
     @contextmanager
     def _heeding_signals(self) -> Iterator[None]:

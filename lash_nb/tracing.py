@@ -8,7 +8,7 @@ the past, and the turns of it are marked incomplete. Opens no file, runs nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, assert_never
@@ -219,6 +219,7 @@ class Tracer:
     def _asked(self, record: Mapping[str, Any], in_fewer_words: bool) -> None:
         recorded, turn = self._recorded(), self._traced()
         self._heard(record)
+        self._delivered(record.get("delivered", ()), turn)
         if recorded.checkpoint is not None:
             turn.usage = recorded.checkpoint.cumulative_usage
         turn.incomplete = turn.incomplete or (not turn.effects and _was_asked(record))
@@ -240,10 +241,12 @@ class Tracer:
         effect.answered_at, effect.got = str(record.get("at", "")), record["response"]
         if isinstance(answer, LlmComplete) and isinstance(answer.result, LlmResponse):
             effect.usage = answer.result.usage
-        for number in record.get("said", ()):
-            for said in self.said:
-                if said["n"] == number:
-                    said["delivered_to"] = turn.turn
+        self._delivered(record.get("said", ()), turn)
+
+    def _delivered(self, numbers: Sequence[int], turn: TracedTurn) -> None:
+        for said in self.said:
+            if said["n"] in numbers:
+                said["delivered_to"] = turn.turn
 
     def _called(self, record: Mapping[str, Any], **told: Json) -> None:
         for effect in reversed(self._traced().effects):

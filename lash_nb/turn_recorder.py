@@ -59,6 +59,9 @@ class TurnRecorder:
     async def asked(self, effect: WaitingEffect, checkpoint: TurnCheckpoint) -> None:
         record = self._record("effect", id=effect.id, kind=type(effect).__name__)
         record["delta"] = self._session.delta(checkpoint, self._protocol)
+        delivers = self._taken()
+        if delivers:
+            record["delivered"] = list(delivers)
         await self._session.write(record, keep=True)
 
     async def answered(self, response: Response) -> None:
@@ -75,11 +78,16 @@ class TurnRecorder:
             raise
         self._known = None
         self._steps += isinstance(response, LlmComplete)
-        self._said += len(self._delivers)
-        self._session.delivered(self._delivers)
-        self._delivers = ()
+        self._taken()
         if not _can_be_had_again(response):
             await self._session.synced()
+
+    def _taken(self) -> tuple[int, ...]:
+        """What the record at hand delivers; from now on it waits no more."""
+        taken, self._delivers = self._delivers, ()
+        self._said += len(taken)
+        self._session.delivered(taken)
+        return taken
 
     def looked(self, known: NamespaceSummary) -> None:
         self._known = known

@@ -1,4 +1,8 @@
-"""The words of `%lash` that are about the turn at hand: answer, approve, pull, say."""
+"""The words of `%lash` that are about the turn at hand: answer, approve, pull, say.
+
+Decided here: an answer that comes too late (a click was quicker, "Run all" runs the cell again) is told what became of
+the question, as the session's record has it, and is no error; where nothing ever waited it is one.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,19 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .answers import Edit, decision_of, edit_cell, shown
+from .answers import Edit, Later, decision_of, edit_cell, shown
 from .deciding import known_mode
-from .errors import InputError, UnknownModelError
-from .machine.approvals import Approval, ApprovalMode, Decision
+from .errors import DecodeError, InputError, JournalError, UnknownModelError
+from .following import read_session
+from .machine.activities import TURN_ACTIVITY
+from .machine.activity import ApprovalAsked, ApprovalDecided
+from .machine.approvals import Approval, ApprovalMode, Decision, Verdict
 from .models.choice import ModelChoice
 from .pulled import Pulled
+from .recorded import RecordedTurn
 from .sessions import NotebookSessions
+from .views.document import visible
+from .views.pieces import cut
 
 if TYPE_CHECKING:
     from .session import Session
@@ -91,9 +101,12 @@ def answer_word(words: str, sessions: NotebookSessions, *, shell: Any) -> ModelC
     """`%lash answer yes|no [WHY]|edit`: who answers where a turn that was left waiting is to be gone on with.
 
     Raises:
-        InputError: nothing waits, that is no answer to it, or no model can go on. Nothing is decided then.
+        InputError: nothing ever waited, that is no answer to it, or no model can go on. Nothing is decided then.
     """
-    _, approval = _waiting(sessions)
+    waiting = _waiting(sessions)
+    if waiting is None:
+        return None
+    _, approval = waiting
     if not words:
         print(shown(approval))
         print(f"`%lash answer {_answers(approval)}`")
@@ -104,6 +117,9 @@ def answer_word(words: str, sessions: NotebookSessions, *, shell: Any) -> ModelC
         shell.set_next_input(edit_cell(approval))
         print("The cell is below: change it and run it.")
         return None
+    except Later:
+        print("it goes on waiting; nothing is decided")
+        return None
     if decision is None:
         raise InputError(f"{words!r} is no answer: `%lash answer {_answers(approval)}`")
     return _decided(sessions, approval, decision)
@@ -111,24 +127,68 @@ def answer_word(words: str, sessions: NotebookSessions, *, shell: Any) -> ModelC
 
 def edited(code: str, sessions: NotebookSessions) -> ModelChoice | None:
     """`%%lash answer edit`, with the code below: as `answer_word`. Raises InputError."""
-    _, approval = _waiting(sessions)
-    return _decided(sessions, approval, Decision.edit(code.strip("\n")))
+    waiting = _waiting(sessions)
+    return None if waiting is None else _decided(sessions, waiting[1], Decision.edit(code.strip("\n")))
 
 
-def _waiting(sessions: NotebookSessions) -> tuple[Session, Approval]:
+def _waiting(sessions: NotebookSessions) -> tuple[Session, Approval] | None:
+    """What waits; None: nothing does any more, and what became of it was said."""
     session = sessions.current
     approval = session.pending if session is not None else None
-    if session is None or approval is None:
+    if session is not None and approval is not None:
+        return session, approval
+    told = _settled(session) if session is not None else ""
+    if not told:
         raise InputError(_NOTHING_WAITS)
-    return session, approval
+    print(f"nothing waits for an answer any more: {told}")
+    return None
+
+
+def _settled(session: Session) -> str:
+    """What became of the last question that waited for a person; empty: there was none."""
+    try:
+        recorded = read_session(session.state_dir, session.id)
+    except JournalError:
+        return ""  # nothing was recorded yet
+    running = [recorded.running] if recorded.running is not None else []
+    with suppress(DecodeError):
+        return next(filter(None, map(_last_question, reversed([*recorded.turns, *running]))), "")
+    return ""
+
+
+def _last_question(turn: RecordedTurn) -> str:
+    decided: dict[str, Decision] = {}
+    for told in reversed(turn.told):
+        if not isinstance(told, dict) or told.get("type") not in ("approval_asked", "approval_decided"):
+            continue
+        match TURN_ACTIVITY.decode(told):
+            case ApprovalDecided(approval=approval, decision=decision):
+                decided.setdefault(approval.id, decision)
+            case ApprovalAsked(approval=approval):
+                return _became(approval, decided.get(approval.id), turn.number)
+            case _:
+                pass
+    return ""
+
+
+def _became(approval: Approval, decision: Decision | None, turn: int) -> str:
+    what = cut(visible(str(approval.wish)), head_chars=200, tail_chars=0) if approval.wish is not None else "its cell"
+    if decision is None or decision.by_policy:
+        return f"turn {turn} went on without an answer to its question ({what})"
+    verb = {Verdict.APPROVED: "allowed", Verdict.EDITED: "edited", Verdict.REJECTED: "rejected"}[decision.verdict]
+    return f"of turn {turn} you {verb}: {what}" + (f" ({visible(decision.why)})" if decision.why else "")
 
 
 def _decided(sessions: NotebookSessions, approval: Approval, decision: Decision) -> ModelChoice | None:
-    session, _ = _waiting(sessions)
+    waiting = _waiting(sessions)
+    if waiting is None:
+        return None
+    session, _ = waiting
     # Before it is decided: without a model the turn stays as it is.
     choice = None if session.running else who_goes_on(sessions)
     if not session.decide(decision, approval_id=approval.id):
-        raise InputError(_NOTHING_WAITS)
+        print(f"nothing waits for this answer any more: {_settled(session) or 'the turn has ended'}")
+        return None
     if choice is None:
         print(f"answered: {decision.verdict}")
     return choice

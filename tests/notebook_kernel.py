@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from jupyter_client.manager import KernelManager
 
-__all__ = ["Cell", "NotebookKernel", "Page", "is_gone", "notebook_kernel", "wait_until_gone"]
+__all__ = ["Cell", "NotebookKernel", "Page", "is_gone", "notebook_kernel", "scripted_notebook", "wait_until_gone"]
 
 PATIENCE_S = 40.0
 
@@ -51,6 +52,18 @@ class Cell:
     def bundles(self) -> list[dict[str, Any]]:
         """The static bundles among the displays: those that carry a record."""
         return [content for content in self.displays if "lash_nb" in content["metadata"]]
+
+    @property
+    def bundle_text(self) -> str:
+        """The plain text of its only bundle."""
+        (bundle,) = self.bundles
+        found: str = bundle["data"]["text/plain"]
+        return found
+
+    @property
+    def shown(self) -> str:
+        """The plain text of all its displays; a turn that waits leaves no bundle."""
+        return "\n".join(str(content["data"].get("text/plain", "")) for content in self.displays)
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         return [content for content in self.outputs if content["msg_type"] == kind]
@@ -151,6 +164,15 @@ class NotebookKernel:
         }
         return Cell(self._send("execute_request", content, client))
 
+    def model(self, script: str) -> None:
+        """From now on one of the `scripted_notebook`'s scripts answers."""
+        assert not self.run(f"%lash model scripted:{script}.json").error
+
+    def ask(self, script: str, code: str, *, allow_stdin: bool = True) -> Cell:
+        """A cell whose turn is answered by one of the `scripted_notebook`'s scripts."""
+        self.model(script)
+        return self.start(code, allow_stdin=allow_stdin)
+
     def question(self) -> dict[str, Any]:
         """What the running cell asks the person: the content of its `input_request`."""
         content: dict[str, Any] = self.client.get_stdin_msg(timeout=PATIENCE_S)["content"]
@@ -242,3 +264,30 @@ def notebook_kernel(directory: Path, **env: str) -> Iterator[NotebookKernel]:
     finally:
         kernel.client.stop_channels()
         manager.shutdown_kernel(now=False)
+
+
+def scripted_notebook(scripts: Mapping[str, object]) -> tuple[Any, Any, Any]:
+    """Three fixtures: a directory with `NAME.json` for each script, a module's kernel in it, that with lash_nb loaded.
+
+    Only the last one is new for each test: the extension is loaded before it, and unloaded behind it.
+    """
+
+    @pytest.fixture(scope="module")
+    def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+        place = tmp_path_factory.mktemp("notebook")
+        for name, replies in scripts.items():
+            (place / f"{name}.json").write_text(json.dumps(replies))
+        return place
+
+    @pytest.fixture(scope="module")
+    def kernel(directory: Path) -> Iterator[NotebookKernel]:
+        with notebook_kernel(directory) as started:
+            yield started
+
+    @pytest.fixture
+    def notebook(kernel: NotebookKernel) -> Iterator[NotebookKernel]:
+        kernel.run("%load_ext lash_nb")
+        yield kernel
+        kernel.run("%unload_ext lash_nb")
+
+    return directory, kernel, notebook

@@ -9,7 +9,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -19,47 +18,24 @@ from lash_nb.asking import Desk
 from lash_nb.kernels import InputRequest
 from lash_nb.runner import RunStatus, run_notebook
 
-from .notebook_kernel import Cell, NotebookKernel, notebook_kernel
+from .notebook_kernel import NotebookKernel, scripted_notebook
 from .notebook_shell import bundles, notebook_shell
 
 ASKS = "<lash-cell>\nname = input('Your name? ')\nprint('hello', name)\n</lash-cell>"
 HIDES = "<lash-cell>\nimport getpass\nprint(len(getpass.getpass('Key: ')))\n</lash-cell>"
 NO_PROMPT = "<lash-cell>\nprint(input())\n</lash-cell>"
 TWICE = "<lash-cell>\nprint(input('a? ') + input('b? '))\n</lash-cell>"
+REQUEST = "%%lash\nAsk me."
+CODES = {"asks": ASKS, "hides": HIDES, "bare": NO_PROMPT, "twice": TWICE}
 MANAGED = "get_ipython().magics_manager.registry['Lash'].sessions.current.kernel"
 
 
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("asking")
-    for name, code in (("asks", ASKS), ("hides", HIDES), ("bare", NO_PROMPT), ("twice", TWICE)):
-        (place / f"{name}.json").write_text(json.dumps([code, "Done.", "And on."]))
-    (place / "again.json").write_text(json.dumps([ASKS, "Done.", ASKS, "Done."]))
-    return place
+SCRIPTS = {
+    **{name: [code, "Done.", "And on."] for name, code in CODES.items()},
+    "again": [ASKS, "Done.", ASKS, "Done."],
+}
 
-
-@pytest.fixture(scope="module")
-def kernel(directory: Path) -> Iterator[NotebookKernel]:
-    with notebook_kernel(directory) as started:
-        yield started
-
-
-@pytest.fixture
-def notebook(kernel: NotebookKernel) -> Iterator[NotebookKernel]:
-    kernel.run("%load_ext lash_nb")
-    yield kernel
-    kernel.run("%unload_ext lash_nb")
-
-
-def asking(notebook: NotebookKernel, script: str, code: str = "%%lash\nAsk me.", *, allow_stdin: bool = True) -> Cell:
-    assert not notebook.run(f"%lash model scripted:{script}.json").error
-    return notebook.start(code, allow_stdin=allow_stdin)
-
-
-def text(cell: Cell) -> str:
-    (bundle,) = cell.bundles
-    found: str = bundle["data"]["text/plain"]
-    return found
+directory, kernel, notebook = scripted_notebook(SCRIPTS)
 
 
 # -- in the notebook ---------------------------------------------------------------------------------------------------
@@ -67,53 +43,53 @@ def text(cell: Cell) -> str:
 
 @pytest.mark.parametrize("code", ["%%lash\nAsk me.", "%%time\n%%lash\nAsk me.", "%lash ask Ask me"])
 def test_the_person_is_asked_by_the_cell_that_waits(notebook: NotebookKernel, code: str) -> None:
-    cell = asking(notebook, "asks", code)
+    cell = notebook.ask("asks", code)
     assert notebook.question() == {"prompt": "The agent's code asks: Your name? ", "password": False}
     notebook.answer("Ada")
     notebook.finish(cell)
     assert not cell.error
-    assert "hello Ada" in text(cell)
+    assert "hello Ada" in cell.bundle_text
 
 
 def test_a_password_is_not_shown_and_no_prompt_is_said_to_be_the_agents(notebook: NotebookKernel) -> None:
-    cell = asking(notebook, "hides")
+    cell = notebook.ask("hides", REQUEST)
     assert notebook.question() == {"prompt": "The agent's code asks: Key: ", "password": True}
     notebook.answer("12345")
-    assert "5" in text(notebook.finish(cell))
-    cell = asking(notebook, "bare")
+    assert "5" in notebook.finish(cell).bundle_text
+    cell = notebook.ask("bare", REQUEST)
     assert notebook.question()["prompt"] == "The agent's code asks for input: "
     notebook.answer("fine")
-    assert "fine" in text(notebook.finish(cell))
+    assert "fine" in notebook.finish(cell).bundle_text
 
 
 def test_one_question_after_the_other(notebook: NotebookKernel) -> None:
-    cell = asking(notebook, "twice")
+    cell = notebook.ask("twice", REQUEST)
     for prompt, answer in (("a? ", "4"), ("b? ", "2")):
         assert notebook.question()["prompt"].endswith(prompt)
         notebook.answer(answer)
-    assert "42" in text(notebook.finish(cell))
+    assert "42" in notebook.finish(cell).bundle_text
 
 
 def test_a_frontend_that_takes_no_input_is_not_asked(notebook: NotebookKernel) -> None:
-    cell = notebook.finish(asking(notebook, "asks", allow_stdin=False))
+    cell = notebook.finish(notebook.ask("asks", REQUEST, allow_stdin=False))
     assert not cell.error
-    assert "EOFError" in text(cell)
-    assert "Done." in text(cell)
+    assert "EOFError" in cell.bundle_text
+    assert "Done." in cell.bundle_text
 
 
 @pytest.mark.parametrize("code", ["%%lash\nAsk me.", "%%time\n%%lash\nAsk me."])
 def test_an_interrupt_instead_of_an_answer_stops_the_turn(notebook: NotebookKernel, code: str) -> None:
-    cell = asking(notebook, "asks", code)
+    cell = notebook.ask("asks", code)
     notebook.question()
     notebook.interrupt()
     notebook.finish(cell)
     assert cell.error.startswith("KeyboardInterrupt")
-    assert "stopped by you" in text(cell)
-    assert "Done." in text(notebook.run("%%lash\nAnd now?"))
+    assert "stopped by you" in cell.bundle_text
+    assert "Done." in notebook.run("%%lash\nAnd now?").bundle_text
 
 
 def test_a_question_whose_asker_died_is_withdrawn(notebook: NotebookKernel) -> None:
-    cell = asking(notebook, "again")
+    cell = notebook.ask("again", REQUEST)
     notebook.question()
     notebook.answer("Ada")
     notebook.finish(cell)
@@ -123,7 +99,7 @@ def test_a_question_whose_asker_died_is_withdrawn(notebook: NotebookKernel) -> N
     os.kill(pid, signal.SIGKILL)
     notebook.finish(cell)
     assert not cell.error
-    assert "Done." in text(cell)
+    assert "Done." in cell.bundle_text
 
 
 # -- elsewhere ---------------------------------------------------------------------------------------------------------

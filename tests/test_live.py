@@ -10,11 +10,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
-import pytest
 from nbclient import NotebookClient
 
 from lash_nb.kernels.guardian import lives
@@ -23,7 +21,7 @@ from lash_nb.runner import RunStatus, run_notebook
 from lash_nb.stores.envelopes import checkpoint_text, open_checkpoint
 from lash_nb.stores.notebook import read_block, verify_chain
 
-from .notebook_kernel import Cell, NotebookKernel, notebook_kernel, wait_until_gone
+from .notebook_kernel import Cell, NotebookKernel, notebook_kernel, scripted_notebook, wait_until_gone
 
 LASTS = "<lash-cell>\nprint('begun', flush=True)\nimport time\ntime.sleep(600)\n</lash-cell>"
 PLOT = "I draw it.\n<lash-cell>\nimport matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()\n</lash-cell>"
@@ -40,47 +38,18 @@ TURNS = {
 }
 
 
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("notebook")
-    for name, replies in TURNS.items():
-        (place / f"{name}.json").write_text(json.dumps(replies))
-    return place
-
-
-@pytest.fixture(scope="module")
-def kernel(directory: Path) -> Iterator[NotebookKernel]:
-    with notebook_kernel(directory) as started:
-        yield started
-
-
-@pytest.fixture
-def notebook(kernel: NotebookKernel) -> Iterator[NotebookKernel]:
-    """A kernel with lash_nb freshly loaded."""
-    kernel.run("%load_ext lash_nb")
-    yield kernel
-    kernel.run("%unload_ext lash_nb")
-
-
-def model(notebook: NotebookKernel, name: str) -> None:
-    assert not notebook.run(f"%lash model scripted:{name}.json").error
-
-
-def text(cell: Cell) -> str:
-    (bundle,) = cell.bundles
-    found: str = bundle["data"]["text/plain"]
-    return found
+directory, kernel, notebook = scripted_notebook(TURNS)
 
 
 # -------------------------------------------------------------------------------------------------- a cell that awaits
 
 
 def test_a_cell_leaves_its_bundle_and_is_a_turn(notebook: NotebookKernel) -> None:
-    model(notebook, "fine")
+    notebook.model("fine")
     cell = notebook.run("%%lash\nWhat is it?")
     assert not cell.error
     assert not cell.of("execute_result")
-    assert "It is 41." in text(cell)
+    assert "It is 41." in cell.bundle_text
     open_checkpoint(cell.bundles[0]["metadata"]["lash_nb"])
     again = notebook.run("print(_.text); _")
     assert again.text == "It is 41.\n"
@@ -88,13 +57,13 @@ def test_a_cell_leaves_its_bundle_and_is_a_turn(notebook: NotebookKernel) -> Non
 
 
 def test_history_shows_what_was_written(notebook: NotebookKernel) -> None:
-    model(notebook, "fine")
+    notebook.model("fine")
     notebook.run("%%lash\nWhat is it?")
     assert notebook.run("print(_i)").text == "%%lash\nWhat is it?\n"
 
 
 def test_comments_may_stand_before_it(notebook: NotebookKernel) -> None:
-    model(notebook, "fine")
+    notebook.model("fine")
     for code in ("\n# A question.\n\n%%lash\nWhat is it?", "%%time\n# A question.\n%%lash\nAgain?"):
         cell = notebook.run(code)
         assert not cell.error
@@ -103,7 +72,7 @@ def test_comments_may_stand_before_it(notebook: NotebookKernel) -> None:
 
 def test_only_a_cell_that_is_the_whole_request_awaits(notebook: NotebookKernel) -> None:
     """The others are not touched: a top-level await in them would be a syntax error, or never run."""
-    model(notebook, "fine")
+    notebook.model("fine")
     assert notebook.run("%%lash -q\nWhat is it?").bundles
     assert notebook.run("print(In[-2])").text.startswith("await ")
     for code in ("%%time\n%%lash -q\nWhat?", "get_ipython().run_cell('%%lash -q\\nWhat?');"):
@@ -115,7 +84,7 @@ def test_only_a_cell_that_is_the_whole_request_awaits(notebook: NotebookKernel) 
 
 
 def test_the_live_view_is_gone_at_the_end(notebook: NotebookKernel) -> None:
-    model(notebook, "fine")
+    notebook.model("fine")
     cell = notebook.run("%%lash\nWhat is it?")
     shown = {content["transient"].get("display_id") for content in cell.displays}
     emptied = {content["transient"].get("display_id") for content in cell.of("update_display_data")}
@@ -125,7 +94,7 @@ def test_the_live_view_is_gone_at_the_end(notebook: NotebookKernel) -> None:
 
 
 def test_a_plot_is_an_output_of_the_cell(notebook: NotebookKernel) -> None:
-    model(notebook, "plot")
+    notebook.model("plot")
     cell = notebook.run("%%lash\nDraw it.")
     assert len([content for content in cell.displays if "image/png" in content["data"]]) == 1
 
@@ -135,8 +104,7 @@ def test_a_plot_is_an_output_of_the_cell(notebook: NotebookKernel) -> None:
 
 def started(notebook: NotebookKernel, code: str) -> Cell:
     """A cell whose agent's code runs; the live view has said so."""
-    model(notebook, "lasts")
-    cell = notebook.start(code)
+    cell = notebook.ask("lasts", code)
     notebook.until(cell, lambda: any("begun\\n" in value for value in cell.drawn))
     return cell
 
@@ -167,18 +135,17 @@ def test_a_click_on_stop_stops_it_and_fails_the_cell(notebook: NotebookKernel) -
 
 def check_stopped(notebook: NotebookKernel, cell: Cell) -> None:
     """What was done is kept and marked, and the session goes on with the same kernel."""
-    assert "begun" in text(cell)
-    assert "stopped by you" in text(cell)
+    assert "begun" in cell.bundle_text
+    assert "stopped by you" in cell.bundle_text
     open_checkpoint(cell.bundles[0]["metadata"]["lash_nb"])
     assert len(cell.of("error")[0]["traceback"]) == 1
-    assert "Afterwards." in text(notebook.run("%%lash\nAnd now?"))
+    assert "Afterwards." in notebook.run("%%lash\nAnd now?").bundle_text
     assert "[stopped by you: a cell was running]\n2." in notebook.run("%lash history").text
 
 
 def test_an_interrupt_before_the_first_step_stops_too(notebook: NotebookKernel) -> None:
     """The managed kernel may still be starting, and nothing is drawn yet."""
-    model(notebook, "lasts")
-    cell = notebook.start("%%lash\nWait.")
+    cell = notebook.ask("lasts", "%%lash\nWait.")
     notebook.until(cell, lambda: "AnyModel" in cell.widgets)
     notebook.interrupt()
     notebook.finish(cell)

@@ -71,16 +71,16 @@ def resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Resume:
 
 
 class Terminal:
-    """Somebody at a terminal who types this."""
+    """Somebody at a terminal who types these lines, the last one again and again."""
 
-    def __init__(self, line: str) -> None:
-        self._line = line
+    def __init__(self, *lines: str) -> None:
+        self._lines = list(lines)
 
     def isatty(self) -> bool:
         return True
 
     def readline(self) -> str:
-        return f"{self._line}\n"
+        return f"{self._lines.pop(0) if len(self._lines) > 1 else self._lines[0]}\n"
 
 
 # ------------------------------------------------------------------------------------------------------------ consent

@@ -10,6 +10,7 @@ import pytest
 from lash_nb import ScriptedModel, Session
 from lash_nb.errors import ApprovalNeeded, InputError
 from lash_nb.following import read_session
+from lash_nb.kernels.managed import ManagedKernel
 from lash_nb.machine.approvals import Approval, Decision, Verdict
 from lash_nb.machine.execution import CellOutcome
 from lash_nb.stores.journal import session_directory
@@ -224,3 +225,18 @@ async def test_a_person_who_fails_fails_the_turn(tmp_path: Path) -> None:
         with pytest.raises(OSError, match="no terminal"):
             await session.run("One?", on_approval=broken)
         assert session.turns[-1].status == "failed"
+
+
+async def test_the_kernel_of_a_turn_whose_first_cell_waits_is_taken_over(tmp_path: Path) -> None:
+    scripted = ScriptedModel({1: [cell("import os; os.getpid()"), "It is one."]})
+    session = Session(scripted, state_dir=tmp_path, approve="every", session_id="s")
+    await left_waiting(session)
+    kernel = session.kernel
+    assert isinstance(kernel, ManagedKernel)
+    pid = kernel.pid
+    await session.aclose()
+    rest = ScriptedModel({1: [cell("never"), "It is one."]})
+    async with Session.resume("s", model=rest, state_dir=tmp_path) as later:
+        assert later.decide(YES)
+        turn = await later.resume_turn()
+        assert [output["data"]["text/plain"] for output in turn.outputs] == [str(pid)]
