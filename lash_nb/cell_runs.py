@@ -17,10 +17,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from .approving import Approvals, edited_text, rejected_text
 from .errors import JournalError, KernelBusyError, KernelDiedError, KernelError, LashError, UnknownNameError
 from .kernels import CellGuard, CellTools, Kernel, OutputSink, ToolOffer
+from .machine.activity import VariablesShared
 from .machine.approvals import ApprovalMode, Decision, Wish
 from .machine.effects import EffectId, ExecCode, ExecResult
 from .machine.events import (
@@ -33,10 +35,12 @@ from .machine.events import (
     TurnActivity,
 )
 from .machine.execution import CellOutcome, CellOutput, CellResult, NamespaceSummary
+from .machine.shared_words import told_of_shared
 from .machine.tool_calls import PendingToolCall, ToolCallOutput
 from .ports import Resumed, TurnPorts
 from .protocols.namespace import lost_names
 from .protocols.observations import exec_response
+from .sharing import Sharing, TakesValues
 from .tool_runs import ToolRuns
 from .toolkits import ToolFunction
 
@@ -68,12 +72,16 @@ class CellRuns:
     async def run(self, effect: ExecCode, *, known: NamespaceSummary) -> ExecResult:
         """The response to one ExecCode; `known` is what the main kernel held when it was last looked at."""
         ports = self._ports
-        decision = await self.approvals.cell(effect, guarded=self._guards(effect.language))
+        guarded = self._guards(effect.language)
+        if self.approvals.asks_cells(guarded=guarded):
+            await self._note_kernel(effect.language)
+        decision = await self.approvals.cell(effect, guarded=guarded)
         asked, effect = effect, replace(effect, code=decision.code) if decision.code is not None else effect
         shown_code = ports.redactor.text(effect.code) if asked is not effect else effect.code
         ports.on_activity(CodeBlockStarted(effect_id=effect.id, language=effect.language, code=shown_code))
         started = time.monotonic()
         shown: tuple[CellOutput, ...] = ()
+        shared = ""
 
         def on_output(outputs: tuple[CellOutput, ...]) -> None:
             nonlocal shown
@@ -82,7 +90,9 @@ class CellRuns:
 
         try:
             if decision.allows:
-                result = await self._run_in(self._kernel(effect.language), effect, on_output, known)
+                kernel = self._kernel(effect.language)
+                shared = await self._share_used(kernel, effect)
+                result = await self._run_in(kernel, effect, on_output, known)
             else:
                 result = _not_run(rejected_text(decision))
         except (asyncio.CancelledError, JournalError):
@@ -99,7 +109,7 @@ class CellRuns:
         self._completed(effect, result if decision.allows else replace(result, detail=""), started)
         response = exec_response(
             result,
-            first="" if asked is effect else edited_text(shown_code),
+            first="\n".join(filter(None, ("" if asked is effect else edited_text(shown_code), shared))),
             ran=None if asked is effect else shown_code,
             attachments=ports.store,
             tool_calls=result.tool_calls,
@@ -117,6 +127,15 @@ class CellRuns:
         if kernel not in self.others:
             self.others.append(kernel)
         return kernel
+
+    async def _note_kernel(self, language: str) -> None:
+        """A turn may be left while its cell waits: whoever goes on with it takes over the kernel as it is then."""
+        try:
+            kernel = self._kernel(language)
+        except UnknownNameError:
+            return  # the cell says so
+        if kernel.alive:
+            await self._ports.log.uses(kernel)
 
     async def _run_in(
         self, kernel: Kernel, effect: ExecCode, on_output: OutputSink, known: NamespaceSummary
@@ -202,6 +221,38 @@ class CellRuns:
                 detail=result.detail,
             )
         )
+
+    # -- the notebook's variables --------------------------------------------------------------------------------------
+
+    async def share(self, values: Mapping[str, Any]) -> str:
+        """Send values to the main kernel; what the model is told of it. Raises KernelError."""
+        kernel, sharing = self._ports.kernel, self._ports.sharing or Sharing({})
+        if not isinstance(kernel, TakesValues):
+            return ""
+        return self._shared(await sharing.push(values, kernel))
+
+    async def _share_used(self, kernel: Kernel, effect: ExecCode) -> str:
+        """Before a cell runs, what it uses goes over; one that may have begun had it already."""
+        sharing = self._ports.sharing
+        if sharing is None or kernel is not self._ports.kernel or self._outstanding(effect):
+            return ""
+        if not (isinstance(kernel, TakesValues) and kernel.alive):
+            return ""
+        try:
+            return self._shared(await sharing.for_cell(effect.code, kernel))
+        except KernelDiedError:
+            return ""  # the cell says so
+        except KernelError as error:
+            return f"Nothing could be copied from the user's notebook: {error}"
+
+    def _shared(self, shared: VariablesShared | None) -> str:
+        if shared is None:
+            return ""
+        text = self._ports.redactor.text
+        refused = tuple(replace(one, name=text(one.name), why=text(one.why)) for one in shared.refused)
+        shared = replace(shared, refused=refused)
+        self._ports.on_activity(shared)
+        return told_of_shared(shared)
 
     # -- approval ------------------------------------------------------------------------------------------------------
 

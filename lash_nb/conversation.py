@@ -83,9 +83,15 @@ class Conversation:
         last = self._chain[-1].envelope if self._chain else None
         return 1 if last is None else int(last["turn"]) + 1
 
-    def asked(self, number: int, text: str) -> AppendOnly[Message]:
-        """The history with a new request at its end; the conversation itself changes only with `adopt`."""
-        return self.messages.appended((_message(f"m_user_{number}", MessageRole.USER, text),))
+    def asked(self, number: int, text: str, *, context: str = "") -> AppendOnly[Message]:
+        """The history with a new request at its end; the conversation itself changes only with `adopt`.
+
+        `context` is told with it, as a note that is not the user's.
+        """
+        messages = [_message(f"m_user_{number}", MessageRole.USER, text)]
+        if context:
+            messages.append(_message(f"m_context_{number}", MessageRole.SYSTEM, context))
+        return self.messages.appended(messages)
 
     def envelope(
         self,

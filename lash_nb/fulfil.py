@@ -13,9 +13,11 @@ from .approving import mode_text
 from .calls import ModelCall
 from .cell_runs import CellRuns
 from .errors import KernelBusyError, KernelDiedError, KernelError, LashError, UnknownNameError
+from .kernels.changes import changes_text
 from .kernels.summaries import without_values
-from .machine.activity import VariableSeen, VariablesSeen
-from .machine.checkpoints import CheckpointDelivery
+from .languages import TellsChanges
+from .machine.activity import ChangesSeen, VariableSeen, VariablesSeen
+from .machine.checkpoints import CheckpointDelivery, CheckpointKind
 from .machine.effects import (
     Checkpoint,
     CheckpointResponse,
@@ -41,7 +43,7 @@ from .machine.execution import CellOutcome, ExecResponse, NamespaceSummary
 from .machine.messages import Message, MessageRole, Part, PartKind, PluginMessage
 from .models import Sampling
 from .ports import TurnPorts
-from .protocols.namespace import lost_names
+from .protocols.namespace import lost_names, notebook_block
 from .protocols.observations import observe
 from .tool_runs import ToolRuns
 
@@ -72,6 +74,10 @@ class Fulfilment:
         self._tools = ToolRuns(ports)
         self._cells = CellRuns(ports, tools=self._tools, tell=self._tell)
         self.approvals = self._cells.approvals
+        self._inputs = ports.inputs
+        self._mark = "", ""
+        """In which life of the kernel how things outside of variables were remembered, and by which word."""
+        self._changes = ""
         self._names_before: frozenset[str] | None = None
         """The variables that were there when the turn began, once they are known."""
         resumed = ports.resumed.variables if ports.resumed is not None else ()
@@ -123,7 +129,7 @@ class Fulfilment:
         return self._untold or (self.known, self.known_epoch)
 
     def settle(self) -> None:
-        """The last answer is recorded: what it delivered is not delivered again."""
+        """What was delivered is recorded, with an effect or an answer, and is not delivered again."""
         self.ports.inbox.delivered(self._delivered)
         self._delivered = ()
 
@@ -142,8 +148,23 @@ class Fulfilment:
         try:
             known = await self.ports.kernel.namespace(previews="schema")
             self._saw(self.ports.redactor.namespace(known))
+            await self._look_outside()
         except KernelError:
             pass  # only a view misses it
+
+    async def _look_outside(self) -> None:
+        """Tell what cells have changed that is no variable, since the turn began or its kernel did."""
+        kernel: object = self.ports.kernel
+        if not isinstance(kernel, TellsChanges):
+            return
+        epoch, mark = self._mark
+        if epoch != kernel.epoch:
+            self._mark = kernel.epoch, await kernel.mark()
+            return
+        text = self.ports.redactor.text(changes_text(await kernel.changes(mark)))
+        if text != self._changes:
+            self._changes = text
+            self.ports.on_activity(ChangesSeen(text=text))
 
     def _saw(self, known: NamespaceSummary) -> None:
         """Tell which variables the turn has made or changed: this stays in the notebook, so nothing of their values."""
@@ -179,21 +200,44 @@ class Fulfilment:
                     seen = observe(self.ports.redactor.outputs(background))
                     written = "Written by code that ran on after its cell:\n" + "\n".join(seen.texts)
                     self._tell(written, shown=written if len(written) <= _SHOWN else f"{written[:_SHOWN]}…")
+            await self._prepare()
             variables = await self._described()
         except LashError as error:
             return ExecutionEnvironmentSynced(id=effect.id, result=str(error))
         if variables is not None:
             self._saw(self.ports.redactor.namespace(variables))
+        await self._look_outside()
         notices, self._notices = self._notices, []
         notices = [text for text in (mode_text(self.ports.approve), *notices) if text]
         redactor = self.ports.redactor
         if self._untold is None:  # else it is to be known by the next host, too, until the model is told
             self.ports.log.looked(redactor.namespace(self.known))
         self.ports.protocol.set_volatile(
-            [redactor.text(text) for text in notices],
+            [*self._notebook(variables), *(redactor.text(text) for text in notices)],
             namespace=None if variables is None else redactor.namespace(variables),
         )
         return ExecutionEnvironmentSynced(id=effect.id, result=None)
+
+    async def _prepare(self) -> None:
+        """The kernel is made like the notebook's process, and gets what was given with the request, once."""
+        if self.ports.sharing is not None:
+            for difference in await self.ports.sharing.prepare(self.ports.kernel):
+                self._tell(difference)
+        inputs, self._inputs = self._inputs, {}
+        if inputs:
+            told = await self._cells.share(inputs)
+            if told:
+                self._notices.append(told)
+
+    def _notebook(self, variables: NamespaceSummary | None) -> list[str]:
+        """The block that tells of the notebook's variables, if there are any to tell of."""
+        ports = self.ports
+        if ports.sharing is None:
+            return []
+        mine = ports.sharing.describe(previews=ports.previews)
+        here = frozenset(variable.name for variable in variables.variables) if variables is not None else frozenset()
+        block = notebook_block(ports.redactor.namespace(mine), here=here)
+        return [block] if block else []
 
     async def _described(self) -> NamespaceSummary | None:
         """The kernel's variables; a kernel that dies at this very moment is replaced first. None: it does not say."""
@@ -204,6 +248,8 @@ class Fulfilment:
             except KernelDiedError:
                 await self._ensure_kernel()
                 self.known = await kernel.namespace(previews=previews)
+            if self.ports.sharing is not None:
+                self.known = self.ports.sharing.visible(self.known)
             self.known_epoch = kernel.epoch
             return self.known
         except KernelBusyError as error:
@@ -249,9 +295,18 @@ class Fulfilment:
         return LlmComplete(id=effect.id, result=made.result, text_streamed=made.text_streamed)
 
     def _deliver(self, effect: Checkpoint) -> CheckpointResponse:
-        """What the user said meanwhile, as messages of the user's own."""
-        waiting = self.ports.inbox.waiting
-        self._delivered = tuple(waiting)
+        """What the user said meanwhile."""
+        messages = self._take_inbox(effect.checkpoint)
+        return CheckpointResponse(id=effect.id, delivery=CheckpointDelivery(committed_user_messages=messages))
+
+    def said_ahead(self) -> tuple[Message, ...]:
+        """What the user said before the first model call, once; it is recorded with the effect that comes next."""
+        return self._take_inbox(CheckpointKind.AFTER_WORK) if self._step == 0 else ()
+
+    def _take_inbox(self, checkpoint: CheckpointKind) -> tuple[Message, ...]:
+        """What waits, as messages of the user's own."""
+        waiting = {number: text for number, text in self.ports.inbox.waiting.items() if number not in self._delivered}
+        self._delivered = (*self._delivered, *waiting)
         self.ports.log.delivers(self._delivered)
         texts = [self.ports.redactor.text(text) for text in waiting.values()]
         messages = []
@@ -262,5 +317,5 @@ class Fulfilment:
             messages.append(Message(id=message_id, role=MessageRole.USER, parts=(part,)))
         if texts:
             inputs = tuple(InjectedInput(message=PluginMessage(role=MessageRole.USER, content=text)) for text in texts)
-            self.ports.on_activity(InjectedTurnInputAccepted(inputs=inputs, checkpoint=effect.checkpoint))
-        return CheckpointResponse(id=effect.id, delivery=CheckpointDelivery(committed_user_messages=tuple(messages)))
+            self.ports.on_activity(InjectedTurnInputAccepted(inputs=inputs, checkpoint=checkpoint))
+        return tuple(messages)

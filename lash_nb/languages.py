@@ -16,11 +16,12 @@ from typing import Any, Protocol, runtime_checkable
 
 from .errors import KernelAttachError, KernelError, UnknownNameError
 from .kernels import Kernel, OnInput
+from .kernels.changes import Changes
 from .kernels.rundir import find_kernel
 from .machine.attachments import AdoptingStore
 from .recorded import RecordedKernel
 
-__all__ = ["CanBeLeft", "EndsNow", "SessionKernels", "attached_kernel", "managed_kernel"]
+__all__ = ["CanBeLeft", "EndsNow", "SessionKernels", "TellsChanges", "attached_kernel", "managed_kernel"]
 
 _log = logging.getLogger("lash_nb")
 
@@ -72,6 +73,24 @@ class GivesValues(Protocol):
 
     async def value(self, name: str) -> Any:
         """A copy of a variable. Raises KernelError: there is none, or it cannot be sent."""
+        ...
+
+
+@runtime_checkable
+class TellsChanges(Protocol):
+    """A kernel that knows what its cells changed outside of variables."""
+
+    @property
+    def epoch(self) -> str:
+        """See `Kernel.epoch`."""
+        ...
+
+    async def mark(self) -> str:
+        """A word for how things are now; empty where nobody can tell."""
+        ...
+
+    async def changes(self, since: str) -> Changes:
+        """What has changed since, as far as it can be told; never fails."""
         ...
 
 

@@ -33,6 +33,7 @@ from .session import Session
 from .sessions import NotebookSessions
 from .stores.notebook import METADATA_KEY
 from .turns import Turn
+from .variable_words import bring_back
 from .views import LiveView, ViewActions
 from .views.html import footer_text
 from .views.live import QuietView, choose_view, publish_with_ipython
@@ -65,6 +66,8 @@ class CellRequest:
     live: bool = True
     """Draw while it runs, where something can be drawn."""
     raises: bool = True
+    over: tuple[str, ...] = ()
+    """Results that take their names in the notebook whatever stands there."""
 
 
 class CellTurn:
@@ -240,6 +243,8 @@ class CellTurn:
         self._draw(lambda: self._view.close(final))
         if turn is not None:
             self._leave(turn)
+            if turn.ok and turn.results:
+                print("\n".join(bring_back(turn.results, self._request.over, self._sessions)))
         elif isinstance(problem, ApprovalNeeded):
             self._leave_waiting(problem.approval)
         clicked = isinstance(problem, _CANCELLED) and not stopped

@@ -7,12 +7,11 @@ and providers are loaded in the background, or when they are needed.
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import contextlib
 import difflib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from IPython.core.magic import Magics, magics_class
 
 from .asking import can_ask
 from .deciding import known_mode
-from .errors import InputError, LashError, UnknownNameError
+from .errors import InputError, UnknownNameError
 from .magic_options import OPTIONS_NOT_BUILT, as_magic, is_edit, unquoted
 from .models.choice import ModelChoice
 from .previews import known_previews
@@ -29,6 +28,7 @@ from .rewrite import Rewriter
 from .run_settings import RunSettings, notebook_file
 from .sessions import NotebookSessions
 from .settings import Settings
+from .shown_errors import one_sentence, say_where_it_is
 from .shutdown import ShutdownHook
 from .version import __version__
 
@@ -41,7 +41,7 @@ __all__ = ["Lash", "load", "unload"]
 
 NAME = "Lash"
 WORDS_NOT_BUILT = (
-    "diff", "fix", "goto", "insert", "kernel", "push", "redo", "tools", "undo", "vars",
+    "diff", "fix", "goto", "insert", "kernel", "redo", "tools", "undo",
 )  # fmt: skip
 _LOOKING_S = 0.05
 """How long `%load_ext` looks for an earlier session."""
@@ -67,6 +67,7 @@ class Lash(Magics, Settings):
             previews=lambda: known_previews(self.previews),
             approve=lambda: known_mode(self.approve),
             namespace=lambda: shell.user_ns,
+            hidden=lambda: shell.user_ns_hidden,
         )
         self._announced: ModelChoice | None = None
         self._suggestion = self.sessions.suggestion
@@ -87,6 +88,8 @@ class Lash(Magics, Settings):
             say TEXT       something for the turn that runs, at its next pause
             answer yes     to what waits for you; or no [WHY], or edit
             approve [MODE] what of the agent's code is asked about: effects, every, all, plan
+            vars [NAME...] what the agent sees of your variables and of its own (--hide PATTERN: not those)
+            push NAME...   a copy of your variable for the agent, now
             pull NAME...   a copy of the agent's variable (--as X: under another name)
             model          which model answers and why, and which others could
             model NAME     another model from now on
@@ -103,14 +106,13 @@ class Lash(Magics, Settings):
         with one_sentence():
             if cell is None:
                 return self._command(line)
-            turn = self._edited(cell) if is_edit(line) else self._turn(line, cell)
-            return turn.block()
+            return self._blocked(self._edited(cell) if is_edit(line) else self._turn(line, cell))
 
-    async def await_cell(self, line: str, text: str) -> Turn:
+    async def await_cell(self, line: str, text: str) -> Turn | None:
         """What `%%lash` becomes where IPython awaits."""
         with one_sentence():
             turn = self._edited(text) if is_edit(line) else self._turn(line, text)
-            return await turn.wait()
+            return None if turn is None else await turn.wait()
 
     async def await_word(self, line: str) -> Turn | None:
         """What a `%lash answer` or `%lash resume` becomes there."""
@@ -142,8 +144,10 @@ class Lash(Magics, Settings):
             self._announce_news(choice)
             self._say_what_is_left()
         self.sessions.conducted = choice
+        options |= self._variable_words.value_options(given, text, self.sessions, shell=self._shell)
         request = CellRequest(
             text=text.strip("\n"),
+            over=options["results"] if given.outputs else (),
             model=model,
             options=options,
             quiet=given.quiet,
@@ -217,8 +221,10 @@ class Lash(Magics, Settings):
             "new": self._new,
             "pull": lambda line: self._turn_words.pull_word(line, self.sessions.pulled),
             "resume": lambda line: self._blocked(self._resumed(line)),
+            "push": lambda line: self._variable_words.push_word(line, self.sessions),
             "say": lambda text: self._turn_words.say_word(text, self.sessions),
             "usage": self._usage,
+            "vars": lambda line: self._variable_words.vars_word(line, self.sessions),
         }
         if word in commands:
             return commands[word](rest.strip())
@@ -270,15 +276,17 @@ class Lash(Magics, Settings):
     def _turn_words(self) -> Any:
         return import_module(".turn_words", __package__)
 
+    @property
+    def _variable_words(self) -> Any:
+        return import_module(".variable_words", __package__)
+
     def _answered(self, words: str) -> CellTurn | None:
         choice = self._turn_words.answer_word(words, self.sessions, shell=self._shell)
         return None if choice is None else self._gone_on(choice)
 
-    def _edited(self, code: str) -> CellTurn:
+    def _edited(self, code: str) -> CellTurn | None:
         choice = self._turn_words.edited(code, self.sessions)
-        if choice is None:
-            raise InputError("answered: the turn runs, and goes on in its own cell")
-        return self._gone_on(choice)
+        return None if choice is None else self._gone_on(choice)
 
     def _gone_on(self, choice: ModelChoice) -> CellTurn:
         """The turn that was left waiting, in this cell."""
@@ -317,6 +325,7 @@ class Lash(Magics, Settings):
             turn.shown = False
         self._shown.clear()
         self.sessions.tell()
+        say_where_it_is(result, self.sessions.current)
 
     def close(self) -> None:
         """End what runs for this notebook; also when the process exits."""
@@ -372,21 +381,3 @@ def unload(shell: Any) -> None:
     shell.events.unregister("post_run_cell", lash.after_cell)
     atexit.unregister(lash.close)
     lash.close()
-
-
-@contextlib.contextmanager
-def one_sentence() -> Iterator[None]:
-    """What is raised on purpose is shown by IPython as one sentence; its class and message stay what they are."""
-    try:
-        yield
-    except LashError as error:
-        _shown_as(error, f"{type(error).__name__}: {error}")
-        raise
-    except (KeyboardInterrupt, asyncio.CancelledError) as error:
-        _shown_as(error, f"{type(error).__name__}: stopped by you; what was done is kept")
-        raise
-
-
-def _shown_as(error: BaseException, sentence: str) -> None:
-    # A word may have said more exactly what became of it.
-    error.__dict__.setdefault("_render_traceback_", lambda: [sentence])

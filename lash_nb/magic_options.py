@@ -15,12 +15,16 @@ __all__ = ["OPTIONS_NOT_BUILT", "as_magic", "is_edit", "unquoted"]
 Magic = TypeVar("Magic", bound=Callable[..., Any])
 
 OPTIONS_NOT_BUILT = (
-    "-i", "-o", "--check", "--context", "--keep", "--kernel", "--max-cost", "--no-share", "--sandbox",
+    "--check", "--keep", "--kernel", "--max-cost", "--sandbox",
 )  # fmt: skip
 
 _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (("-m", "--model"), {"metavar": "MODEL", "help": "the model for this cell alone"}),
     (("-t", "--type"), {"metavar": "TYPE", "help": "the type of the turn's value, in Python; or a JSON Schema"}),
+    (("-i", "--inputs"), {"metavar": "NAMES", "help": "variables of yours of which the agent gets copies at once"}),
+    (("-o", "--outputs"), {"metavar": "NAMES", "help": "variables of the agent's that you get copies of at the end"}),
+    (("--no-share",), {"action": "store_true", "help": "the agent neither sees nor gets your variables"}),
+    (("--context",), {"metavar": "N", "type": int, "help": "of how many of your earlier cells the model is told (20)"}),
     (("--max-steps",), {"metavar": "N", "type": int, "help": "how many model calls the turn may take"}),
     (("--approve",), {"metavar": "MODE", "help": "what is asked about: effects, every (cell), all (nothing is), plan"}),
     (("--new",), {"action": "store_true", "help": "begin a new session: empty history, fresh kernel"}),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from .calls import RetryPolicy
 from .deciding import Decisions, OnApproval
@@ -21,6 +21,7 @@ from .machine.tool_calls import PendingToolCall, ToolCallOutput
 from .models import CallContext, Model
 from .previews import Previews
 from .protocols import ModelProtocol
+from .sharing import Sharing
 from .toolkits import ToolFunction
 from .trust import Redactor
 
@@ -75,7 +76,7 @@ class TurnLog(Protocol):
         ...
 
     def delivers(self, numbers: Iterable[int]) -> None:
-        """Which queued texts the next answer delivers."""
+        """Which queued texts the next record, of an effect or an answer, delivers."""
         ...
 
     async def uses(self, kernel: Kernel) -> None:
@@ -170,6 +171,10 @@ class TurnPorts:
     """In which life of it that was."""
     previews: Previews = "sample"
     """How much of their values is told."""
+    sharing: Sharing | None = None
+    """Whose variables the turn sees and uses; None: nobody's."""
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    """Values that go over before the first model call."""
     approve: ApprovalMode = ApprovalMode.ALL
     decisions: Decisions = field(default_factory=Decisions)
     on_approval: OnApproval | None = None

@@ -12,7 +12,7 @@ import asyncio
 import itertools
 import keyword
 import weakref
-from collections.abc import Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from .bridge import shared_loop
@@ -31,9 +31,14 @@ class Pulled:
     """Brings variables over; `namespace` and `session` are asked for each time."""
 
     def __init__(
-        self, *, namespace: Callable[[], MutableMapping[str, Any]], session: Callable[[], Session | None]
+        self,
+        *,
+        namespace: Callable[[], MutableMapping[str, Any]],
+        session: Callable[[], Session | None],
+        came: Callable[[str, str], Awaitable[None]] | None = None,
     ) -> None:
-        self._namespace, self._session = namespace, session
+        """`came` is told what was bound under its own name, and in which life of the kernel it was made."""
+        self._namespace, self._session, self._came = namespace, session, came
         self._here: dict[str, tuple[str, Callable[[], object]]] = {}
         """By the name in the notebook: which variable was pulled under it, and what came."""
 
@@ -43,7 +48,7 @@ class Pulled:
 
     async def _told(self, name: str, done: Callable[[str], None]) -> None:
         try:
-            done(self._bound(name, await self._value(name), wanted=None))
+            done(await self._brought(name, wanted=None))
         except LashError as error:
             done(str(error))
         except Exception as error:  # nobody else would hear of it
@@ -55,9 +60,17 @@ class Pulled:
         Raises:
             InputError: there is no such variable, or no kernel. KernelError: it cannot be sent.
         """
-        return self._bound(name, shared_loop().run(self._value(name)), wanted=wanted)
+        return shared_loop().run(self._brought(name, wanted=wanted))
 
-    async def _value(self, name: str) -> Any:
+    async def _brought(self, name: str, *, wanted: str | None) -> str:
+        kernel = self._kernel(name)
+        value = await kernel.value(name)
+        said = self._bound(name, value, wanted=wanted)
+        if self._came is not None and self._namespace().get(name) is value:
+            await self._came(name, kernel.epoch)
+        return said
+
+    def _kernel(self, name: str) -> Any:
         _checked(name)
         session = self._session()
         kernel = session.kernel if session is not None else None
@@ -65,7 +78,7 @@ class Pulled:
             raise InputError("the agent's kernel does not run: there is nothing to pull")
         if not isinstance(kernel, GivesValues):
             raise InputError(f"a {kernel.language} kernel gives no values: have the agent write a file")
-        return await kernel.value(name)
+        return kernel
 
     def _bound(self, name: str, value: Any, *, wanted: str | None) -> str:
         namespace = self._namespace()

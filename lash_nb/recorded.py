@@ -7,7 +7,7 @@ Every record is a JSON object; `k` says which kind, `at` when (for people: nothi
 | `session` | `label`, `notebook`, `directory`, `engine`, …      | first; again by every process that goes on with it  |
 | `original` | `language`, `epoch`                               | in a copy, compacted: a kernel of the original's    |
 | `turn`    | `turn`, `asked`                                    | before anything of a turn happens                   |
-| `effect`  | `turn`, `id`, `kind`, `delta`, `told`              | before an effect that carries an id is performed    |
+| `effect`  | `turn`, `id`, `kind`, `delta`, `told`, `delivered` | before an effect that carries an id is performed    |
 | `kernel`  | `language`, `epoch`, `file`                        | before a kernel gets the first cell of its life     |
 | `call`    | `turn`, `effect`, `call`, `name`, `args`           | before a tool is called                             |
 | `called`  | `turn`, `effect`, `call`, `output`                 | before the result of that call is passed on         |
@@ -19,13 +19,14 @@ Every record is a JSON object; `k` says which kind, `at` when (for people: nothi
 | `closed`  |                                                    | when a process lets go of the session               |
 
 `delta` is a TurnCheckpoint as its difference to the one before (`machine.deltas`), `told` the activities since the
-record before (`machine.activities`), `chain` the turn's envelope without its checkpoint. A kind that is not known is
+record before (`machine.activities`), `chain` the turn's envelope without its checkpoint; `delivered` and an answer's
+`said` are numbers of `said` records, which the turn's conversation holds from there on. A kind that is not known is
 passed over. Reads records only: opens no file, runs nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from importlib import import_module
@@ -75,12 +76,17 @@ class Asked:
     time_limit_s: float | None = None
     cell_limit_s: float | None = None
     instructions: str = ""
+    share: bool = True
+    """Whether it sees and uses the notebook's variables."""
+    results: list[str] = field(default_factory=list)
+    """Variables that it is to leave for the notebook."""
     approve: str = "effects"
     """How it was conducted (`ApprovalMode`). Whoever goes on with it may be stricter, and is looser only if told so."""
 
     def to_json(self) -> dict[str, Json]:
         """As it stands in a record."""
-        return asdict(self)
+        written = asdict(self)
+        return {name: value for name, value in written.items() if (name, value) not in _LEFT_OUT}
 
     @classmethod
     def from_json(cls, value: object) -> Asked:
@@ -98,15 +104,22 @@ class Asked:
             raise DecodeError("is no way to approve", path="asked.approve")
         if known.get("grammar", "tags") not in ("tags", "fence"):
             raise DecodeError("is no grammar", path="asked.grammar")
-        return cls(**{**known, "typed": known.get("typed") is True})
+        results = known.get("results", [])
+        if not all(isinstance(name, str) for name in results):
+            raise DecodeError("expected names", path="asked.results")
+        flags = {"typed": known.get("typed") is True, "share": known.get("share") is not False}
+        return cls(**{**known, **flags, "results": results})
 
 
+_LEFT_OUT: tuple[tuple[str, Json], ...] = (("share", True), ("results", []))
+"""What is not written, because it is so in nearly all requests."""
 _NUMBER = (int, float, type(None))
 _ASKED_KINDS: dict[str, tuple[type, ...]] = {
     "max_steps": (int, type(None)),
     "time_limit_s": _NUMBER,
     "cell_limit_s": _NUMBER,
     "instructions": (str,),
+    "results": (list,),
 }
 
 
@@ -280,6 +293,7 @@ class SessionFold:
             turn.calls, turn.calls_known = {}, record.get("calls_known") is not False
             turn.asking, turn.decisions, turn.begun = None, {}, True
         turn.steps, turn.said = int(record.get("steps", turn.steps)), int(record.get("said", turn.said))
+        self._deliver(turn, record.get("delivered", ()))
         self.session.seq += 1
         turn.told += record.get("told", [])
 
@@ -291,11 +305,15 @@ class SessionFold:
         turn.answer, turn.asking = response, None
         turn.steps += isinstance(response, LlmComplete)
         turn.told += record.get("told", [])
-        for number in record.get("said", ()):
-            self.session.said.pop(number, None)
-            turn.said += 1
+        self._deliver(turn, record.get("said", ()))
         if "known" in record:
             self.session.known = NAMESPACE.decode(record["known"])
+
+    def _deliver(self, turn: RecordedTurn, numbers: Iterable[int]) -> None:
+        """What was said is in the turn's conversation from this record on."""
+        for number in numbers:
+            self.session.said.pop(number, None)
+            turn.said += 1
 
     def _kernel(self, record: Mapping[str, Any]) -> None:
         kernel = RecordedKernel(

@@ -40,6 +40,7 @@ from .protocols.grammar import Grammar
 from .protocols.termination import CodeTermination, FinishRequired, Natural
 from .recorded import Asked, RecordedKernel, RecordedTurn
 from .recording import SessionRecorder
+from .sharing import Sharing
 from .toolkits import ToolFunction
 from .trust import Redactor
 from .turn_recorder import TurnRecorder
@@ -77,6 +78,14 @@ class Request:
     time_limit_s: float | None = None
     cell_limit_s: float | None = None
     approve: ApprovalMode = ApprovalMode.EFFECTS
+    context: str = ""
+    """What the model is told with it, beside the user's words; empty: nothing."""
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    """Values that the kernel gets, by name."""
+    results: tuple[str, ...] = ()
+    """Variables that the turn is to leave in the kernel."""
+    share: bool = True
+    """Whether it sees and uses the variables of the session's `Sharing`."""
     on_activity: Callable[[TurnActivity], None] | None = None
     on_approval: OnApproval | None = None
 
@@ -102,6 +111,7 @@ class Surroundings:
     on_log: Callable[[LogEvent], None] = lambda event: None
     retries: RetryPolicy = field(default_factory=RetryPolicy)
     previews: Previews = "sample"
+    sharing: Sharing | None = None
     decisions: Decisions = field(default_factory=Decisions)
 
 
@@ -198,6 +208,8 @@ class RequestRun:
             cell_limit_s=request.cell_limit_s,
             instructions=around.instructions,
             approve=request.approve,
+            share=request.share,
+            results=list(request.results),
         )
 
     def _protocol(self, around: Surroundings, traits: ModelTraits) -> ModelProtocol:
@@ -243,7 +255,7 @@ class RequestRun:
             return TurnMachine.restore(config, checkpoint)
         return TurnMachine(
             config,
-            self.conversation.asked(self.number, self.request.text),
+            self.conversation.asked(self.number, self.request.text, context=self.request.context),
             self.conversation.events,
             protocol_run_offset=self.conversation.run_offset,
         )
@@ -295,6 +307,8 @@ class RequestRun:
             known_variables=self.conversation.known_variables,
             known_epoch=self.conversation.known_epoch,
             previews=around.previews,
+            sharing=around.sharing if request.share else None,
+            inputs=request.inputs,
             approve=request.approve,
             decisions=around.decisions,
             on_approval=request.on_approval,
@@ -363,6 +377,7 @@ class RequestRun:
             outcome=result.outcome,
             usage=result.checkpoint.cumulative_usage,
             value=self._value(result),
+            results=self.request.results,
             envelope=self._envelope,
             store=around.store,
         )

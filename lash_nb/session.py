@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 
 from .bridge import OnTick, undisturbed
 from .deciding import OnApproval, allowed_mode, check, check_recordable, known_mode, stricter
-from .errors import ApprovalNeeded, InputError, LashError, SessionClosedError
+from .errors import ApprovalNeeded, LashError, SessionClosedError
 from .finding import Found, find_session
 from .following import read_session
 from .machine.approvals import Approval, ApprovalMode, Decision
@@ -28,7 +28,6 @@ from .recorded import Asked, RecordedTurn
 from .request import Interrupted, Limits, Request, RequestRun, Surroundings
 from .resuming import Outstanding
 from .session_parts import SessionParts
-from .trust import whole_text
 from .turns import Turn
 from .typed import OutputType
 
@@ -63,6 +62,8 @@ class Session(SessionParts):
         on_approval: asks a person (a coroutine on the session's loop, given the Approval, returns a Decision, or None
             when nobody is there); without it effects are refused, and a cell that needs approval leaves its turn
             waiting (`ApprovalNeeded`).
+        sharing: whose variables the model sees described and its code gets copies of (`Sharing(globals())`); None:
+            nobody's.
         on_block: told `metadata.lash_nb` whenever it changes (on the session's loop).
         on_head: given, at each effect of a turn, what has `on_block` told of it: to call now, later, or never; None
             calls it at once.
@@ -126,6 +127,10 @@ class Session(SessionParts):
         *,
         output_type: Any = None,
         schema: Any = None,
+        inputs: Mapping[str, Any] | None = None,
+        results: Sequence[str] = (),
+        share: bool = True,
+        context: str = "",
         max_steps: int | None = None,
         model: Model | str | None = None,
         approve: ApprovalMode | str | None = None,
@@ -139,6 +144,10 @@ class Session(SessionParts):
         Args:
             output_type: a Python type that the turn must give as its value (`turn.value` is of it).
             schema: a JSON Schema instead of a type.
+            inputs: values of which the kernel gets copies, by name, before the model is asked.
+            results: names of variables that the model is told to leave in the kernel (`session.kernel.value(name)`).
+            share: False keeps the variables of the session's `Sharing` from this turn.
+            context: what the model is told with the request, beside the user's own words.
             max_steps: another bound than the session's for this turn.
             model: another model than the session's for this turn; one that is given as an object stays the caller's.
             approve, on_approval: others than the session's for this turn.
@@ -155,17 +164,11 @@ class Session(SessionParts):
             SessionClosedError: the session was closed.
             CancelledError: the caller was cancelled; the turn was stopped, and is the last of `turns`.
         """
-        work = self._asked(
-            text,
-            output_type=output_type,
-            schema=schema,
-            max_steps=max_steps,
-            model=model,
-            approve=approve,
-            on_activity=on_activity,
-            on_approval=on_approval,
-            raise_on_failure=raise_on_failure,
-        )
+        given: dict[str, Any] = {"inputs": inputs, "results": results, "share": share, "context": context}
+        value: dict[str, Any] = {"output_type": output_type, "schema": schema}
+        watched: dict[str, Any] = {"on_activity": on_activity, "on_approval": on_approval}
+        bounds: dict[str, Any] = {"max_steps": max_steps, "approve": approve}
+        work = self._asked(text, model=model, raise_on_failure=raise_on_failure, **given, **value, **watched, **bounds)
         return await self._loop.wait(work, on_tick=on_tick)
 
     def run_sync(self, text: str, *, on_tick: OnTick | None = None, **options: Any) -> Turn:
@@ -252,36 +255,10 @@ class Session(SessionParts):
         self._slot.request_stop()
 
     async def _asked(
-        self,
-        text: str,
-        *,
-        output_type: Any = None,
-        schema: Any = None,
-        max_steps: int | None = None,
-        model: Model | str | None = None,
-        approve: ApprovalMode | str | None = None,
-        on_activity: Callable[[TurnActivity], None] | None = None,
-        on_approval: OnApproval | None = None,
-        raise_on_failure: bool = True,
+        self, text: str, *, model: Model | str | None = None, raise_on_failure: bool = True, **options: Any
     ) -> Turn:
         self._check_free()
-        if not text.strip():
-            raise InputError("the request is empty: write what you want under `%%lash`, or after `%lash ask`")
-        minutes = self.limits.max_minutes
-        kept = self._redactor.text(text)
-        request = Request(
-            text=kept,
-            redacted=kept != whole_text(text),
-            wanted=OutputType(output_type) if output_type is not None else None,
-            schema=schema,
-            max_steps=max_steps if max_steps is not None else self.limits.max_steps,
-            time_limit_s=None if minutes is None else minutes * 60,
-            cell_limit_s=self.limits.cell_seconds,
-            approve=self.approve if approve is None else allowed_mode(known_mode(approve), env=os.environ),
-            on_activity=on_activity,
-            on_approval=on_approval or self._on_approval,
-        )
-        work = self._turn(request, model, resumed=False)
+        work = self._turn(self._requested(text, **options), model, resumed=False)
         return await self._slot.run(work, turns=self.turns, raise_on_failure=raise_on_failure)
 
     async def _gone_on(
@@ -302,6 +279,8 @@ class Session(SessionParts):
             text=asked.text,
             wanted=OutputType(output_type) if output_type is not None else None,
             schema=asked.schema if asked.typed else None,
+            results=tuple(asked.results),
+            share=asked.share,
             max_steps=asked.max_steps,
             time_limit_s=asked.time_limit_s,
             cell_limit_s=asked.cell_limit_s,
@@ -379,5 +358,6 @@ class Session(SessionParts):
             on_log=self._on_log,
             retries=self.retries,
             previews=allowed_previews(self.previews, env=os.environ),
+            sharing=self.sharing,
             decisions=self._decisions,
         )

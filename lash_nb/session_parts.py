@@ -10,7 +10,7 @@ import asyncio
 import os
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -20,11 +20,12 @@ from .bridge import shared_loop, undisturbed
 from .calls import RetryPolicy
 from .conversation import Conversation, OnBlock, OnHead
 from .deciding import Decisions, OnApproval, allowed_mode, known_mode
-from .errors import UnknownNameError
+from .errors import InputError, UnknownNameError
 from .kernels import InputRequest, Kernel
 from .languages import SessionKernels, attached_kernel, managed_kernel
 from .machine.approvals import ApprovalMode
 from .machine.effects import LogEvent
+from .machine.events import TurnActivity
 from .machine.llm import LlmUsage
 from .machine.wire import Json
 from .models import Model
@@ -34,17 +35,20 @@ from .previews import Previews, allowed_previews, known_previews
 from .protocols import PROTOCOLS
 from .protocols.grammar import Grammar
 from .recording import SessionRecorder
-from .request import Limits
+from .request import Limits, Request
 from .session_model import SessionModel
 from .session_past import SessionPast
+from .sharing import Sharing
 from .stores.blobs import BlobStore
 from .stores.redacting import RedactingStore
 from .stores.state_dir import default_state_dir
 from .toolkits import ToolFunction, checked_tools
-from .trust import Redactor
+from .trust import Redactor, whole_text
 from .turn_slot import TurnSlot
 from .turns import Turn, dollars_of
+from .typed import OutputType
 from .version import __version__
+from .wanted import checked_names, context_text
 
 __all__ = ["SessionParts"]
 
@@ -81,14 +85,14 @@ class SessionParts:
         previews: Previews | None = None,
         approve: ApprovalMode | str = ApprovalMode.EFFECTS,
         on_approval: OnApproval | None = None,
+        sharing: Sharing | None = None,
         on_block: OnBlock | None = None,
         on_head: OnHead | None = None,
         on_log: Callable[[LogEvent], None] | None = None,
         on_input: Callable[[InputRequest], str] | None = None,
     ) -> None:
         _check_words(protocol, grammar)
-        self.id = session_id or uuid.uuid4().hex
-        self.base_dir = Path(base_dir) if base_dir is not None else Path.cwd()
+        self.id, self.base_dir = session_id or uuid.uuid4().hex, Path(base_dir) if base_dir is not None else Path.cwd()
         self.limits, self.retries = limits or Limits(), retries or RetryPolicy()
         self.state_dir = Path(state_dir) if state_dir is not None else default_state_dir()
         self.store = BlobStore(self.state_dir / "blobs")
@@ -97,19 +101,19 @@ class SessionParts:
         kept = RedactingStore(self.store, redactor)
         around: dict[str, Any] = {"cwd": self.base_dir, "store": kept, "on_input": on_input}
         self._kernels = SessionKernels(kernel, kernels or {}, make=partial(managed_kernel, **around))
-        self.protocol, self.grammar = protocol, grammar
+        self.protocol, self.grammar, self.sharing = protocol, grammar, sharing
         self.previews: Previews = allowed_previews(previews and known_previews(previews), env=os.environ)
         self.approve = allowed_mode(known_mode(approve), env=os.environ)
         self._on_approval, self._on_log = on_approval, on_log or (lambda event: None)
         self._tools, self._instructions = checked_tools(tools), redactor.text(instructions)
         self._conversation = Conversation(self.id, engine=f"lash_nb {__version__}", on_block=on_block, on_head=on_head)
-        self._inbox, self._decisions = Inbox(), Decisions()
+        self._inbox, self._decisions, self._shutting = Inbox(), Decisions(), asyncio.Lock()
         self._recorder = SessionRecorder(self.state_dir, self.id, label=label, facts=self._facts, redactor=redactor)
         self.notebook = Path(notebook).absolute() if notebook is not None else None
         attach = partial(attached_kernel, owner=self.id, **around)
         self._past = SessionPast(self._conversation, self._inbox, self._kernels, attach)
         self._starting: asyncio.Task[None] | None = None
-        self._closed, self._shut, self._shutting, self._loop = False, False, asyncio.Lock(), shared_loop()
+        self._closed, self._shut, self._loop = False, False, shared_loop()
         self._slot = TurnSlot(self._loop)
 
     def _facts(self) -> dict[str, Json]:
@@ -213,6 +217,14 @@ class SessionParts:
         if self._starting is not None:
             self._starting.cancel()
 
+    async def ready_kernel(self) -> Kernel:
+        """The main kernel, running: for what is done with it between turns. Raises KernelStartError."""
+        await self._past.recover()
+        kernel = self._kernels.the_main()
+        if not kernel.alive:
+            await (kernel.restart() if kernel.epoch else kernel.start())
+        return kernel
+
     # -- what a turn uses ----------------------------------------------------------------------------------------------
 
     @property
@@ -238,6 +250,43 @@ class SessionParts:
         self._model.replace(model)
         if not self.running:
             await self._model.close_retired()
+
+    def _requested(
+        self,
+        text: str,
+        *,
+        output_type: Any = None,
+        schema: Any = None,
+        inputs: Mapping[str, Any] | None = None,
+        results: Sequence[str] = (),
+        share: bool = True,
+        context: str = "",
+        max_steps: int | None = None,
+        approve: ApprovalMode | str | None = None,
+        on_activity: Callable[[TurnActivity], None] | None = None,
+        on_approval: OnApproval | None = None,
+    ) -> Request:
+        """A request with the session's settings where it has none of its own; see `Session.run`."""
+        if not text.strip():
+            raise InputError("the request is empty: write what you want under `%%lash`, or after `%lash ask`")
+        minutes = self.limits.max_minutes
+        kept = self._redactor.text(text)
+        return Request(
+            text=kept,
+            redacted=kept != whole_text(text),
+            wanted=OutputType(output_type) if output_type is not None else None,
+            schema=schema,
+            context=self._redactor.text(context_text(context, results)),
+            inputs={name: (inputs or {})[name] for name in checked_names(inputs or {}, what="inputs")},
+            results=checked_names(results, what="results"),
+            share=share,
+            max_steps=max_steps if max_steps is not None else self.limits.max_steps,
+            time_limit_s=None if minutes is None else minutes * 60,
+            cell_limit_s=self.limits.cell_seconds,
+            approve=self.approve if approve is None else allowed_mode(known_mode(approve), env=os.environ),
+            on_activity=on_activity,
+            on_approval=on_approval or self._on_approval,
+        )
 
     # -- what there is -------------------------------------------------------------------------------------------------
 

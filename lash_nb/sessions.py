@@ -1,18 +1,15 @@
 """What one notebook's kernel keeps between its cells: which model answers, and the session that is current.
 
-Decided here: what an unattended run says (`LASH_NB_RUN_OPTIONS`) wins over what stands in the notebook; one session at
-a time, the next one has the next label; a model that was opened stays open, so that a script or a cassette goes on
-where it was. Light to import: session, kernel and providers are loaded when they are needed, or in the background.
+Decided here: one session at a time, the next one has the next label; what an unattended run says wins over what stands
+in the notebook. Light to import: session, kernel and providers are loaded when they are needed, or in the background.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Callable, MutableMapping
-from dataclasses import replace
+from collections.abc import Callable
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -21,18 +18,14 @@ from typing import TYPE_CHECKING, Any
 from .asking import Desk
 from .bridge import shared_loop
 from .deciding import allowed_mode, known_mode
-from .errors import CassetteError, InputError, LashError, UnknownModelError
+from .errors import InputError
 from .languages import EndsNow
 from .machine.approvals import ApprovalMode
-from .models import Model
-from .models.choice import MODEL_VARIABLE, ModelChoice, choose_model, open_model, suggestion
-from .models.weights import local_provenance
+from .notebook_models import NotebookModels
 from .notebook_past import NotebookPast
 from .pulled import Pulled
 from .run_settings import RunSettings
 from .stores.state_dir import default_state_dir
-from .suggestion import suggested_model
-from .trust import Redactor
 
 if TYPE_CHECKING:
     from .copying import Copying
@@ -41,14 +34,13 @@ if TYPE_CHECKING:
     from .previews import Previews
     from .protocols.grammar import Grammar
     from .session import Limits, Session
+    from .sharing import Sharing
 
 __all__ = ["NotebookSessions"]
 
-_CASSETTE = ".cassette.jsonl"
 
-
-class NotebookSessions:
-    """Model and session of one notebook's kernel."""
+class NotebookSessions(NotebookModels):
+    """Models and session of one notebook's kernel."""
 
     def __init__(
         self,
@@ -63,31 +55,25 @@ class NotebookSessions:
         saves: Callable[[], bool] = lambda: False,
         previews: Callable[[], Previews] = lambda: "sample",
         approve: Callable[[], ApprovalMode] = lambda: ApprovalMode.EFFECTS,
-        namespace: Callable[[], MutableMapping[str, Any]] = dict,
+        namespace: Callable[[], dict[str, Any]] = dict,
+        hidden: Callable[[], dict[str, Any]] = dict,
     ) -> None:
-        self.run = run
+        super().__init__(run=run, file=file, configured=configured, previews=previews)
         self.label = 1
-        self.picked: str | None = None
-        """What `%lash model NAME` said last."""
-        self.resumed_model: str | None = None
-        """The model of a session that was gone on with, for when nothing chooses one."""
-        self.conducted: ModelChoice | None = None
-        """Who answered the last turn of the session that began here; one that was left waiting goes on with it."""
-        notebook = Path(run.notebook) if run and run.notebook else None
-        named = notebook or file
-        self.file = named.absolute() if named else None
-        """The notebook's file, as far as anybody tells."""
         self.make_kernel: Callable[[], Kernel] | None = None
         """Where the agent's code runs; None: a managed kernel of this interpreter."""
-        self.home = notebook.parent if notebook else Path.cwd()
-        self._stem = self.file.stem if self.file else None
-        self._configured, self._limits, self._state_dir = configured, limits, state_dir
-        self._grammar, self._protocol, self._saves, self._previews = grammar, protocol, saves, previews
+        self._limits, self._state_dir = limits, state_dir
+        self._grammar, self._protocol, self._saves = grammar, protocol, saves
         self.approve: ApprovalMode | None = None
         """What `%lash approve MODE` said last, until the session ends."""
-        self._approve = approve
-        self.pulled = Pulled(namespace=namespace, session=lambda: self._session)
-        self._models: dict[str, Model] = {}
+        self._approve, self._namespace, self._hidden = approve, namespace, hidden
+        self.told_cells = 0
+        """Up to which of the notebook's cells the model was told of them; by execution count."""
+        self.pulled = Pulled(
+            namespace=namespace,
+            session=lambda: self._session,
+            came=lambda name, epoch: self.sharing.came(name, epoch),
+        )
         self._session: Session | None = None
         self._made: list[Session] = []
         """Those that have not been ended yet."""
@@ -96,110 +82,6 @@ class NotebookSessions:
         self._closed = False
         self._pid = os.getpid()
         self._lock = threading.RLock()
-
-    # -- which model ---------------------------------------------------------------------------------------------------
-
-    @cached_property
-    def suggested(self) -> str | None:
-        """The model that the notebook's file names in its metadata, as far as the file can be found and read."""
-        return suggested_model(self.file) if self.file else None
-
-    @property
-    def cassette(self) -> Path | None:
-        """The notebook's own cassette, whether it exists or not."""
-        return self.home / f"{self._stem}{_CASSETTE}" if self._stem else None
-
-    @property
-    def ordered(self) -> str:
-        """The option of the run that decides over the model; empty when none does."""
-        run = self.run
-        if run and run.model:
-            return "-m"
-        return "--replay" if run and run.replay and self.cassette and self.cassette.is_file() else ""
-
-    def choose(self, named: str | None = None) -> ModelChoice:
-        """The model that answers now; `named` is the cell's own -m.
-
-        Raises:
-            UnknownModelError: nothing chooses a model, or what does is not of any known form.
-            CassetteError: the run shall replay, and there is nothing to replay.
-        """
-        return replace(self._chosen(named), previews=self._previews())
-
-    def _chosen(self, named: str | None) -> ModelChoice:
-        ordered = self.ordered
-        if ordered == "-m":
-            assert self.run
-            return replace(choose_model(self.run.model), why="-m of the run")
-        if ordered == "--replay":
-            assert self.cassette
-            return replace(choose_model(f"replay:{self.cassette.name}"), why="--replay of the run")
-        configured = self._configured() or None
-        name = named or self.picked or configured or os.environ.get(MODEL_VARIABLE, "")
-        if self.run and self.run.replay:
-            return self._replayed(name)
-        try:
-            return choose_model(
-                named,
-                notebook_pick=self.picked,
-                notebook_pin=self.suggested,
-                configured=configured,
-                cassette=self.cassette,
-            )
-        except UnknownModelError:
-            if name or not self.resumed_model:
-                raise
-            return replace(choose_model(self.resumed_model), why="the session that goes on")
-
-    def _replayed(self, name: str) -> ModelChoice:
-        """--replay without a cassette of the notebook's own: what it names may be another one, never a real model."""
-        if name.startswith("replay:"):
-            return replace(choose_model(name), why="the notebook, under --replay of the run")
-        cassette = self.cassette.name if self.cassette else "cassette"
-        raise CassetteError(f"there is no {cassette} to replay beside the notebook; `lash-nb run --record` makes one")
-
-    def open(self, name: str, *, again: bool = False) -> Model:
-        """The model of that name, opened once; `again` opens it anew.
-
-        Raises:
-            InputError: it cannot be opened.
-        """
-        if again or name not in self._models:
-            run = self.run
-            model = open_model(name, base_dir=self.home, strict=bool(run and run.replay == "strict"))
-            if run and run.record:
-                self._let_go(list(self._models))  # one at a time writes the cassette
-                model = _recording(model, Path(run.record), name)
-            self._let_go([name])
-            self._models[name] = model
-        return self._models[name]
-
-    def pick(self, name: str) -> ModelChoice:
-        """`%lash model NAME`. Raises InputError when it cannot be opened; then nothing changes."""
-        choice = choose_model(notebook_pick=name)
-        if not self.ordered:
-            self.open(choice.name, again=True)
-        self.picked = choice.name
-        return self.choose()
-
-    def provenance(self, choice: ModelChoice) -> str:
-        """Whose answers a cassette holds, what the local model is and can do; empty for others."""
-        kind = choice.name.partition(":")[0]
-        if kind == "local":
-            return local_provenance()
-        return str(getattr(self.open(choice.name), "provenance", "")) if kind == "replay" else ""
-
-    def _let_go(self, names: list[str]) -> None:
-        for name in names:
-            model = self._models.pop(name, None)
-            if model is not None:
-                _close_later(model)
-
-    @property
-    def suggestion(self) -> str:
-        """What is said of the model that the notebook's author would like; empty when there is none to ask about."""
-        name = self.suggested or ""
-        return "" if not name or name.startswith("replay:") else suggestion(name, os.environ)
 
     # -- which session -------------------------------------------------------------------------------------------------
 
@@ -214,6 +96,13 @@ class NotebookSessions:
             saves=self._saves,
             on_pull=self.pulled.soon,
         )
+
+    @cached_property
+    def sharing(self) -> Sharing:
+        """What of the notebook's variables its turns see and use."""
+        from .sharing import Sharing
+
+        return Sharing(self._namespace(), hidden=self._hidden())
 
     @property
     def current(self) -> Session | None:
@@ -260,6 +149,7 @@ class NotebookSessions:
             "kernel": self.make_kernel() if self.make_kernel else None,
             "notebook": self.file,
             "state_dir": self.told_state_dir,
+            "sharing": self.sharing,
             "on_block": self.copying.keep,
             "on_head": self.copying.head,
             # Unattended nobody is there; the kernel says so itself.
@@ -305,6 +195,7 @@ class NotebookSessions:
             bounds = {} if limits is None else {"limits": limits}
             session = Session.resume(found, **{**self._arranged(), **bounds, "state_dir": found.state_dir})
             before, self._session, self.approve, self.conducted = self._session, session, None, None
+            self.told_cells = 0
             self._made.append(session)
             if session.label.isdecimal():
                 self.label = max(self.label, int(session.label))
@@ -343,7 +234,7 @@ class NotebookSessions:
             if session is None or not (session.turns or session.interrupted):
                 return  # it is new; whether it was made already depends on the background
             self._session = self.approve = self.conducted = None
-            self.label += 1
+            self.label, self.told_cells = self.label + 1, 0
             self._end(session)
 
     def close(self) -> None:
@@ -353,12 +244,10 @@ class NotebookSessions:
         with self._lock:
             self._closed = True
             session, self._session = self._session, None
-            models, self._models = self._models, {}
         self.copying.close()
         if session is not None:
             self._end(session)
-        for model in models.values():
-            shared_loop().run(model.aclose())
+        self.close_models()
 
     def end_now(self) -> None:
         """Kill what runs for this notebook, from any thread: the process is about to end, and may be killed itself."""
@@ -381,19 +270,3 @@ class NotebookSessions:
         if session.kernel is not None:
             shared_loop().run(session.kernel.shutdown())
         self._made.remove(session)
-
-
-def _recording(model: Model, path: Path, name: str) -> Model:
-    from .models.replay import Origin, RecordingModel
-
-    origin = Origin.SCRIPTED if name.startswith("scripted:") else Origin.RECORDED
-    try:
-        return RecordingModel(model, path, origin=origin, redact=Redactor(os.environ).response)
-    except LashError:
-        _close_later(model)
-        raise
-
-
-def _close_later(model: Model) -> None:
-    """Without waiting: what it holds is a connection pool at most."""
-    asyncio.run_coroutine_threadsafe(model.aclose(), shared_loop().loop)

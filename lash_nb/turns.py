@@ -44,6 +44,7 @@ class Turn:
         outcome: TurnOutcome,
         usage: LlmUsage,
         value: Any = None,
+        results: tuple[str, ...] = (),
         envelope: dict[str, Any] | None = None,
         store: AttachmentStore | None = None,
     ) -> None:
@@ -53,6 +54,8 @@ class Turn:
         self.outcome = outcome
         self.usage = usage
         self.value = value
+        self.results = results
+        """Names of the variables that it was to leave in the kernel."""
         self.envelope = envelope
         """The copy of this turn that goes into the notebook."""
         self.shown = False
@@ -121,6 +124,10 @@ class Turn:
 
     def __str__(self) -> str:
         return self.text
+
+    def _repr_lash_(self) -> str:
+        # Without the id: what the model sees of a notebook is to be the same in each run of it.
+        return f"turn {self.number}: {self.picture.sentence}"
 
     def _ipython_display_(self) -> None:
         if self.shown:

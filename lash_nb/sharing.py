@@ -1,0 +1,249 @@
+"""Which variables of the caller's process a turn may see and use, and which of them go over when.
+
+Decided here: all of them are described, a copy goes over when a cell uses one (`used_names`), with what its functions
+need. What went over is sent again when it has changed here; when the agent has changed its copy, that is kept; when
+both have, ours takes the name and the agent's gets `_agent` behind its own. What the agent made by itself under a name
+of ours is the agent's until ours is bound anew. Names that are hidden are neither described nor sent.
+
+The originals are only read: what goes over is pickled, and what is made of it are copies.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from types import ModuleType
+from typing import Any, Protocol, runtime_checkable
+
+from .errors import InputError
+from .kernels.differences import imported_packages
+from .kernels.inside.describer import Describer
+from .kernels.shared_values import Held, Pushed
+from .kernels.sharing import digests, needs
+from .kernels.summaries import namespace_summary
+from .kernels.surroundings import Surroundings, surroundings_of
+from .kernels.value_requests import apart
+from .machine.activity import RefusedVariable, SharedVariable, VariablesShared
+from .machine.execution import NamespaceSummary
+from .previews import Previews
+from .used_names import used_names
+
+__all__ = ["Sharing", "TakesOver", "TakesValues"]
+
+_SHELL = re.compile(r"_+|_i*|_\d+|_i\d+|_[doi]h|__\w+__|In|Out|exit|quit|get_ipython|open")
+"""What IPython keeps in its namespace beside the user's variables."""
+_PICKLED_S = 120.0
+"""How long it may take to find out whether variables have changed."""
+_MOST_NAMES = 500
+"""That one cell reaches, with what its functions need."""
+
+
+@runtime_checkable
+class TakesValues(Protocol):
+    """A kernel that takes copies of values."""
+
+    @property
+    def epoch(self) -> str:
+        """See `Kernel.epoch`."""
+        ...
+
+    async def push(self, values: Mapping[str, Any], *, keep: Collection[str] = ()) -> Pushed:
+        """Bind copies; what stands under the names in `keep` goes on under another name, which is in the answer."""
+        ...
+
+    async def held(self, names: Collection[str], *, look: bool = True) -> Mapping[str, Held]:
+        """What the kernel holds under those names; one that is missing is not bound there.
+
+        Without `look`, whether it still is what went over is not found out, which may take its time.
+        """
+        ...
+
+
+@runtime_checkable
+class TakesOver(Protocol):
+    """A kernel that can be made like this process."""
+
+    @property
+    def epoch(self) -> str:
+        """See `Kernel.epoch`."""
+        ...
+
+    async def take_over_surroundings(self, surroundings: Surroundings) -> None:
+        """Set what this process has set, as far as it can; never fails."""
+        ...
+
+    async def differences(self, packages: Mapping[str, str]) -> tuple[str, ...]:
+        """What of its Python keeps values from going over, in sentences."""
+        ...
+
+
+class Sharing:
+    """The variables of a namespace, for the turns of one session.
+
+    Args:
+        namespace: the variables; read whenever they are needed, never written.
+        hidden: those that are not the user's, by name: they are hidden as long as the name is bound to just that.
+    """
+
+    def __init__(self, namespace: dict[str, Any], *, hidden: dict[str, Any] | None = None) -> None:
+        self._namespace = namespace
+        self._hidden: dict[str, Any] = hidden if hidden is not None else {}
+        self.patterns: list[str] = []
+        """Names like these (`secret_*`) are hidden from the model, here and in the kernel."""
+        self._describer = Describer()
+        self._surroundings: Surroundings | None = None
+        self._compared = ""
+        """With which life of the kernel this process was compared."""
+        self._digests: dict[str, str] = {}
+        """Of variables that were looked at in this turn; while it runs, they stay as they are."""
+        self._refused: dict[str, str] = {}
+        """What could not go in this turn, and why: it is said once."""
+        self._own: tuple[str, dict[str, str]] = "", {}
+        """In which life of the kernel; by the names that it has variables of its own under, the digest of ours when
+        that was first seen, or when ours came from there."""
+
+    def begin_turn(self) -> None:
+        """Look at everything anew."""
+        self._digests.clear()
+        self._refused.clear()
+
+    # -- the same place ------------------------------------------------------------------------------------------------
+
+    def look_around(self) -> None:
+        """Take note of what this process has set (paths, options of libraries), in the thread that runs its cells."""
+        self._surroundings = surroundings_of()
+
+    async def prepare(self, kernel: object) -> tuple[str, ...]:
+        """Have a kernel set what this process has; what of its Python keeps values from going over, once a life."""
+        if not isinstance(kernel, TakesOver):
+            return ()
+        if self._surroundings is not None:
+            await kernel.take_over_surroundings(self._surroundings)
+        if self._compared == kernel.epoch:
+            return ()
+        self._compared = kernel.epoch
+        return await kernel.differences(imported_packages())
+
+    # -- what is seen --------------------------------------------------------------------------------------------------
+
+    def describe(self, *, limit: int = 200, previews: Previews = "sample") -> NamespaceSummary:
+        """The variables, described as those of a kernel are; from any thread."""
+        reply = self._describer.summary(self._namespace, self._hidden, limit, previews)
+        return self.visible(namespace_summary(reply, previews=previews))
+
+    def visible(self, summary: NamespaceSummary) -> NamespaceSummary:
+        """Without what is hidden, of this namespace or of a kernel's."""
+        if not self.patterns:
+            return summary
+        kept = tuple(variable for variable in summary.variables if not self._is_hidden(variable.name))
+        removed = tuple(name for name in summary.removed if not self._is_hidden(name))
+        return replace(summary, variables=kept, removed=removed)
+
+    def _is_hidden(self, name: str) -> bool:
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.patterns)
+
+    def value(self, name: str) -> Any:
+        """One variable. Raises InputError: there is none of that name, or it is hidden."""
+        if name not in self._namespace or self._is_hidden(name):
+            raise InputError(f"there is no variable {name!r} in the notebook")
+        return self._namespace[name]
+
+    # -- what goes over ------------------------------------------------------------------------------------------------
+
+    async def for_cell(self, code: str, kernel: TakesValues) -> VariablesShared | None:
+        """Send what a cell uses and the kernel lacks, before it runs; None: nothing had to.
+
+        Raises KernelError: the kernel did not take them.
+        """
+        values = self._reached(used_names(code))
+        if not values:
+            return None
+        held = await kernel.held(list(values), look=False)
+        self._begin(kernel.epoch)
+        await self._look_at({name: values[name] for name in held})
+        changed = [name for name, there in held.items() if there.sha256 and there.sha256 != self._digests.get(name)]
+        looked = await kernel.held(changed) if changed else {}
+        wanted, keep = self._wanted(values, {**held, **looked})
+        wanted = {name: value for name, value in wanted.items() if name not in self._refused}
+        return await self._sent(wanted, [name for name in keep if name in wanted], kernel) if wanted else None
+
+    async def push(self, values: Mapping[str, Any], kernel: TakesValues) -> VariablesShared:
+        """Send values because somebody asked for it, with what their functions need. Raises KernelError."""
+        needed = {**self._reached(_needs(values.values()) - values.keys()), **values}
+        held = await kernel.held(list(needed))
+        mine = {name: value for name, value in needed.items() if name in values or name not in held}
+        return await self._sent(mine, [name for name in mine if name in held and not held[name].same], kernel)
+
+    def _reached(self, names: Iterable[str]) -> dict[str, Any]:
+        """The variables of those names, and of what their functions and classes need, and so on."""
+        found: dict[str, Any] = {}
+        waiting = sorted(names)
+        while waiting and len(found) < _MOST_NAMES:
+            name = waiting.pop()
+            if name not in found and self._is_shared(name):
+                found[name] = value = self._namespace[name]
+                waiting += sorted(needs(value) - found.keys())
+        return found
+
+    def _is_shared(self, name: str) -> bool:
+        absent = object()
+        value = self._namespace.get(name, absent)
+        unhidden = self._hidden.get(name, absent) is not value and not self._is_hidden(name)
+        return value is not absent and unhidden and not _SHELL.fullmatch(name)
+
+    def _wanted(self, values: Mapping[str, Any], held: Mapping[str, Held]) -> tuple[dict[str, Any], Collection[str]]:
+        """Which of them are to be sent, and under which names the kernel's own is to be kept."""
+        wanted = {name: value for name, value in values.items() if name not in held}
+        keep = []
+        for name, there in held.items():
+            if there.sha256:
+                if self._digests.get(name) != there.sha256:
+                    wanted[name] = values[name]
+                    if not there.same:
+                        keep.append(name)
+            elif self._own[1].setdefault(name, self._digests.get(name, "")) != self._digests.get(name, ""):
+                wanted[name] = values[name]
+                keep.append(name)
+        return wanted, keep
+
+    async def came(self, name: str, epoch: str) -> None:
+        """A copy of the kernel's variable was bound here: from now on both can change it."""
+        self._begin(epoch)
+        self._digests.pop(name, None)
+        await self._look_at({name: self._namespace[name]})
+        self._own[1][name] = self._digests.get(name, "")
+
+    def _begin(self, epoch: str) -> None:
+        if self._own[0] != epoch:
+            self._own = epoch, {}
+
+    async def _look_at(self, values: Mapping[str, Any]) -> None:
+        new = {name: value for name, value in values.items() if name not in self._digests}
+        if new:
+            self._digests.update(await apart(lambda stopped: digests(new), _PICKLED_S))
+
+    async def _sent(self, values: Mapping[str, Any], keep: Collection[str], kernel: TakesValues) -> VariablesShared:
+        pushed = await kernel.push(values, keep=keep)
+        for name, sent in pushed.sent.items():
+            self._digests[name] = sent.digest
+            self._own[1].pop(name, None)
+        self._refused.update(pushed.failed)
+        return VariablesShared(
+            shared=tuple(
+                SharedVariable(
+                    name=name,
+                    bytes=sent.bytes,
+                    sha256=sent.digest,
+                    module=isinstance(values[name], ModuleType),
+                    before=pushed.kept.get(name, ""),
+                )
+                for name, sent in sorted(pushed.sent.items())
+            ),
+            refused=tuple(RefusedVariable(name=name, why=why) for name, why in sorted(pushed.failed.items())),
+        )
+
+
+def _needs(values: Iterable[Any]) -> frozenset[str]:
+    return frozenset().union(*(needs(value) for value in values))

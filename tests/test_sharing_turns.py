@@ -1,0 +1,177 @@
+"""Turns that use the variables of the caller's process, with a real kernel: what is seen, told, recorded, brought back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from lash_nb import ScriptedModel, Session
+from lash_nb.errors import InputError
+from lash_nb.following import read_session
+from lash_nb.kernels.managed import ManagedKernel
+from lash_nb.machine.activity import ChangesSeen, VariablesShared
+from lash_nb.machine.events import TurnActivity
+from lash_nb.machine.picture import NoteKind
+from lash_nb.models import Model
+from lash_nb.sharing import Sharing
+from lash_nb.turns import Turn
+
+from .conversations import cell, history, last_message
+
+
+@pytest.fixture
+async def kernel() -> AsyncIterator[ManagedKernel]:
+    kernel = ManagedKernel()
+    yield kernel
+    await kernel.shutdown()
+
+
+def session(model: Model, kernel: ManagedKernel, namespace: dict[str, Any], place: Path, **options: Any) -> Session:
+    return Session(
+        model, kernel=kernel, sharing=Sharing(namespace), state_dir=place / "state", session_id="s", **options
+    )
+
+
+def notes(turn: Turn) -> list[str]:
+    return [note.text for note in turn.picture.notes if note.kind is NoteKind.SHARED]
+
+
+async def test_a_variable_goes_over_when_a_cell_uses_it_and_everybody_is_told(
+    tmp_path: Path, kernel: ManagedKernel
+) -> None:
+    model = ScriptedModel({1: [cell("df['b'] = 2\nprint(list(df), len(df))"), "Done."]})
+    namespace: dict[str, Any] = {"df": pd.DataFrame({"a": range(3)}), "other": 1}
+    told: list[TurnActivity] = []
+    async with session(model, kernel, namespace, tmp_path) as one:
+        turn = await one.run("Add b to df", on_activity=told.append)
+    assert turn.outputs[0]["text"] == "['a', 'b'] 3\n"
+    assert list(namespace["df"]) == ["a"], "the original is as it was"
+    assert len(notes(turn)) == 1
+    assert notes(turn)[0].startswith("shared: df")
+    (shared,) = [activity for activity in told if isinstance(activity, VariablesShared)]
+    assert [(one.name, len(one.sha256)) for one in shared.shared] == [("df", 64)]
+    # What the model saw: both variables, before anything went over; then what was copied.
+    before = last_message(model, 0)
+    assert "df" in before
+    assert "other" in before
+    assert "notebook" in before
+    assert "Copied from the user's notebook into your kernel before this cell: df." in history(model, 1)[-1]
+    # It is on record.
+    (recorded,) = read_session(tmp_path / "state", "s").turns
+    assert [note.text for note in recorded.picture().notes] == notes(turn)
+
+
+async def test_what_is_given_with_a_request_is_there_before_the_model_is_asked(
+    tmp_path: Path, kernel: ManagedKernel
+) -> None:
+    model = ScriptedModel({1: [cell("print(given + 1)"), "Done."]})
+    async with session(model, kernel, {}, tmp_path) as one:
+        turn = await one.run("Add", inputs={"given": 41})
+    assert turn.outputs[0]["text"] == "42\n"
+    assert "given: int = 41" in last_message(model, 0)
+
+
+async def test_without_sharing_nothing_is_seen_and_nothing_goes(tmp_path: Path, kernel: ManagedKernel) -> None:
+    model = ScriptedModel({1: [cell("print('df' in globals())"), "Done."]})
+    async with session(model, kernel, {"df": 1, "mark_of_mine": 2}, tmp_path) as one:
+        turn = await one.run("Is it there?", share=False)
+    assert turn.outputs[0]["text"] == "False\n"
+    assert "mark_of_mine" not in last_message(model, 0)
+    assert notes(turn) == []
+
+
+async def test_what_cannot_go_is_told_to_both(tmp_path: Path, kernel: ManagedKernel) -> None:
+    model = ScriptedModel({1: [cell("next(numbers)"), "It does not go."]})
+    async with session(model, kernel, {"numbers": (n for n in range(3))}, tmp_path) as one:
+        turn = await one.run("The next number?")
+    assert len(notes(turn)) == 1
+    assert notes(turn)[0].startswith("not shared: numbers (")
+    assert "numbers of the user's notebook could not be copied: " in history(model, 1)[-1]
+
+
+async def test_results_and_context_are_told_with_the_request_and_stay_in_the_history(
+    tmp_path: Path, kernel: ManagedKernel
+) -> None:
+    model = ScriptedModel({1: [cell("tidy = 1"), "One."], 2: ["Two."]})
+    async with session(model, kernel, {}, tmp_path) as one:
+        turn = await one.run("Tidy up", results=["tidy"], context="In [3]: a cell")
+        assert turn.results == ("tidy",)
+        assert await kernel.value("tidy") == 1
+        await one.run("And now?")
+    first = history(model, 0)
+    assert first[0] == "Tidy up"
+    assert "not from the user" in first[1]
+    assert "In [3]: a cell" in first[1]
+    assert "leave them in your kernel under just these names: tidy" in first[1]
+    assert history(model, 2)[:2] == first, "the prefix is what it was"
+    (recorded, _) = read_session(tmp_path / "state", "s").turns
+    assert recorded.asked.results == ["tidy"]
+
+
+@pytest.mark.parametrize("options", [{"inputs": {"a b": 1}}, {"results": ["for"]}])
+async def test_what_is_no_name_is_refused_before_anything_happens(options: Any, tmp_path: Path) -> None:
+    model = ScriptedModel({1: ["never"]})
+    async with Session(model, state_dir=tmp_path) as one:
+        with pytest.raises(InputError, match="is not the name of a variable"):
+            await one.run("x", **options)
+        assert one.turns == []
+
+
+async def test_a_secret_of_the_notebook_reaches_neither_model_nor_record(
+    tmp_path: Path, kernel: ManagedKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "sk-" + "Zx81" * 8
+    monkeypatch.setenv("MY_API_KEY", secret)
+    model = ScriptedModel({1: [cell("print(len(key))"), "Done."]})
+    async with session(model, kernel, {"key": secret}, tmp_path) as one:
+        await one.run("How long is it?", context=f"key = {secret!r}")
+    told = "".join(history(model, 1)) + last_message(model, 0) + last_message(model, 1)
+    assert secret not in told
+    kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert secret.encode() not in kept
+
+
+async def test_what_changed_outside_of_variables_stands_in_the_last_line(tmp_path: Path) -> None:
+    place = tmp_path / "work"
+    place.mkdir()
+    kernel = ManagedKernel(cwd=place)
+    code = "import os\nopen('out.csv', 'w').write('a,b')\nos.environ['NEW_ONE'] = 'x'"
+    model = ScriptedModel({1: [cell(code), "Written."]})
+    told: list[TurnActivity] = []
+    async with session(model, kernel, {}, tmp_path, approve="all") as one:
+        turn = await one.run("Write it", on_activity=told.append)
+    await kernel.shutdown()
+    changes = [activity.text for activity in told if isinstance(activity, ChangesSeen)]
+    assert changes[-1] == "changed outside of variables: wrote out.csv (3 bytes); environment: NEW_ONE"
+    assert changes[-1] in str(turn.bundle()["text/plain"]).splitlines()[-1]
+    for kind in ("text/markdown", "text/html"):
+        assert "out.csv" in str(turn.bundle()[kind])
+
+
+async def test_a_turn_that_is_stopped_while_values_go_over_ends(tmp_path: Path, kernel: ManagedKernel) -> None:
+    class Slow:
+        def __reduce__(self) -> Any:
+            began.set()
+            asyncio.run(asyncio.sleep(5))
+            return (int, ())
+
+    loop, began_here = asyncio.get_running_loop(), asyncio.Event()
+
+    class Began:
+        def set(self) -> None:
+            loop.call_soon_threadsafe(began_here.set)
+
+    began = Began()
+    model = ScriptedModel({1: [cell("slow"), "never"]})
+    async with session(model, kernel, {"slow": Slow()}, tmp_path) as one:
+        running = asyncio.ensure_future(one.run("Go", raise_on_failure=False))
+        await asyncio.wait_for(began_here.wait(), 20)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(running, 20)
+        assert [turn.status for turn in one.turns] == ["stopped"]
