@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .models.scripted import ScriptedModel
     from .runner import run_notebook
     from .session import Session
+    from .sharing import Sharing
     from .turns import Turn
 
 _PUBLIC = {
@@ -32,6 +33,7 @@ _PUBLIC = {
     "ScriptedKernel": ".kernels.scripted",
     "ScriptedModel": ".models.scripted",
     "Session": ".session",
+    "Sharing": ".sharing",
     "Turn": ".turns",
     "run_notebook": ".runner",
 }
@@ -46,6 +48,7 @@ __all__ = [
     "ScriptedKernel",
     "ScriptedModel",
     "Session",
+    "Sharing",
     "Turn",
     "load_ipython_extension",
     "run_notebook",

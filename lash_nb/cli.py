@@ -129,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
         help="play the answers in IN.cassette.jsonl; strict: compare whole requests, not just what was asked",
     )
     run.add_argument("--approve", choices=MODES, help=_APPROVE_HELP)
+    run.add_argument("--python", metavar="PATH", help="the Python of the agent's kernel, or an installed kernel's name")
     run.add_argument("--results", metavar="FILE", type=Path, help="write the turns as JSON: id, text, code, value")
     run.add_argument("--json", action="store_true", help="print a summary as JSON on stdout")
     demo = commands.add_parser(
@@ -201,6 +202,7 @@ def _run(options: argparse.Namespace) -> int:
         record=True if options.record == "" else options.record,
         replay=options.replay,
         approve=options.approve,
+        python=options.python,
     )
     if options.results is not None:
         _write_json(options.results, [_turn(turn) for turn in result.turns])

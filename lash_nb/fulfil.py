@@ -75,6 +75,8 @@ class Fulfilment:
         self._cells = CellRuns(ports, tools=self._tools, tell=self._tell)
         self.approvals = self._cells.approvals
         self._inputs = ports.inputs
+        self._mine: dict[str, tuple[str, str]] = {}
+        """Type and shape of the notebook's variables: a copy of one that is as it was is nothing new."""
         self._mark = "", ""
         """In which life of the kernel how things outside of variables were remembered, and by which word."""
         self._changes = ""
@@ -175,14 +177,12 @@ class Fulfilment:
             return
         before = dict(self._seen)
         for variable in known.variables:
-            if variable.type == "module":
+            if variable.type == "module" or self._mine.get(variable.name) == (variable.type, variable.detail):
                 continue  # nothing that anybody would take over
             if variable.changed or variable.name not in self._names_before:
+                new = variable.name not in self._names_before and variable.name not in self._mine
                 self._seen[variable.name] = VariableSeen(
-                    name=variable.name,
-                    type=variable.type,
-                    detail=variable.detail,
-                    new=variable.name not in self._names_before,
+                    name=variable.name, type=variable.type, detail=variable.detail, new=new
                 )
         for name in self._seen.keys() - names:
             del self._seen[name]
@@ -234,9 +234,11 @@ class Fulfilment:
         ports = self.ports
         if ports.sharing is None:
             return []
-        mine = ports.sharing.describe(previews=ports.previews)
+        mine = ports.redactor.namespace(ports.sharing.describe(previews=ports.previews))
+        bare = without_values(mine).variables
+        self._mine = {variable.name: (variable.type, variable.detail) for variable in bare}
         here = frozenset(variable.name for variable in variables.variables) if variables is not None else frozenset()
-        block = notebook_block(ports.redactor.namespace(mine), here=here)
+        block = notebook_block(mine, here=here)
         return [block] if block else []
 
     async def _described(self) -> NamespaceSummary | None:

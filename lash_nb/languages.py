@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -26,22 +27,30 @@ __all__ = ["CanBeLeft", "EndsNow", "SessionKernels", "TellsChanges", "attached_k
 _log = logging.getLogger("lash_nb")
 
 
-def managed_kernel(language: str | None, *, cwd: Path, store: AdoptingStore, on_input: OnInput | None) -> Kernel:
-    """A managed kernel for a language; of this interpreter for None, and for Python.
+def managed_kernel(
+    language: str | None, *, cwd: Path, store: AdoptingStore, on_input: OnInput | None, python: str = ""
+) -> Kernel:
+    """A managed kernel for a language; for None, and for Python, of `python` (empty: of this interpreter).
 
     Raises:
-        UnknownNameError: no kernelspec for that language is installed.
+        UnknownNameError: no kernelspec for that language, or of that name, is installed.
     """
     managed = import_module("lash_nb.kernels.managed")
-    spec = None if language in (None, "python") else language
-    kernel: Kernel = managed.ManagedKernel(
-        **({"kernelspec": spec} if spec else {}), cwd=cwd, store=store, on_input=on_input
-    )
+    which = _interpreter(python) if language in (None, "python") else {"kernelspec": language}
+    kernel: Kernel = managed.ManagedKernel(**which, cwd=cwd, store=store, on_input=on_input)
     return kernel
 
 
+def _interpreter(python: str) -> dict[str, str]:
+    """An interpreter's path, or the name of an installed kernel."""
+    if not python:
+        return {}
+    is_path = os.path.basename(python) != python or os.path.isfile(python)
+    return {"python": os.path.abspath(python)} if is_path else {"kernelspec": python}
+
+
 async def attached_kernel(
-    kernel: RecordedKernel, *, owner: str, cwd: Path, store: AdoptingStore, on_input: OnInput | None
+    kernel: RecordedKernel, *, owner: str, cwd: Path, store: AdoptingStore, on_input: OnInput | None, python: str = ""
 ) -> Kernel:
     """The living kernel of an earlier process, taken over; `owner` is the session whose cells it ran.
 
@@ -53,7 +62,12 @@ async def attached_kernel(
     if file is None:
         raise KernelAttachError("its process is gone")
     attached: Kernel = await managed.ManagedKernel.attach(
-        file, epoch=kernel.epoch, cwd=cwd, store=store, on_input=on_input
+        file,
+        epoch=kernel.epoch,
+        cwd=cwd,
+        store=store,
+        on_input=on_input,
+        **(_interpreter(python) if kernel.language == "python" else {}),
     )
     return attached
 

@@ -68,6 +68,7 @@ class Lash(Magics, Settings):
             approve=lambda: known_mode(self.approve),
             namespace=lambda: shell.user_ns,
             hidden=lambda: shell.user_ns_hidden,
+            python=lambda: os.path.expanduser(self.python),
         )
         self._announced: ModelChoice | None = None
         self._suggestion = self.sessions.suggestion

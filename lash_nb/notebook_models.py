@@ -18,7 +18,7 @@ from .errors import CassetteError, LashError, UnknownModelError
 from .models import Model
 from .models.choice import MODEL_VARIABLE, ModelChoice, choose_model, open_model, suggestion
 from .models.weights import local_provenance
-from .previews import Previews
+from .previews import Previews, allowed_previews
 from .run_settings import RunSettings
 from .suggestion import suggested_model
 from .trust import Redactor
@@ -54,6 +54,11 @@ class NotebookModels:
         self._stem = self.file.stem if self.file else None
         self._configured, self._previews = configured, previews
         self._models: dict[str, Model] = {}
+
+    @property
+    def previews(self) -> Previews:
+        """How much of values the model is told. Raises InputError."""
+        return allowed_previews(self._previews(), env=os.environ)
 
     def close_models(self) -> None:
         """Let go of all models, and wait for it."""

@@ -48,8 +48,8 @@ def told_of_variables(previews: Previews) -> str:
     """What the user is told of it."""
     match previews:
         case "schema":
-            return "names and types of its variables"
+            return "names and types of your and its variables"
         case "sample":
-            return "short values of its variables"
+            return "short values of your and its variables"
         case "full":
-            return "long values of its variables"
+            return "long values of your and its variables"

@@ -28,6 +28,7 @@ class RunSettings:
     notebook: str | None = None
     state_dir: str | None = None
     approve: str | None = None
+    python: str | None = None
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> RunSettings | None:

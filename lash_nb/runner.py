@@ -75,6 +75,8 @@ class RunOptions(TypedDict, total=False):
     """Play the notebook's own cassette."""
     approve: ApprovalMode | str | None
     """What is asked about first; nobody is there to answer: effects are refused, a cell leaves the run waiting."""
+    python: str | None
+    """The Python of the agent's kernel: a path, or the name of an installed kernel; default: the notebook's."""
     on_progress: OnProgress | None
     kernel_name: str | None
     """Default: what the notebook says."""
@@ -174,6 +176,7 @@ class _Run:
         record: str | Path | bool | None = None,
         replay: Literal["loose", "strict"] | None = None,
         approve: ApprovalMode | str | None = None,
+        python: str | None = None,
         on_progress: OnProgress | None = None,
         kernel_name: str | None = None,
         timeout: float | None = None,
@@ -198,6 +201,7 @@ class _Run:
             "record": str(Path(cassette).resolve()) if cassette else None,
             "replay": replay,
             **({"approve": str(known_mode(approve))} if approve is not None else {}),
+            **({"python": python} if python else {}),
             "notebook": str(path.resolve()),
             "headless": True,
             "state_dir": os.environ.get("LASH_NB_STATE_DIR") or str(self._output.path.with_suffix(".lash")),

@@ -42,6 +42,7 @@ class Session(SessionParts):
         kernel: where cells run; None makes a `ManagedKernel` of this interpreter, which the session ends.
         kernels: by language, where cells in other languages run; for one that is not among them the session starts a
             kernel when a cell needs it, and ends it. Those that are given stay the caller's.
+        python: which Python that is, if another one: an interpreter's path, or the name of an installed kernel.
         protocol: how the model conducts a turn: "code" (prose and cells until it answers), "snippet" (one cell, for
             small models); None takes what suits the model.
         grammar: how the model marks a cell: "tags", or "fence" for models that insist on Markdown fences.

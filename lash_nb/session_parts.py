@@ -65,12 +65,15 @@ def _check_words(protocol: str | None, grammar: Grammar) -> None:
 class SessionParts:
     """A session without its turns; the arguments are those of `Session`."""
 
+    _starting: asyncio.Task[None] | None = None
+
     def __init__(
         self,
         model: Model | str | None = None,
         *,
         kernel: Kernel | None = None,
         kernels: Mapping[str, Kernel] | None = None,
+        python: str = "",
         protocol: str | None = None,
         grammar: Grammar = "tags",
         tools: Mapping[str, ToolFunction] | None = None,
@@ -98,8 +101,8 @@ class SessionParts:
         self.store = BlobStore(self.state_dir / "blobs")
         self._model = SessionModel(model, base_dir=self.base_dir)
         self._redactor = redactor = Redactor(os.environ)
-        kept = RedactingStore(self.store, redactor)
-        around: dict[str, Any] = {"cwd": self.base_dir, "store": kept, "on_input": on_input}
+        around: dict[str, Any] = {"cwd": self.base_dir, "store": RedactingStore(self.store, redactor), "python": python}
+        around["on_input"] = on_input
         self._kernels = SessionKernels(kernel, kernels or {}, make=partial(managed_kernel, **around))
         self.protocol, self.grammar, self.sharing = protocol, grammar, sharing
         self.previews: Previews = allowed_previews(previews and known_previews(previews), env=os.environ)
@@ -112,7 +115,6 @@ class SessionParts:
         self.notebook = Path(notebook).absolute() if notebook is not None else None
         attach = partial(attached_kernel, owner=self.id, **around)
         self._past = SessionPast(self._conversation, self._inbox, self._kernels, attach)
-        self._starting: asyncio.Task[None] | None = None
         self._closed, self._shut, self._loop = False, False, shared_loop()
         self._slot = TurnSlot(self._loop)
 

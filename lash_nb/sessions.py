@@ -57,6 +57,7 @@ class NotebookSessions(NotebookModels):
         approve: Callable[[], ApprovalMode] = lambda: ApprovalMode.EFFECTS,
         namespace: Callable[[], dict[str, Any]] = dict,
         hidden: Callable[[], dict[str, Any]] = dict,
+        python: Callable[[], str] = str,
     ) -> None:
         super().__init__(run=run, file=file, configured=configured, previews=previews)
         self.label = 1
@@ -74,6 +75,7 @@ class NotebookSessions(NotebookModels):
             session=lambda: self._session,
             came=lambda name, epoch: self.sharing.came(name, epoch),
         )
+        self._python, self._made_with = python, ""
         self._session: Session | None = None
         self._made: list[Session] = []
         """Those that have not been ended yet."""
@@ -131,6 +133,7 @@ class NotebookSessions(NotebookModels):
         from .session import Session
 
         with self._lock:
+            self._end_of_another_python()
             if self._session is None:
                 self._session = Session(label=str(self.label), **self._arranged())
                 self._made.append(self._session)
@@ -143,9 +146,27 @@ class NotebookSessions(NotebookModels):
                 self._session.limits = limits
             return self._session
 
+    @property
+    def python(self) -> str:
+        """The Python of the agent's kernel, if it is another one."""
+        return (self.run.python if self.run else None) or self._python()
+
+    def _end_of_another_python(self) -> None:
+        """A session in which nothing was asked yet makes way when its kernel would be of another Python."""
+        session = self._session
+        if (
+            session is not None
+            and self._made_with != self.python
+            and not (session.next_number > 1 or session.interrupted or session.running)
+        ):
+            self._session = None
+            self._end(session)
+
     def _arranged(self) -> dict[str, Any]:
         """What every session of this notebook is made with."""
+        self._made_with = self.python
         return {
+            "python": self._made_with,
             "kernel": self.make_kernel() if self.make_kernel else None,
             "notebook": self.file,
             "state_dir": self.told_state_dir,

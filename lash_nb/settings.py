@@ -41,6 +41,11 @@ class Settings(Configurable):
     state_dir = Unicode(
         "", help="Where images and long outputs are kept; empty: LASH_NB_STATE_DIR, else the user's own directory."
     ).tag(config=True)
+    python = Unicode(
+        "",
+        help="The Python of the agent's kernel: an interpreter's path, or the name of an installed kernel; empty: this "
+        "one. Holds from the next session on (`%lash new`).",
+    ).tag(config=True)
     previews = Enum(
         get_args(Previews),
         help="What is sent of the values of the variables in the agent's kernel: `schema` nothing but names, types, "

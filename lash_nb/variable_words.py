@@ -8,6 +8,7 @@ those that were run since.
 from __future__ import annotations
 
 import fnmatch
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .bridge import shared_loop
@@ -54,6 +55,8 @@ def _context(most: int, sessions: NotebookSessions, shell: Any) -> str:
 
     cells = earlier_cells(shell, after=sessions.told_cells, most=most, chars=_CHARS)
     sessions.told_cells = shell.execution_count
+    if sessions.previews == "schema":  # what a cell printed are values
+        cells = tuple(replace(cell, output="") for cell in cells)
     return cells_text(cells) if cells else ""
 
 
@@ -103,7 +106,7 @@ def vars_word(line: str, sessions: NotebookSessions) -> None:
         sharing.patterns += [pattern for pattern in map(unquoted, patterns) if pattern not in sharing.patterns]
         print(f"hidden from the agent: {', '.join(sharing.patterns)} (what it was told or sent before stays known)")
         return
-    previews = sessions.session().previews
+    previews = sessions.previews
     mine = sharing.describe(previews=previews)
     kernel = sessions.session().kernel
     theirs = shared_loop().run(_described(kernel, sessions)) if kernel is not None and kernel.alive else None
@@ -114,7 +117,7 @@ def vars_word(line: str, sessions: NotebookSessions) -> None:
 
 
 async def _described(kernel: Kernel, sessions: NotebookSessions) -> NamespaceSummary:
-    summary = await kernel.namespace(previews=sessions.session().previews)
+    summary = await kernel.namespace(previews=sessions.previews)
     return sessions.sharing.visible(summary)
 
 

@@ -86,9 +86,11 @@ def test_a_word_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 SENT = {
-    "schema": "your requests, the agent's code, its outputs and names and types of its variables are sent to OpenAI",
-    "sample": "your requests, the agent's code, its outputs and short values of its variables are sent to OpenAI",
-    "full": "your requests, the agent's code, its outputs and long values of its variables are sent to OpenAI",
+    previews: (
+        f"your requests and cells, the agent's code, its outputs and {what} of your and its variables "
+        "are sent to OpenAI"
+    )
+    for previews, what in (("schema", "names and types"), ("sample", "short values"), ("full", "long values"))
 }
 
 
@@ -128,7 +130,9 @@ def test_no_more_than_the_environment_allows(notebook: Notebook, monkeypatch: py
     notebook.magics.previews = "sample"
     assert notebook.magics.sessions.session().previews == "schema"
     assert notebook.magics.sessions.choose("openai:x").sends == SENT["schema"]
-    assert "names and types of its variables to OpenAI" in suggestion("openai:x", {"LASH_NB_PREVIEWS": "schema"})
+    assert "names and types of your and its variables to OpenAI" in suggestion(
+        "openai:x", {"LASH_NB_PREVIEWS": "schema"}
+    )
     assert Session(ScriptedModel([]), previews="full").previews == "schema"
 
 

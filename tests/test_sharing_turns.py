@@ -1,4 +1,4 @@
-"""Turns that use the variables of the caller's process, with a real kernel: what is seen, told, recorded, brought back."""
+"""Turns that use the variables of the caller's process, with a real kernel: what is seen, told, recorded."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from lash_nb.sharing import Sharing
 from lash_nb.turns import Turn
 
 from .conversations import cell, history, last_message
+from .kernels.environments import Environment
 
 
 @pytest.fixture
@@ -35,6 +36,10 @@ def session(model: Model, kernel: ManagedKernel, namespace: dict[str, Any], plac
     return Session(
         model, kernel=kernel, sharing=Sharing(namespace), state_dir=place / "state", session_id="s", **options
     )
+
+
+def written(place: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in place.rglob("*") if path.is_file())
 
 
 def notes(turn: Turn) -> list[str]:
@@ -132,8 +137,7 @@ async def test_a_secret_of_the_notebook_reaches_neither_model_nor_record(
         await one.run("How long is it?", context=f"key = {secret!r}")
     told = "".join(history(model, 1)) + last_message(model, 0) + last_message(model, 1)
     assert secret not in told
-    kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
-    assert secret.encode() not in kept
+    assert secret.encode() not in written(tmp_path)
 
 
 async def test_what_changed_outside_of_variables_stands_in_the_last_line(tmp_path: Path) -> None:
@@ -175,3 +179,19 @@ async def test_a_turn_that_is_stopped_while_values_go_over_ends(tmp_path: Path, 
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(running, 20)
         assert [turn.status for turn in one.turns] == ["stopped"]
+
+
+async def test_another_python_is_said_to_differ_before_anything_goes_over(tmp_path: Path) -> None:
+    environment = Environment(tmp_path / "env")
+    environment.see_ours()
+    environment.pretend("pandas", "1.5.3")
+    model = ScriptedModel({1: [cell("import sys; print(sys.prefix)"), "Done."], 2: ["Again."]})
+    options: dict[str, Any] = {"state_dir": tmp_path / "state", "sharing": Sharing({"df": 1})}
+    async with Session(model, python=environment.python, **options) as one:
+        turn = await one.run("Where are you?")
+        again = await one.run("And now?")
+    assert turn.outputs[0]["text"] == f"{tmp_path / 'env'}\n"
+    said = f"pandas is 1.5.3 in the agent's kernel, {pd.__version__} here: frames may not go over"
+    assert [note.text for note in turn.picture.notes] == [said]
+    assert said in last_message(model, 0)
+    assert again.picture.notes == (), "it is said once"

@@ -140,7 +140,7 @@ def _where(name: str, env: Mapping[str, str]) -> str:
 
 
 def _shown(previews: Previews) -> str:
-    return f"your requests, the agent's code, its outputs and {told_of_variables(previews)}"
+    return f"your requests and cells, the agent's code, its outputs and {told_of_variables(previews)}"
 
 
 def _forms() -> str:

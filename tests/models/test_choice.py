@@ -73,8 +73,8 @@ def test_nothing_chosen_is_one_sentence_with_what_to_do(tmp_path: Path) -> None:
 )
 def test_the_announcement_says_what_is_sent_and_where(name: str, env: dict[str, str], expected: str) -> None:
     assert choose_model(name, env=env).announcement == (
-        f"{name}, chosen by -m; your requests, the agent's code, its outputs and short values of its variables "
-        f"{expected}"
+        f"{name}, chosen by -m; your requests and cells, the agent's code, its outputs and short values of your and "
+        f"its variables {expected}"
     )
 
 
@@ -95,8 +95,9 @@ def test_a_key_stands_for_a_small_model_of_its_provider() -> None:
 def test_metadata_may_pin_a_cassette_only(cassette: Path) -> None:
     pin = "openai:m@http://elsewhere.example/v1"
     said = (
-        f"this notebook's author suggests {pin} (it would send your requests, the agent's code, its outputs and short "
-        f"values of its variables to http://elsewhere.example/v1); if you want that: `%lash model {pin}`"
+        f"this notebook's author suggests {pin} (it would send your requests and cells, the agent's code, its outputs "
+        "and short values of your and its variables to http://elsewhere.example/v1); if you want that: "
+        f"`%lash model {pin}`"
     )
     choice = choose_model(notebook_pin=pin, env={}, cassette=cassette)
     assert choice.name == "replay:n.cassette.jsonl"
@@ -111,7 +112,8 @@ def test_metadata_may_pin_a_cassette_only(cassette: Path) -> None:
     [
         (
             "anthropic:claude-x",
-            "it would send your requests, the agent's code, its outputs and short values of its variables to Anthropic",
+            "it would send your requests and cells, the agent's code, its outputs "
+            "and short values of your and its variables to Anthropic",
         ),
         ("local", "it would send nothing anywhere"),
         ("scripted:x.json", "it would send nothing anywhere"),
