@@ -6,6 +6,7 @@ the top, and to whoever asked. The same notebook and journal give the same bytes
 
 from __future__ import annotations
 
+import builtins
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -334,7 +335,9 @@ class _Ejection:
             users |= names
         if self._turns.shim.source:
             agents |= names_of(self._turns.shim.source)
-        both = (agents.assigned & (users.assigned | users.used)) | (users.assigned & (agents.assigned | agents.used))
+        # The agent had copies of what it only read, and what others only use of it was copied back: here as there.
+        found_everywhere = {"_", *dir(builtins)}
+        both = (users.assigned & (agents.assigned | agents.changed)) | (agents.assigned & users.used & found_everywhere)
         # An import under one name is one and the same on both sides.
         differ = agents.imported ^ users.imported
         same = {name for name, _ in agents.imported & users.imported} - {name for name, _ in differ}
