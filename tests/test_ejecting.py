@@ -78,11 +78,9 @@ def test_the_quickstart(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "notebooks", tmp_path / "nb")
     result = run_notebook(tmp_path / "nb" / "01_quickstart.ipynb")
     made, _ = eject(result.out)
-    assert made.left_out == ()
-    assert made.notes == (
-        "3 lines of `%lash` words were taken out, in cells 2, 20 and 21",
-        "`zones` is a name of the agent's cells and of others: here it is one variable",
-    )
+    (taken, both), left_out = made.notes, made.left_out
+    assert (taken, left_out) == ("3 lines of `%lash` words were taken out, in cells 2, 20 and 21", ())
+    assert both == "`zones` is a name of the agent's cells and of others: here it is one variable"
     out = tmp_path / "nb" / "plain.ipynb"
     out.write_text(made.text, encoding="utf-8")
     done = run_without_us(out)
