@@ -43,11 +43,13 @@ from .protocols.observations import exec_response
 from .sharing import Sharing, TakesValues
 from .tool_runs import ToolRuns
 from .toolkits import ToolFunction
+from .views.pieces import cut
 
 __all__ = ["CellRuns", "tools_told"]
 
 _CALLS_AT_ONCE = 32
 """Of one cell; code that gathers hundreds of calls is served in turn."""
+_WHY_CHARS = 300
 _CALLS_SHOWN = 128
 """As many as are told when the cell has ended (`protocols.tool_events`), so that what is shown to begin ends, too."""
 _RECOVERED = "The cell had been begun before this process took over; it was not run again."
@@ -55,10 +57,20 @@ _UNKNOWN = "Whether this cell ran is not known: the host ended while it was outs
 
 
 class CellRuns:
-    """Runs the cells of one turn. `tell` takes what the user and the model must know of a kernel."""
+    """Runs the cells of one turn.
 
-    def __init__(self, ports: TurnPorts, *, tools: ToolRuns, tell: Callable[[str], None]) -> None:
-        self._ports = ports
+    `tell` takes what the user and the model must know of a kernel, `note` what the model must know with its next step.
+    """
+
+    def __init__(
+        self,
+        ports: TurnPorts,
+        *,
+        tools: ToolRuns,
+        tell: Callable[[str], None],
+        note: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._ports, self._note = ports, note
         self._tool_runs = tools
         self._tell = tell
         self.approvals = Approvals(ports)
@@ -75,13 +87,14 @@ class CellRuns:
         guarded = self._guards(effect.language)
         if self.approvals.asks_cells(guarded=guarded):
             await self._note_kernel(effect.language)
+            # Whoever goes on with a turn that is left waiting has not these variables.
+            await self._share_used(effect)
         decision = await self.approvals.cell(effect, guarded=guarded)
         asked, effect = effect, replace(effect, code=decision.code) if decision.code is not None else effect
         shown_code = ports.redactor.text(effect.code) if asked is not effect else effect.code
         ports.on_activity(CodeBlockStarted(effect_id=effect.id, language=effect.language, code=shown_code))
         started = time.monotonic()
         shown: tuple[CellOutput, ...] = ()
-        shared = ""
 
         def on_output(outputs: tuple[CellOutput, ...]) -> None:
             nonlocal shown
@@ -90,9 +103,8 @@ class CellRuns:
 
         try:
             if decision.allows:
-                kernel = self._kernel(effect.language)
-                shared = await self._share_used(kernel, effect)
-                result = await self._run_in(kernel, effect, on_output, known)
+                await self._share_used(effect)
+                result = await self._run_in(self._kernel(effect.language), effect, on_output, known)
             else:
                 result = _not_run(rejected_text(decision))
         except (asyncio.CancelledError, JournalError):
@@ -109,7 +121,7 @@ class CellRuns:
         self._completed(effect, result if decision.allows else replace(result, detail=""), started)
         response = exec_response(
             result,
-            first="\n".join(filter(None, ("" if asked is effect else edited_text(shown_code), shared))),
+            first="" if asked is effect else edited_text(shown_code),
             ran=None if asked is effect else shown_code,
             attachments=ports.store,
             tool_calls=result.tool_calls,
@@ -224,35 +236,43 @@ class CellRuns:
 
     # -- the notebook's variables --------------------------------------------------------------------------------------
 
-    async def share(self, values: Mapping[str, Any]) -> str:
-        """Send values to the main kernel; what the model is told of it. Raises KernelError."""
+    async def share(self, values: Mapping[str, Any]) -> None:
+        """Send values to the main kernel. Raises KernelError."""
         kernel, sharing = self._ports.kernel, self._ports.sharing or Sharing({})
-        if not isinstance(kernel, TakesValues):
-            return ""
-        return self._shared(await sharing.push(values, kernel))
+        if isinstance(kernel, TakesValues):
+            self._shared(await sharing.push(values, kernel))
 
-    async def _share_used(self, kernel: Kernel, effect: ExecCode) -> str:
+    async def _share_used(self, effect: ExecCode) -> None:
         """Before a cell runs, what it uses goes over; one that may have begun had it already."""
-        sharing = self._ports.sharing
-        if sharing is None or kernel is not self._ports.kernel or self._outstanding(effect):
-            return ""
+        kernel, sharing = self._ports.kernel, self._ports.sharing
+        if sharing is None or self._outstanding(effect) or effect.language.casefold() != kernel.language.casefold():
+            return
         if not (isinstance(kernel, TakesValues) and kernel.alive):
-            return ""
+            return
         try:
-            return self._shared(await sharing.for_cell(effect.code, kernel))
+            self._shared(await sharing.for_cell(effect.code, kernel))
         except KernelDiedError:
-            return ""  # the cell says so
+            pass  # the cell says so
         except KernelError as error:
-            return f"Nothing could be copied from the user's notebook: {error}"
+            self._note(f"Nothing could be copied from the user's notebook: {self._why(str(error))}")
+        except Exception as error:  # what a class of the user's does when it is looked at
+            self._note(f"Nothing could be copied from the user's notebook: {type(error).__name__}")
 
-    def _shared(self, shared: VariablesShared | None) -> str:
+    def _shared(self, shared: VariablesShared | None) -> None:
         if shared is None:
-            return ""
-        text = self._ports.redactor.text
-        refused = tuple(replace(one, name=text(one.name), why=text(one.why)) for one in shared.refused)
+            return
+        refused = tuple(replace(one, why=self._why(one.why)) for one in shared.refused)
         shared = replace(shared, refused=refused)
         self._ports.on_activity(shared)
-        return told_of_shared(shared)
+        told = told_of_shared(shared)
+        if told:
+            self._note(told)
+
+    def _why(self, text: str) -> str:
+        """Why a variable cannot go, in one line; what its class says of it may be a value."""
+        if self._ports.previews == "schema":
+            text = text.partition(":")[0]
+        return cut(" ".join(self._ports.redactor.text(text).split()), head_chars=_WHY_CHARS, tail_chars=0)
 
     # -- approval ------------------------------------------------------------------------------------------------------
 

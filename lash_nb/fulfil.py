@@ -72,9 +72,11 @@ class Fulfilment:
         self._notices: list[str] = []
         self._delivered: tuple[int, ...] = ()
         self._tools = ToolRuns(ports)
-        self._cells = CellRuns(ports, tools=self._tools, tell=self._tell)
+        self._cells = CellRuns(ports, tools=self._tools, tell=self._tell, note=self._notices.append)
         self.approvals = self._cells.approvals
         self._inputs = ports.inputs
+        if ports.sharing is not None:
+            ports.sharing.begin_turn()
         self._mine: dict[str, tuple[str, str]] = {}
         """Type and shape of the notebook's variables: a copy of one that is as it was is nothing new."""
         self._mark = "", ""
@@ -149,6 +151,7 @@ class Fulfilment:
         """The turn ends with this cell, and no sync will see what it made."""
         try:
             known = await self.ports.kernel.namespace(previews="schema")
+            known = known if self.ports.sharing is None else self.ports.sharing.visible(known)
             self._saw(self.ports.redactor.namespace(known))
             await self._look_outside()
         except KernelError:
@@ -192,6 +195,7 @@ class Fulfilment:
 
     async def _sync(self, effect: SyncExecutionEnvironment) -> ExecutionEnvironmentSynced:
         """Kernel alive, its variables described: the volatile blocks of the next request."""
+        ports = self.ports
         try:
             await self._ensure_kernel()
             for kernel in (self.ports.kernel, *self._cells.others):
@@ -202,12 +206,16 @@ class Fulfilment:
                     self._tell(written, shown=written if len(written) <= _SHOWN else f"{written[:_SHOWN]}…")
             await self._prepare()
             variables = await self._described()
+            if ports.sharing is not None and variables is not None:
+                names = [variable.name for variable in variables.variables]
+                await ports.sharing.note_kernels(names, ports.kernel.epoch)
         except LashError as error:
             return ExecutionEnvironmentSynced(id=effect.id, result=str(error))
         if variables is not None:
             self._saw(self.ports.redactor.namespace(variables))
         await self._look_outside()
-        notices, self._notices = self._notices, []
+        notices = [*self._notices]
+        self._notices.clear()
         notices = [text for text in (mode_text(self.ports.approve), *notices) if text]
         redactor = self.ports.redactor
         if self._untold is None:  # else it is to be known by the next host, too, until the model is told
@@ -225,9 +233,7 @@ class Fulfilment:
                 self._tell(difference)
         inputs, self._inputs = self._inputs, {}
         if inputs:
-            told = await self._cells.share(inputs)
-            if told:
-                self._notices.append(told)
+            await self._cells.share(inputs)
 
     def _notebook(self, variables: NamespaceSummary | None) -> list[str]:
         """The block that tells of the notebook's variables, if there are any to tell of."""
@@ -237,7 +243,11 @@ class Fulfilment:
         mine = ports.redactor.namespace(ports.sharing.describe(previews=ports.previews))
         bare = without_values(mine).variables
         self._mine = {variable.name: (variable.type, variable.detail) for variable in bare}
-        here = frozenset(variable.name for variable in variables.variables) if variables is not None else frozenset()
+        there = variables.variables if variables is not None else ()
+        told = {(variable.name, variable.type, variable.detail, variable.preview) for variable in there}
+        # What only has the same name is told twice.
+        same = (one.name for one in mine.variables if (one.name, one.type, one.detail, one.preview) in told)
+        here = frozenset(same)
         block = notebook_block(mine, here=here)
         return [block] if block else []
 

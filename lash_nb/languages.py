@@ -85,8 +85,8 @@ class EndsNow(Protocol):
 class GivesValues(Protocol):
     """A kernel whose variables can be copied into this process."""
 
-    async def value(self, name: str) -> Any:
-        """A copy of a variable. Raises KernelError: there is none, or it cannot be sent."""
+    async def value(self, name: str, *, data_only: bool = False) -> Any:
+        """A copy of a variable. Raises KernelError: there is none, it cannot be sent, or is more than data."""
         ...
 
 

@@ -66,8 +66,6 @@ class CellRequest:
     live: bool = True
     """Draw while it runs, where something can be drawn."""
     raises: bool = True
-    over: tuple[str, ...] = ()
-    """Results that take their names in the notebook whatever stands there."""
 
 
 class CellTurn:
@@ -243,8 +241,8 @@ class CellTurn:
         self._draw(lambda: self._view.close(final))
         if turn is not None:
             self._leave(turn)
-            if turn.ok and turn.results:
-                print("\n".join(bring_back(turn.results, self._request.over, self._sessions)))
+            if turn.ok and (told := bring_back(turn, self._sessions)):
+                print("\n".join(told))
         elif isinstance(problem, ApprovalNeeded):
             self._leave_waiting(problem.approval)
         clicked = isinstance(problem, _CANCELLED) and not stopped

@@ -89,7 +89,7 @@ class Lash(Magics, Settings):
             say TEXT       something for the turn that runs, at its next pause
             answer yes     to what waits for you; or no [WHY], or edit
             approve [MODE] what of the agent's code is asked about: effects, every, all, plan
-            vars [NAME...] what the agent sees of your variables and of its own (--hide PATTERN: not those)
+            vars [NAME...] what the agent sees of your variables and of its own (--hide PATTERN, --show PATTERN)
             push NAME...   a copy of your variable for the agent, now
             pull NAME...   a copy of the agent's variable (--as X: under another name)
             model          which model answers and why, and which others could
@@ -148,7 +148,6 @@ class Lash(Magics, Settings):
         options |= self._variable_words.value_options(given, text, self.sessions, shell=self._shell)
         request = CellRequest(
             text=text.strip("\n"),
-            over=options["results"] if given.outputs else (),
             model=model,
             options=options,
             quiet=given.quiet,

@@ -23,7 +23,13 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (("-t", "--type"), {"metavar": "TYPE", "help": "the type of the turn's value, in Python; or a JSON Schema"}),
     (("-i", "--inputs"), {"metavar": "NAMES", "help": "variables of yours of which the agent gets copies at once"}),
     (("-o", "--outputs"), {"metavar": "NAMES", "help": "variables of the agent's that you get copies of at the end"}),
-    (("--no-share",), {"action": "store_true", "help": "the agent neither sees nor gets your variables"}),
+    (
+        ("--no-share",),
+        {
+            "action": "store_true",
+            "help": "the agent sees none of your variables and gets none (it keeps copies that it has)",
+        },
+    ),
     (("--context",), {"metavar": "N", "type": int, "help": "of how many of your earlier cells the model is told (20)"}),
     (("--max-steps",), {"metavar": "N", "type": int, "help": "how many model calls the turn may take"}),
     (("--approve",), {"metavar": "MODE", "help": "what is asked about: effects, every (cell), all (nothing is), plan"}),

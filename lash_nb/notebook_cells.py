@@ -10,8 +10,8 @@ displayed only where its user wants that.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .protocols.prompt import fenced
@@ -48,9 +48,12 @@ class NotebookCell:
     failed: bool = False
 
 
-def earlier_cells(shell: Any, *, after: int, most: int, chars: int) -> tuple[NotebookCell, ...]:
+def earlier_cells(
+    shell: Any, *, after: int, most: int, chars: int, clean: Callable[[str], str] = str
+) -> tuple[NotebookCell, ...]:
     """The newest cells that ran after the one of that number, oldest first, without ours and without the running one.
 
+    `clean` is given each source and output before anything of it is cut off.
     No more than `most`; `cells_text` of them has no more than `chars` characters, sources and outputs are cut for it.
     """
     found: tuple[NotebookCell, ...] = ()
@@ -62,6 +65,7 @@ def earlier_cells(shell: Any, *, after: int, most: int, chars: int) -> tuple[Not
         told = _told(shell, number)
         if told is None:
             continue
+        told = replace(told, source=clean(told.source), output=clean(told.output))
         tries = (_shortened(told, int(chars * share)) for share in _SHARES)
         cell = next((each for each in tries if len(cells_text((each, *found))) <= chars), None)
         if cell is None:

@@ -36,11 +36,17 @@ class Pulled:
         namespace: Callable[[], MutableMapping[str, Any]],
         session: Callable[[], Session | None],
         came: Callable[[str, str], Awaitable[None]] | None = None,
+        edited: Callable[[str], Awaitable[bool]] | None = None,
     ) -> None:
-        """`came` is told what was bound under its own name, and in which life of the kernel it was made."""
-        self._namespace, self._session, self._came = namespace, session, came
+        """`came` is told what was bound under its own name, and in which life of the kernel it was made; `edited` says
+        whether what came under a name was changed since."""
+        self._namespace, self._session, self._came, self._edited = namespace, session, came, edited
         self._here: dict[str, tuple[str, Callable[[], object]]] = {}
         """By the name in the notebook: which variable was pulled under it, and what came."""
+
+    def names(self) -> frozenset[str]:
+        """Those under which copies of the agent's variables of the same name are, as they came."""
+        return frozenset(name for name in list(self._here) if self._pulled_as(name, name))
 
     def soon(self, name: str, done: Callable[[str], None]) -> None:
         """Bring one over without waiting, from any thread; `done` is told how it went, in a sentence."""
@@ -62,9 +68,20 @@ class Pulled:
         """
         return shared_loop().run(self._brought(name, wanted=wanted))
 
-    async def _brought(self, name: str, *, wanted: str | None) -> str:
+    def data(self, name: str, *, over: bool) -> str:
+        """As `now`, for what comes with a turn's end: data alone, so that nothing of the agent's runs unasked.
+
+        `over` takes the name whatever stands there.
+
+        Raises: as `now`.
+        """
+        return shared_loop().run(self._brought(name, wanted=name if over else None, data_only=True))
+
+    async def _brought(self, name: str, *, wanted: str | None, data_only: bool = False) -> str:
         kernel = self._kernel(name)
-        value = await kernel.value(name)
+        if self._edited is not None and self._pulled_as(name, name) and await self._edited(name):
+            self._here.pop(name)  # it is the person's own now
+        value = await (kernel.value(name, data_only=True) if data_only else kernel.value(name))
         said = self._bound(name, value, wanted=wanted)
         if self._came is not None and self._namespace().get(name) is value:
             await self._came(name, kernel.epoch)

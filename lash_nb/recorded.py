@@ -80,6 +80,8 @@ class Asked:
     """Whether it sees and uses the notebook's variables."""
     results: list[str] = field(default_factory=list)
     """Variables that it is to leave for the notebook."""
+    maybe: list[str] = field(default_factory=list)
+    """Names under which it may leave some."""
     approve: str = "effects"
     """How it was conducted (`ApprovalMode`). Whoever goes on with it may be stricter, and is looser only if told so."""
 
@@ -104,14 +106,13 @@ class Asked:
             raise DecodeError("is no way to approve", path="asked.approve")
         if known.get("grammar", "tags") not in ("tags", "fence"):
             raise DecodeError("is no grammar", path="asked.grammar")
-        results = known.get("results", [])
-        if not all(isinstance(name, str) for name in results):
-            raise DecodeError("expected names", path="asked.results")
-        flags = {"typed": known.get("typed") is True, "share": known.get("share") is not False}
-        return cls(**{**known, **flags, "results": results})
+        for name in ("results", "maybe"):
+            if not all(isinstance(one, str) for one in known.get(name, [])):
+                raise DecodeError("expected names", path=f"asked.{name}")
+        return cls(**{**known, "typed": known.get("typed") is True, "share": known.get("share") is not False})
 
 
-_LEFT_OUT: tuple[tuple[str, Json], ...] = (("share", True), ("results", []))
+_LEFT_OUT: tuple[tuple[str, Json], ...] = (("share", True), ("results", []), ("maybe", []))
 """What is not written, because it is so in nearly all requests."""
 _NUMBER = (int, float, type(None))
 _ASKED_KINDS: dict[str, tuple[type, ...]] = {
@@ -120,6 +121,7 @@ _ASKED_KINDS: dict[str, tuple[type, ...]] = {
     "cell_limit_s": _NUMBER,
     "instructions": (str,),
     "results": (list,),
+    "maybe": (list,),
 }
 
 

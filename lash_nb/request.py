@@ -84,6 +84,8 @@ class Request:
     """Values that the kernel gets, by name."""
     results: tuple[str, ...] = ()
     """Variables that the turn is to leave in the kernel."""
+    maybe: tuple[str, ...] = ()
+    """Names under which it may leave some."""
     share: bool = True
     """Whether it sees and uses the variables of the session's `Sharing`."""
     on_activity: Callable[[TurnActivity], None] | None = None
@@ -210,6 +212,7 @@ class RequestRun:
             approve=request.approve,
             share=request.share,
             results=list(request.results),
+            maybe=list(request.maybe),
         )
 
     def _protocol(self, around: Surroundings, traits: ModelTraits) -> ModelProtocol:
@@ -378,6 +381,7 @@ class RequestRun:
             usage=result.checkpoint.cumulative_usage,
             value=self._value(result),
             results=self.request.results,
+            maybe=self.request.maybe,
             envelope=self._envelope,
             store=around.store,
         )

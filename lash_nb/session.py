@@ -130,6 +130,7 @@ class Session(SessionParts):
         schema: Any = None,
         inputs: Mapping[str, Any] | None = None,
         results: Sequence[str] = (),
+        maybe: Sequence[str] = (),
         share: bool = True,
         context: str = "",
         max_steps: int | None = None,
@@ -146,7 +147,7 @@ class Session(SessionParts):
             output_type: a Python type that the turn must give as its value (`turn.value` is of it).
             schema: a JSON Schema instead of a type.
             inputs: values of which the kernel gets copies, by name, before the model is asked.
-            results: names of variables that the model is told to leave in the kernel (`session.kernel.value(name)`).
+            results, maybe: names of variables that it is told to leave in the kernel (`session.kernel.value`), or may.
             share: False keeps the variables of the session's `Sharing` from this turn.
             context: what the model is told with the request, beside the user's own words.
             max_steps: another bound than the session's for this turn.
@@ -165,8 +166,8 @@ class Session(SessionParts):
             SessionClosedError: the session was closed.
             CancelledError: the caller was cancelled; the turn was stopped, and is the last of `turns`.
         """
-        given: dict[str, Any] = {"inputs": inputs, "results": results, "share": share, "context": context}
-        value: dict[str, Any] = {"output_type": output_type, "schema": schema}
+        given: dict[str, Any] = {"inputs": inputs, "share": share, "context": context}
+        value: dict[str, Any] = {"output_type": output_type, "schema": schema, "results": results, "maybe": maybe}
         watched: dict[str, Any] = {"on_activity": on_activity, "on_approval": on_approval}
         bounds: dict[str, Any] = {"max_steps": max_steps, "approve": approve}
         work = self._asked(text, model=model, raise_on_failure=raise_on_failure, **given, **value, **watched, **bounds)
@@ -281,6 +282,7 @@ class Session(SessionParts):
             wanted=OutputType(output_type) if output_type is not None else None,
             schema=asked.schema if asked.typed else None,
             results=tuple(asked.results),
+            maybe=tuple(asked.maybe),
             share=asked.share,
             max_steps=asked.max_steps,
             time_limit_s=asked.time_limit_s,

@@ -74,6 +74,7 @@ class NotebookSessions(NotebookModels):
             namespace=namespace,
             session=lambda: self._session,
             came=lambda name, epoch: self.sharing.came(name, epoch),
+            edited=lambda name: self.sharing.edited(name),
         )
         self._python, self._made_with = python, ""
         self._session: Session | None = None

@@ -13,11 +13,12 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from types import ModuleType
 from typing import Any, Protocol, runtime_checkable
 
-from .errors import InputError
+from .errors import InputError, KernelBusyError
 from .kernels.differences import imported_packages
 from .kernels.inside.describer import Describer
 from .kernels.shared_values import Held, Pushed
@@ -102,7 +103,9 @@ class Sharing:
         """What could not go in this turn, and why: it is said once."""
         self._own: tuple[str, dict[str, str]] = "", {}
         """In which life of the kernel; by the names that it has variables of its own under, the digest of ours when
-        that was first seen, or when ours came from there."""
+        that was first seen (empty: there was none), or when ours came from there."""
+        self._copied: set[str] = set()
+        """The names under which it has, or had, copies of ours."""
 
     def begin_turn(self) -> None:
         """Look at everything anew."""
@@ -144,6 +147,14 @@ class Sharing:
     def _is_hidden(self, name: str) -> bool:
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.patterns)
 
+    def names(self) -> frozenset[str]:
+        """Those that are bound here now."""
+        return frozenset(self._namespace)
+
+    def names_hidden(self, code: str) -> bool:
+        """Whether a cell has the name of something that is hidden."""
+        return bool(self.patterns) and any(self._is_hidden(word) for word in re.findall(r"\w+", code))
+
     def value(self, name: str) -> Any:
         """One variable. Raises InputError: there is none of that name, or it is hidden."""
         if name not in self._namespace or self._is_hidden(name):
@@ -162,12 +173,45 @@ class Sharing:
             return None
         held = await kernel.held(list(values), look=False)
         self._begin(kernel.epoch)
-        await self._look_at({name: values[name] for name in held})
+        looked = await self._looked_at(values, held)
         changed = [name for name, there in held.items() if there.sha256 and there.sha256 != self._digests.get(name)]
-        looked = await kernel.held(changed) if changed else {}
-        wanted, keep = self._wanted(values, {**held, **looked})
+        known = {**held, **(await kernel.held(changed) if changed else {})}
+        wanted, keep = self._wanted(looked, known)
         wanted = {name: value for name, value in wanted.items() if name not in self._refused}
-        return await self._sent(wanted, [name for name in keep if name in wanted], kernel) if wanted else None
+        try:
+            return await self._sent(wanted, [name for name in keep if name in wanted], kernel) if wanted else None
+        except KernelBusyError as error:  # one of them does not end being pickled: not again in this turn
+            return self._all_refused(wanted, str(error))
+
+    def _all_refused(self, values: Iterable[str], why: str) -> VariablesShared:
+        self._refused.update(dict.fromkeys(values, why))
+        return VariablesShared(refused=tuple(RefusedVariable(name=name, why=why) for name in sorted(values)))
+
+    async def _looked_at(self, values: Mapping[str, Any], held: Mapping[str, Held]) -> Mapping[str, Any]:
+        """The values, of those that the kernel has only such of which it is known whether they changed."""
+        looked = {name: values[name] for name in held if name not in self._refused}
+        try:
+            await self._look_at(looked)
+        except KernelBusyError as error:
+            self._refused.update(dict.fromkeys(looked, str(error)))
+            return {name: value for name, value in values.items() if name not in looked}
+        return values
+
+    async def note_kernels(self, names: Iterable[str], epoch: str) -> None:
+        """The kernel has variables of these names: of those that are its own it is remembered what ours was by then."""
+        self._begin(epoch)
+        new = [name for name in names if name not in self._own[1] and name not in self._copied]
+        with suppress(KernelBusyError):
+            await self._look_at({name: self._namespace[name] for name in new if self._is_shared(name)})
+        for name in new:
+            self._own[1][name] = self._digests.get(name, "")
+
+    async def edited(self, name: str) -> bool:
+        """Whether what came from the kernel under that name was changed here since."""
+        before = self._own[1].get(name)
+        self._digests.pop(name, None)
+        await self._look_at({name: self._namespace[name]})
+        return before is not None and before != self._digests.get(name, "")
 
     async def push(self, values: Mapping[str, Any], kernel: TakesValues) -> VariablesShared:
         """Send values because somebody asked for it, with what their functions need. Raises KernelError."""
@@ -184,8 +228,14 @@ class Sharing:
             name = waiting.pop()
             if name not in found and self._is_shared(name):
                 found[name] = value = self._namespace[name]
-                waiting += sorted(needs(value) - found.keys())
+                with suppress(Exception):  # a class may do anything when it is looked at
+                    waiting += sorted(needs(value) - found.keys())
         return found
+
+    @staticmethod
+    def is_ours(name: str) -> bool:
+        """Whether a name can be a variable of the user's, and not one of IPython's own."""
+        return not _SHELL.fullmatch(name)
 
     def _is_shared(self, name: str) -> bool:
         absent = object()
@@ -198,12 +248,15 @@ class Sharing:
         wanted = {name: value for name, value in values.items() if name not in held}
         keep = []
         for name, there in held.items():
-            if there.sha256:
-                if self._digests.get(name) != there.sha256:
+            if name not in values:
+                continue
+            mine = self._digests.get(name, "")
+            if there.sha256 and name not in self._own[1]:
+                if mine != there.sha256:
                     wanted[name] = values[name]
                     if not there.same:
                         keep.append(name)
-            elif self._own[1].setdefault(name, self._digests.get(name, "")) != self._digests.get(name, ""):
+            elif self._own[1].setdefault(name, mine) != mine:
                 wanted[name] = values[name]
                 keep.append(name)
         return wanted, keep
@@ -217,7 +270,7 @@ class Sharing:
 
     def _begin(self, epoch: str) -> None:
         if self._own[0] != epoch:
-            self._own = epoch, {}
+            self._own, self._copied = (epoch, {}), set()
 
     async def _look_at(self, values: Mapping[str, Any]) -> None:
         new = {name: value for name, value in values.items() if name not in self._digests}
@@ -229,6 +282,7 @@ class Sharing:
         for name, sent in pushed.sent.items():
             self._digests[name] = sent.digest
             self._own[1].pop(name, None)
+            self._copied.add(name)
         self._refused.update(pushed.failed)
         return VariablesShared(
             shared=tuple(
@@ -246,4 +300,8 @@ class Sharing:
 
 
 def _needs(values: Iterable[Any]) -> frozenset[str]:
-    return frozenset().union(*(needs(value) for value in values))
+    found: frozenset[str] = frozenset()
+    for value in values:
+        with suppress(Exception):
+            found |= needs(value)
+    return found

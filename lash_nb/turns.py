@@ -45,6 +45,7 @@ class Turn:
         usage: LlmUsage,
         value: Any = None,
         results: tuple[str, ...] = (),
+        maybe: tuple[str, ...] = (),
         envelope: dict[str, Any] | None = None,
         store: AttachmentStore | None = None,
     ) -> None:
@@ -56,6 +57,8 @@ class Turn:
         self.value = value
         self.results = results
         """Names of the variables that it was to leave in the kernel."""
+        self.maybe = maybe
+        """Names that it may have left results under."""
         self.envelope = envelope
         """The copy of this turn that goes into the notebook."""
         self.shown = False

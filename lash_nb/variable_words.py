@@ -8,6 +8,8 @@ those that were run since.
 from __future__ import annotations
 
 import fnmatch
+import os
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +18,14 @@ from .errors import InputError, LashError
 from .machine.shared_words import shared_text
 from .magic_options import unquoted
 from .sharing import TakesValues
+from .trust import Redactor
 from .wanted import checked_names, names_of, wanted_names
 
 if TYPE_CHECKING:
     from .kernels import Kernel
     from .machine.execution import NamespaceSummary, VariableSummary
     from .sessions import NotebookSessions
+    from .turns import Turn
 
 __all__ = ["bring_back", "push_word", "value_options", "vars_word"]
 
@@ -38,13 +42,18 @@ def value_options(given: Any, text: str, sessions: NotebookSessions, *, shell: A
     if given.context is not None and given.context < 0:
         raise InputError(f"--context {given.context}: it is a number of cells; 0 tells the model of none")
     named = checked_names(names_of(unquoted(given.outputs or "")), what="-o")
+    for name in named:
+        if not sessions.sharing.is_ours(name):
+            raise InputError(f"-o: {name} is IPython's own")
     inputs = checked_names(names_of(unquoted(given.inputs or "")), what="-i")
     values = {name: sessions.sharing.value(name) for name in inputs}
     sessions.sharing.look_around()
-    wanted = wanted_names(text, known=shell.user_ns)
+    columns = {title for variable in sessions.sharing.describe().variables for title, _ in variable.columns}
+    maybe = wanted_names(text, known={*shell.user_ns, *columns, *named} - sessions.pulled.names())
     return {
         "inputs": values,
-        "results": tuple(dict.fromkeys((*named, *wanted))),
+        "results": named,
+        "maybe": maybe,
         "share": not given.no_share,
         "context": _context(CELLS if given.context is None else given.context, sessions, shell),
     }
@@ -53,8 +62,12 @@ def value_options(given: Any, text: str, sessions: NotebookSessions, *, shell: A
 def _context(most: int, sessions: NotebookSessions, shell: Any) -> str:
     from .notebook_cells import cells_text, earlier_cells
 
-    cells = earlier_cells(shell, after=sessions.told_cells, most=most, chars=_CHARS)
-    sessions.told_cells = shell.execution_count
+    redactor = Redactor(os.environ)
+    cells = earlier_cells(shell, after=sessions.told_cells, most=most, chars=_CHARS, clean=redactor.text)
+    history = getattr(shell, "history_manager", None)
+    # The number of this cell; IPython's own counter may be one ahead of it.
+    sessions.told_cells = len(history.input_hist_raw) - 1 if history is not None else 0
+    cells = tuple(cell for cell in cells if not sessions.sharing.names_hidden(cell.source))
     if sessions.previews == "schema":  # what a cell printed are values
         cells = tuple(replace(cell, output="") for cell in cells)
     return cells_text(cells) if cells else ""
@@ -77,18 +90,31 @@ def _kernel(sessions: NotebookSessions) -> Any:
     return kernel
 
 
-def bring_back(names: tuple[str, ...], over: tuple[str, ...], sessions: NotebookSessions) -> list[str]:
+def bring_back(turn: Turn, sessions: NotebookSessions) -> list[str]:
     """Bind the results of a turn in the notebook; what came of each, in a sentence. Blocks.
 
-    Those in `over` take their names whatever stands there; the others only what is free.
+    Those that were asked for by name take it, whatever stands there, when the turn has to do with them; the others only
+    what is free, and of those that there are none of nothing is said.
     """
     told = []
-    for name in names:
+    code = set(re.findall(r"\w+", "\n".join(turn.code)))
+    kernel: Any = sessions.session().kernel
+    for name in (*turn.results, *turn.maybe):
+        asked = name in turn.results
         try:
-            told.append(sessions.pulled.now(name, wanted=name if name in over else None))
+            if name in sessions.sharing.names() and (name not in code or _untouched(name, kernel)):
+                told.append(f"{name} stays as it is: the agent did not change it")
+                continue
+            told.append(sessions.pulled.data(name, over=asked))
         except LashError as error:
-            told.append(f"{name} was not brought over: {error}")
+            if asked or name in {variable.name for variable in turn.picture.variables}:
+                told.append(f"{name} was not brought over: {error}")
     return told
+
+
+def _untouched(name: str, kernel: Any) -> bool:
+    held = shared_loop().run(kernel.held([name])) if isinstance(kernel, TakesValues) else {}
+    return name in held and held[name].same
 
 
 # -- %lash vars --------------------------------------------------------------------------------------------------------
@@ -98,16 +124,15 @@ def vars_word(line: str, sessions: NotebookSessions) -> None:
     """`%lash vars [NAME...] [--hide PATTERN]`: what the model sees, here and there. Raises InputError, KernelError."""
     words = line.split()
     sharing = sessions.sharing
-    if "--hide" in words:
-        at = words.index("--hide")
-        patterns = words[at + 1 :]
-        if at or not patterns:
-            raise InputError("`%lash vars --hide PATTERN...` hides variables (`secret_*`) from the agent")
-        sharing.patterns += [pattern for pattern in map(unquoted, patterns) if pattern not in sharing.patterns]
-        print(f"hidden from the agent: {', '.join(sharing.patterns)} (what it was told or sent before stays known)")
+    if words and words[0] in ("--hide", "--show"):
+        patterns = [unquoted(word) for word in words[1:]]
+        kept = [pattern for pattern in sharing.patterns if pattern not in patterns]
+        sharing.patterns[:] = kept if words[0] == "--show" else [*kept, *patterns]
+        print(f"hidden from the agent: {', '.join(sharing.patterns) or 'nothing'}; what it was told before, it knows")
         return
     previews = sessions.previews
-    mine = sharing.describe(previews=previews)
+    redactor = Redactor(os.environ)
+    mine = redactor.namespace(sharing.describe(previews=previews))
     kernel = sessions.session().kernel
     theirs = shared_loop().run(_described(kernel, sessions)) if kernel is not None and kernel.alive else None
     print(_listed("yours (a copy goes over when the agent's code uses one)", mine, words))
@@ -118,7 +143,7 @@ def vars_word(line: str, sessions: NotebookSessions) -> None:
 
 async def _described(kernel: Kernel, sessions: NotebookSessions) -> NamespaceSummary:
     summary = await kernel.namespace(previews=sessions.previews)
-    return sessions.sharing.visible(summary)
+    return Redactor(os.environ).namespace(sessions.sharing.visible(summary))
 
 
 def _listed(title: str, summary: NamespaceSummary, names: list[str]) -> str:

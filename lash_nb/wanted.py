@@ -40,16 +40,21 @@ def checked_names(names: Iterable[object], *, what: str) -> tuple[str, ...]:
     return tuple(checked)
 
 
-def context_text(context: str, results: Collection[str]) -> str:
+def context_text(context: str, results: Collection[str], maybe: Collection[str] = ()) -> str:
     """What the model is told with a request; empty: nothing."""
-    wanted = ""
+    wanted = likely = ""
     if results:
         named = ", ".join(results)
         wanted = (
             f"The user wants these variables; leave them in your kernel under just these names: {named}. "
             "They are copied into the user's notebook when you have answered."
         )
-    return "\n\n".join(filter(None, (context, wanted)))
+    if maybe:
+        likely = (
+            "Names in backticks that do not exist yet may be what the user wants to call a result. If so, leave it in "
+            f"your kernel under just that name, and it is copied into the user's notebook: {', '.join(maybe)}."
+        )
+    return "\n\n".join(filter(None, (context, wanted, likely)))
 
 
 def _is_name(name: str) -> bool:

@@ -80,7 +80,7 @@ def test_the_quickstart(tmp_path: Path) -> None:
     made, _ = eject(result.out)
     (taken, both), left_out = made.notes, made.left_out
     assert (taken, left_out) == ("3 lines of `%lash` words were taken out, in cells 2, 20 and 21", ())
-    assert both == "`zones` is a name of the agent's cells and of others: here it is one variable"
+    assert both == "`zones` is one variable here, the agent's and yours; in the notebook the agent has its own"
     out = tmp_path / "nb" / "plain.ipynb"
     out.write_text(made.text, encoding="utf-8")
     done = run_without_us(out)
@@ -193,7 +193,7 @@ async def test_names_of_both_sides_are_said(tmp_path: Path) -> None:
         metadata={"lash_nb": block},
     )
     made, _ = eject(path, tmp_path / "state")
-    assert made.notes == ("`df` is a name of the agent's cells and of others: here it is one variable",)
+    assert made.notes == ("`df` is one variable here, the agent's and yours; in the notebook the agent has its own",)
 
 
 async def test_other_languages(tmp_path: Path) -> None:
@@ -302,7 +302,7 @@ async def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert command("eject", path) == 0
     printed, told = capsys.readouterr()
     assert printed == f"{out}: 1 turn as plain cells\n"
-    assert told == "lash-nb: `a` is a name of the agent's cells and of others: here it is one variable\n"
+    assert told == "lash-nb: `a` is one variable here, the agent's and yours; in the notebook the agent has its own\n"
     first = out.read_bytes()
     out.write_bytes(b"mine")
     assert command("eject", path) == 2
@@ -350,7 +350,7 @@ async def test_the_last_value_is_the_turns_also_when_the_agent_took_its_name(tmp
     path = write(tmp_path / "n.ipynb", asked("first", *block["turns"]), "print(_.text)")
     made, notebook = eject(path, tmp_path / "state")
     assert any(one.startswith("# the Turn, for the cells below\n_ = Turn(text='One.'") for one in sources(notebook))
-    assert made.notes == ("`_` is a name of the agent's cells and of others: here it is one variable",)
+    assert made.notes == ("`_` is one variable here, the agent's and yours; in the notebook the agent has its own",)
 
 
 # -------------------------------------------------------------------------------------------------------------- sources

@@ -17,7 +17,7 @@ class Giving(ScriptedKernel):
 
     problem: BaseException | None = None
 
-    async def value(self, name: str) -> object:
+    async def value(self, name: str, *, data_only: bool = False) -> object:
         if self.problem is not None:
             raise self.problem
         return [name]

@@ -335,16 +335,16 @@ class _Ejection:
             users |= names
         if self._turns.shim.source:
             agents |= names_of(self._turns.shim.source)
-        # The agent had copies of what it only read, and what others only use of it was copied back: here as there.
-        found_everywhere = {"_", *dir(builtins)}
-        both = (users.assigned & (agents.assigned | agents.changed)) | (agents.assigned & users.used & found_everywhere)
+        both = (agents.assigned & (users.assigned | (users.used & {"_", *dir(builtins)}))) | (
+            users.assigned & agents.used
+        )
         # An import under one name is one and the same on both sides.
         differ = agents.imported ^ users.imported
         same = {name for name, _ in agents.imported & users.imported} - {name for name, _ in differ}
         # What the cell at the top has, is for both.
         given = {"finish", "Turn"} if self._turns.shim.source else set()
         for name in sorted(both - same - (given - users.assigned)):
-            yield f"`{name}` is a name of the agent's cells and of others: here it is one variable"
+            yield f"`{name}` is one variable here, the agent's and yours; in the notebook the agent has its own"
 
     def _names_of(self, turns: Sequence[EjectedTurn]) -> Names:
         found = Names()

@@ -11,7 +11,7 @@ import re
 import symtable
 import tokenize
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -162,8 +162,6 @@ class Names:
     """Name, and what is imported under it."""
     attributes: frozenset[str] = frozenset()
     """Names behind a dot."""
-    changed: frozenset[str] = frozenset()
-    """Names of what gets another item or attribute, or loses one."""
 
     def __or__(self, other: Names) -> Names:
         return Names(
@@ -171,7 +169,6 @@ class Names:
             used=self.used | other.used,
             imported=self.imported | other.imported,
             attributes=self.attributes | other.attributes,
-            changed=self.changed | other.changed,
         )
 
 
@@ -225,18 +222,7 @@ def names_of(source: str) -> Names:
         used=frozenset(used),
         imported=frozenset(imported),
         attributes=frozenset(attributes),
-        changed=frozenset(_changed(tree)),
     )
-
-
-def _changed(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Subscript | ast.Attribute) and not isinstance(node.ctx, ast.Load):
-            root: ast.expr = node
-            while isinstance(root, ast.Subscript | ast.Attribute):
-                root = root.value
-            if isinstance(root, ast.Name):
-                yield root.id
 
 
 def _collect(table: symtable.SymbolTable, assigned: set[str], used: set[str], *, top: bool) -> None:

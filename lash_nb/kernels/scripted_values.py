@@ -82,10 +82,10 @@ class ScriptedValues:
         """Copies of several; what is one object in several of them is one here, too."""
         self._require_life()
         there = {name: self._values[name] for name in names if name in self._values}
-        failed = {name: f"the kernel has no variable {name!r}" for name in names if name not in there}
+        failed = {name: f"the agent's kernel has no variable {name!r}" for name in names if name not in there}
         return Fetched(values=copy.deepcopy(there), failed=failed)
 
-    async def value(self, name: str) -> Any:
+    async def value(self, name: str, *, data_only: bool = False) -> Any:
         """A copy of one.
 
         Raises:

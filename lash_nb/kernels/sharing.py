@@ -71,8 +71,10 @@ class SharesValues:
             return Fetched(failed=dict.fromkeys(names, self._gives_none()))
         return await fetch_values(life, names, namespace=namespace, within_s=self._value_timeout_s)
 
-    async def value(self, name: str) -> Any:
+    async def value(self, name: str, *, data_only: bool = False) -> Any:
         """A copy of one variable, in this process; also while a cell runs. It is unpickled here, which runs its code.
+
+        With `data_only` nothing of the kernel's code is run here: what is more than data does not come.
 
         Raises:
             ValueNotSentError: there is none, or it cannot be sent.
@@ -82,7 +84,7 @@ class SharesValues:
         life = self._require_life()
         if not life.process.has_inside:
             raise ValueNotSentError(self._gives_none())
-        return await fetch_value(life, name, within_s=self._value_timeout_s)
+        return await fetch_value(life, name, within_s=self._value_timeout_s, data_only=data_only)
 
     def _gives_none(self) -> str:
         return f"a {self.language} kernel gives no values: have it write a file"

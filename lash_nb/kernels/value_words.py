@@ -31,7 +31,7 @@ def why_not_there(problem: Mapping[str, object], python: object) -> str:
 def why_not_here(name: str, problem: Mapping[str, object]) -> str:
     """Why a variable of the kernel's could not come."""
     if problem["kind"] == "name":
-        return f"the kernel has no variable {name!r}"
+        return f"the agent's kernel has no variable {name!r}"
     return _why(problem, f"here (Python {_HERE})", "here", str(problem.get("python")))
 
 

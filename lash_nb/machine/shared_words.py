@@ -26,7 +26,7 @@ def shared_text(activity: VariablesShared) -> str:
     told = [_named(variable) for variable in activity.shared if not variable.module]
     parts = [f"shared: {', '.join(told)}"] if told else []
     parts += [
-        f"{variable.name} had changed here and there: yours is {variable.name} now, the agent's is {variable.before}"
+        f"you and the agent both changed {variable.name}: yours is {variable.name} now, the agent's {variable.before}"
         for variable in activity.shared
         if variable.before
     ]
@@ -35,13 +35,13 @@ def shared_text(activity: VariablesShared) -> str:
 
 
 def _named(variable: SharedVariable) -> str:
-    return f"{variable.name}, {bytes_text(variable.bytes)}" if variable.bytes >= 1000 else variable.name
+    return f"{variable.name} ({bytes_text(variable.bytes)})" if variable.bytes >= 1000 else variable.name
 
 
 def told_of_shared(activity: VariablesShared) -> str:
-    """The same for the model, before the outputs of the cell that uses the variables; empty when nothing went over."""
+    """The same for the model, with its next step; empty when nothing went over."""
     named = [variable.name for variable in activity.shared if not variable.module]
-    parts = [f"Copied from the user's notebook into your kernel before this cell: {', '.join(named)}."] if named else []
+    parts = [f"Copied from the user's notebook into your kernel: {', '.join(named)}."] if named else []
     parts += [
         f"The user changed {variable.name} since you had it, and so did you: {variable.name} is the user's now, yours "
         f"is {variable.before}."

@@ -350,7 +350,7 @@ def test_some_that_do_not_come(live: Live) -> None:
     assert fetched.failed == {
         "gen": "TypeError: cannot pickle 'generator' object",
         "ends": "SystemExit: 3",
-        "absent": "the kernel has no variable 'absent'",
+        "absent": "the agent's kernel has no variable 'absent'",
     }
 
 

@@ -160,7 +160,7 @@ async def test_the_double_does_the_same() -> None:
     assert fetched.values["f"](2) == 6
     assert fetched.values["value"]["deep"] == [[1]]
     assert fetched.values["value"]["array"] is not value["array"]
-    assert fetched.failed == {"absent": "the kernel has no variable 'absent'"}
+    assert fetched.failed == {"absent": "the agent's kernel has no variable 'absent'"}
     await kernel.restart()
     assert await kernel.held(["value"]) == {}
     assert await kernel.value("own") == [1]

@@ -82,7 +82,7 @@ async def test_what_the_kernel_defines_comes_whole(kernel: ManagedKernel) -> Non
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("nothing", "the kernel has no variable 'nothing'"),
+        ("nothing", "the agent's kernel has no variable 'nothing'"),
         ("generator", "generator cannot be sent: TypeError: cannot pickle 'generator' object"),
         ("rude", "rude cannot be sent: KeyboardInterrupt: no"),
     ],

@@ -40,7 +40,7 @@ CHANGING = frozenset(
 GOING = frozenset({"os.remove", "os.rmdir"})
 HEARD = CHANGING | frozenset(PROGRAMS) | {"os.fork", "os.forkpty"}
 OURS, PASSING, LASTING = "ours", "passing", "lasting"
-NOT_FILES = re.compile(r"(^|/)(__pycache__|\.ipynb_checkpoints)(/|$)|\.py[co](\.\d+)?$")
+NOT_FILES = re.compile(r"(^|/)(__pycache__|\.ipynb_checkpoints)(/|$)|\.py[co](\.\d+)?$|\.ipynb\.\d+\.tmp$")
 NOT_LISTED = frozenset(
     {".git", ".hg", ".ipynb_checkpoints", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".tox", ".venv"}
     | {"__pycache__", "node_modules", "site-packages", "venv"}
@@ -94,7 +94,11 @@ def listing(root: str, most: int = ENTRIES, within_s: float = LISTING_S) -> dict
         try:
             with os.scandir(directory) as entries:
                 for entry in entries:
-                    if entry.name in NOT_LISTED or entry.name.endswith(NOT_OURS_TO_TELL):
+                    if (
+                        entry.name in NOT_LISTED
+                        or entry.name.endswith(NOT_OURS_TO_TELL)
+                        or NOT_FILES.search(entry.name)
+                    ):
                         continue
                     if len(found) >= most or time.perf_counter() > end:
                         return None

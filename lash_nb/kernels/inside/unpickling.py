@@ -19,7 +19,7 @@ from typing import Any
 from .pickling import LIVE_MARK
 from .reducing import LIVE, NotSentError
 
-__all__ = ["CODE_FORM", "Unpickler", "problem_of", "version_of"]
+__all__ = ["CODE_FORM", "CannotBeMadeError", "Unpickler", "problem_of", "version_of"]
 
 CODE_FORM = importlib.util.MAGIC_NUMBER.hex()
 """Code of another form must not run here: it would crash the interpreter."""
