@@ -37,6 +37,8 @@ _SHELL = re.compile(r"_+|_i*|_\d+|_i\d+|_[doi]h|__\w+__|In|Out|exit|quit|get_ipy
 """What IPython keeps in its namespace beside the user's variables."""
 _PICKLED_S = 120.0
 """How long it may take to find out whether variables have changed."""
+_MOST_ROUNDS = 8
+"""Of functions that call functions."""
 _MOST_NAMES = 500
 """That one cell reaches, with what its functions need."""
 
@@ -168,11 +170,13 @@ class Sharing:
 
         Raises KernelError: the kernel did not take them.
         """
-        values = self._reached(used_names(code))
+        names = used_names(code)
+        if not names:
+            return None
+        self._begin(kernel.epoch)
+        values, held = await self._used(names, kernel)
         if not values:
             return None
-        held = await kernel.held(list(values), look=False)
-        self._begin(kernel.epoch)
         looked = await self._looked_at(values, held)
         changed = [name for name, there in held.items() if there.sha256 and there.sha256 != self._digests.get(name)]
         known = {**held, **(await kernel.held(changed) if changed else {})}
@@ -183,13 +187,31 @@ class Sharing:
         except KernelBusyError as error:  # one of them does not end being pickled: not again in this turn
             return self._all_refused(wanted, str(error))
 
+    async def _used(self, names: frozenset[str], kernel: TakesValues) -> tuple[dict[str, Any], Mapping[str, Held]]:
+        """The variables of those names, and of what they need, here or there; and what the kernel has of all that."""
+        values: dict[str, Any] = {}
+        held: dict[str, Held] = {}
+        asked: set[str] = set()
+        for _ in range(_MOST_ROUNDS):
+            reached = self._reached(names)
+            values |= reached
+            new = (names | reached.keys()) - asked
+            if not new:
+                break
+            asked |= new
+            there = await kernel.held(sorted(new), look=False)
+            held.update(there)
+            # What a function of the agent's own reads may have changed here.
+            names = frozenset().union(*(one.needs for one in there.values())) - asked
+        return values, held
+
     def _all_refused(self, values: Iterable[str], why: str) -> VariablesShared:
         self._refused.update(dict.fromkeys(values, why))
         return VariablesShared(refused=tuple(RefusedVariable(name=name, why=why) for name in sorted(values)))
 
     async def _looked_at(self, values: Mapping[str, Any], held: Mapping[str, Held]) -> Mapping[str, Any]:
         """The values, of those that the kernel has only such of which it is known whether they changed."""
-        looked = {name: values[name] for name in held if name not in self._refused}
+        looked = {name: values[name] for name in held if name in values and name not in self._refused}
         try:
             await self._look_at(looked)
         except KernelBusyError as error:

@@ -167,6 +167,12 @@ CASES: dict[str, list[Mine | Theirs]] = {
         Mine("placed.append(1)"),
         Theirs("placed", goes={"placed"}, keeps={"placed": "placed_agent"}, gives="['mine', 1]"),
     ],
+    "what the agent's own function reads": [
+        Mine("def helper(v): return 'old'"),
+        Theirs("def clean(v):\n    return helper(v)\nclean(1)", goes={"helper"}, gives="'old'"),
+        Mine("def helper(v): return 'new'"),
+        Theirs("clean(1)", goes={"helper"}, gives="'new'"),
+    ],
     # -- names come and go
     "deleted here": [Mine("x = 1"), Theirs("x", goes={"x"}), Mine("del x"), Theirs("x", gives="1")],
     "deleted there, and used again": [

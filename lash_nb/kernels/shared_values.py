@@ -45,5 +45,7 @@ class Held:
 
     sha256: str = ""
     """The digest of what went over under it last; empty: it is the kernel's own."""
+    needs: frozenset[str] = frozenset()
+    """Of a function or a class of its cells: the variables that it reads there."""
     same: bool = False
     """It still is that object, and nothing of it was changed. What cannot be told for sure is told as changed."""

@@ -305,7 +305,11 @@ async def held(life: Life, names: Collection[str], *, look: bool = True, within_
         KernelBusyError: it was not told in time. KernelDiedError: the kernel ended.
     """
     reply = await asked(life, "lash_held_request", {"names": list(names), "look": look}, within_s)
-    return {name: Held(sha256=sha256, same=same) for name, (sha256, same) in reply["held"].items()}
+    needed = reply.get("needs", {})  # a kernel that an earlier version started does not say
+    return {
+        name: Held(sha256=sha256, same=same, needs=frozenset(needed.get(name, ())))
+        for name, (sha256, same) in reply["held"].items()
+    }
 
 
 async def unchanged(life: Life, names: Collection[str], *, within_s: float) -> Mapping[str, bool]:

@@ -15,11 +15,12 @@ import os
 import sys
 import threading
 import time
+import types
 import weakref
 from collections.abc import Callable
 from typing import Any
 
-from .needed import closed
+from .needed import closed, needs
 from .parcels import HEAD_BYTES, Arrived, GoneError, Layout, address_of, digest_of, fits_in_memory, opened, was_written
 from .pickling import StoppedError, packed, packed_together
 from .unpickling import CODE_FORM, Unpickler, problem_of
@@ -203,15 +204,21 @@ class Sharing:
         return kept
 
     def held(self, content: Content, stopped: Callable[[], bool]) -> Content:
-        """What is bound under some names: the digest of what came under each last, whether it still is that."""
+        """What is bound under some names: the digest of what came under each last, whether it still is that; and what
+        functions and classes there need."""
         found: dict[str, tuple[str, bool]] = {}
+        needed: dict[str, list[str]] = {}
         for name in content["names"]:
             if name in self.shell.user_ns:
                 known, same = self.delivered.get(name), False
+                value = self.shell.user_ns[name]
+                if isinstance(value, (types.FunctionType, type)):
+                    with contextlib.suppress(Exception):
+                        needed[name] = sorted(needs(value))
                 with contextlib.suppress(BaseException):  # it is gone, or cannot be pickled any more
                     same = content["look"] and known is not None and known.is_still(self.shell.user_ns[name])
                 found[name] = (known.sha256 if known is not None else "", same)
-        return {"status": "ok", "held": found}
+        return {"status": "ok", "held": found, "needs": needed}
 
     # -- to the host ---------------------------------------------------------------------------------------------------
 
