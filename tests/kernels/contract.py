@@ -144,7 +144,8 @@ class KernelContract(GuardContract, LedgerContract, ToolContract):
         await told.wait()
         assert not task.done()
         await live.interrupt()
-        assert seen[-1] == (await task).outputs
+        result = await task
+        assert seen[-1] == result.outputs
 
     async def test_the_namespace_marks_what_changed(self, live: Kernel) -> None:
         await live.restart()
