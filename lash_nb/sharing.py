@@ -178,7 +178,7 @@ class Sharing:
         if not values:
             return None
         looked = await self._looked_at(values, held)
-        changed = [name for name, there in held.items() if there.sha256 and there.sha256 != self._digests.get(name)]
+        changed = [name for name, there in held.items() if name in values and self._differs(name, there)]
         known = {**held, **(await kernel.held(changed) if changed else {})}
         wanted, keep = self._wanted(looked, known)
         wanted = {name: value for name, value in wanted.items() if name not in self._refused}
@@ -270,18 +270,18 @@ class Sharing:
         wanted = {name: value for name, value in values.items() if name not in held}
         keep = []
         for name, there in held.items():
-            if name not in values:
-                continue
-            mine = self._digests.get(name, "")
-            if there.sha256 and name not in self._own[1]:
-                if mine != there.sha256:
-                    wanted[name] = values[name]
-                    if not there.same:
-                        keep.append(name)
-            elif self._own[1].setdefault(name, mine) != mine:
+            if name in values and self._differs(name, there):
                 wanted[name] = values[name]
-                keep.append(name)
+                if not (there.fetched if name in self._own[1] else there.same):
+                    keep.append(name)
         return wanted, keep
+
+    def _differs(self, name: str, there: Held) -> bool:
+        """Whether ours is another one than when it was last the kernel's, or when the kernel's own was first seen."""
+        mine = self._digests.get(name, "")
+        if there.sha256 and name not in self._own[1]:
+            return mine != there.sha256
+        return self._own[1].setdefault(name, mine) != mine
 
     async def came(self, name: str, epoch: str) -> None:
         """A copy of the kernel's variable was bound here: from now on both can change it."""

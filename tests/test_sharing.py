@@ -296,5 +296,20 @@ async def test_what_came_back_and_was_changed_here_goes_over_again(kernel: Manag
     sharing.begin_turn()
     shared = await sharing.for_cell("came", kernel)
     assert shared is not None
-    assert [(one.name, one.before) for one in shared.shared] == [("came", "came_agent")]
-    assert await result_of(kernel, "came, came_agent") == "([1, 2], [1])"
+    assert [(one.name, one.before) for one in shared.shared] == [("came", "")]
+    assert await result_of(kernel, "came") == "[1, 2]"
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_came_back_and_was_changed_on_both_sides_is_there_twice(kernel: ManagedKernel) -> None:
+    await kernel.run("", "both = [1]")
+    namespace: dict[str, Any] = {"both": await kernel.value("both")}
+    sharing = Sharing(namespace)
+    await sharing.came("both", kernel.epoch)
+    await kernel.run("", "both.append('theirs')")
+    namespace["both"].append("mine")
+    sharing.begin_turn()
+    shared = await sharing.for_cell("both", kernel)
+    assert shared is not None
+    assert [(one.name, one.before) for one in shared.shared] == [("both", "both_agent")]
+    assert await result_of(kernel, "both, both_agent") == "([1, 'mine'], [1, 'theirs'])"

@@ -45,6 +45,8 @@ class Held:
 
     sha256: str = ""
     """The digest of what went over under it last; empty: it is the kernel's own."""
+    fetched: bool = False
+    """It still is what was fetched last, and nothing of it was changed."""
     needs: frozenset[str] = frozenset()
     """Of a function or a class of its cells: the variables that it reads there."""
     same: bool = False

@@ -307,8 +307,8 @@ async def held(life: Life, names: Collection[str], *, look: bool = True, within_
     reply = await asked(life, "lash_held_request", {"names": list(names), "look": look}, within_s)
     needed = reply.get("needs", {})  # a kernel that an earlier version started does not say
     return {
-        name: Held(sha256=sha256, same=same, needs=frozenset(needed.get(name, ())))
-        for name, (sha256, same) in reply["held"].items()
+        name: Held(sha256=sha256, same=same, fetched=any(fetched), needs=frozenset(needed.get(name, ())))
+        for name, (sha256, same, *fetched) in reply["held"].items()
     }
 
 

@@ -54,10 +54,11 @@ class Delivered:
         self.buffers: list[tuple[int, int, Any, str]] = []
         """Where each begins, its length, the memory that it is a part of, its digest."""
 
-    def take_down(self, value: Any, arrived: Arrived, digests: list[str]) -> None:
-        """Raises whatever pickling raises."""
-        memory = weakref.ref(arrived.memory) if arrived.mapped else None
-        sent = {(address_of(view), view.nbytes): digest for view, digest in zip(arrived.buffers, digests, strict=True)}
+    def take_down(self, value: Any, arrived: Arrived | None = None, digests: list[str] | None = None) -> None:
+        """How it is now; `digests` are those of what it arrived in. Raises whatever pickling raises."""
+        memory = weakref.ref(arrived.memory) if arrived is not None and arrived.mapped else None
+        buffers = arrived.buffers if arrived is not None else []
+        sent = {(address_of(view), view.nbytes): digest for view, digest in zip(buffers, digests or [], strict=True)}
         ranges = [(begin, begin + length) for begin, length in sent]
         end = time.monotonic() + BASELINE_S
         found = packed(value, stopped=lambda: time.monotonic() > end)
@@ -85,6 +86,12 @@ class Delivered:
             return all(same_memory(view, *known) for view, known in zip(found.buffers, self.buffers, strict=True))
         finally:
             found.release()
+
+
+def still(known: Delivered | None, value: Any) -> bool:
+    with contextlib.suppress(BaseException):  # it is gone, or cannot be pickled any more
+        return known is not None and known.is_still(value)
+    return False
 
 
 def same_memory(view: memoryview, begin: int, length: int, memory: Any, digest: str) -> bool:
@@ -119,6 +126,8 @@ class Sharing:
     def __init__(self, shell: Any, own_threads: set[int | None]) -> None:
         self.shell, self.own_threads = shell, own_threads
         self.delivered: dict[str, Delivered] = {}
+        self.fetched: dict[str, Delivered] = {}
+        """What was sent to the host last."""
         self.working: dict[str, threading.Event] = {}
         """By the request's id: set when nobody waits for it any more."""
 
@@ -199,25 +208,25 @@ class Sharing:
         for name in (*made, *kept.values()):
             hidden.pop(name, None)
             self.delivered.pop(name, None)
+            self.fetched.pop(name, None)
         self.delivered.update(delivered)
         del before
         return kept
 
     def held(self, content: Content, stopped: Callable[[], bool]) -> Content:
-        """What is bound under some names: the digest of what came under each last, whether it still is that; and what
-        functions and classes there need."""
-        found: dict[str, tuple[str, bool]] = {}
+        """What is bound under some names: the digest of what came under each last, whether it still is that, or what
+        was fetched last; and what functions and classes there need."""
+        found: dict[str, tuple[str, bool, bool]] = {}
         needed: dict[str, list[str]] = {}
         for name in content["names"]:
             if name in self.shell.user_ns:
-                known, same = self.delivered.get(name), False
                 value = self.shell.user_ns[name]
                 if isinstance(value, (types.FunctionType, type)):
                     with contextlib.suppress(Exception):
                         needed[name] = sorted(needs(value))
-                with contextlib.suppress(BaseException):  # it is gone, or cannot be pickled any more
-                    same = content["look"] and known is not None and known.is_still(self.shell.user_ns[name])
-                found[name] = (known.sha256 if known is not None else "", same)
+                came, went = self.delivered.get(name), self.fetched.get(name)
+                same, given = (content["look"] and still(one, value) for one in (came, went))
+                found[name] = (came.sha256 if came is not None else "", same, given)
         return {"status": "ok", "held": found, "needs": needed}
 
     # -- to the host ---------------------------------------------------------------------------------------------------
@@ -248,6 +257,10 @@ class Sharing:
         finally:
             for _, one in parcels:
                 one.release()
+        for name in values.keys() - failed.keys():
+            known = self.fetched[name] = Delivered(values[name], "")
+            with contextlib.suppress(BaseException):  # then it counts as changed
+                known.take_down(values[name])
         return {
             "status": "ok",
             "names": [names for names, _ in parcels],
