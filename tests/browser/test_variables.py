@@ -39,5 +39,5 @@ def test_a_table_goes_over_and_a_result_comes_back(frontend: Frontend, provider:
         asked = provider.asked[0]
         assert "columns n float64, s str" in asked or "columns n float64, s object" in asked
         assert "df = pd.DataFrame" in asked, "the cells above are told"
-        assert "under just these names: tidy" in asked
+        assert "into the user's notebook: tidy." in asked
         assert notebook.errors == []
