@@ -11,6 +11,8 @@ import pytest
 
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.timeout(200)  # the first test waits for all that is made for the others
+
 POINTS = (
     "turn 1: write answer 5 torn",  # a model's answer, half on the disk: it is asked again
     "turn 1: cell 7 after",  # a cell has ended, and the journal does not know
@@ -25,7 +27,7 @@ def figures() -> dict[str, Any]:
     """Of all variants; in a process of its own, which forks hosts and so must not have threads."""
     command = [sys.executable, "-m", "tests.faults.kill", "--json", "--random", "0"]
     command += [argument for point in POINTS for argument in ("--at", point)]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=150)
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr == ""  # each problem is a line there
     found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
