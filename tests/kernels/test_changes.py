@@ -289,7 +289,7 @@ async def test_a_mark_outlives_its_host(tmp_path: Path) -> None:
     file = left.connection_file
     await left.leave()
     assert await left.changes(since) == Changes()
-    kernel = await ManagedKernel.attach(file)
+    kernel = await ManagedKernel.attach(file, cwd=tmp_path)
     try:
         assert files(await kernel.changes(since)) == (["a"], [])
         await kernel.restart()
