@@ -1,9 +1,9 @@
 """Copies of the agent's variables in the notebook's own namespace: by `%lash pull`, and by the Pull of a view.
 
 Decided here: nothing of the notebook's is written over in silence: a name that is taken there gets `_agent` behind it,
-or `_agent_2`, until one is free, unless another one was given. What was pulled before and is still there makes way for
-what is pulled again. To unpickle a value runs what its classes want run: it is the agent's word that is
-taken, and a person who asks for it.
+or `_agent_2`, until one is free, unless another one was given. What was pulled before and is still there, as it came,
+makes way for what is pulled again. To unpickle a value runs what its classes want run: a person has to ask for it. What
+comes by itself, at a turn's end, is data alone (`kernels.plain_data`).
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Pulled:
         kernel = self._kernel(name)
         if self._edited is not None and self._pulled_as(name, name) and await self._edited(name):
             self._here.pop(name)  # it is the person's own now
-        value = await (kernel.value(name, data_only=True) if data_only else kernel.value(name))
+        value = await kernel.value(name, data_only=data_only)
         said = self._bound(name, value, wanted=wanted)
         if self._came is not None and self._namespace().get(name) is value:
             await self._came(name, kernel.epoch)

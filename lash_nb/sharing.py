@@ -35,8 +35,6 @@ __all__ = ["Sharing", "TakesOver", "TakesValues"]
 
 _SHELL = re.compile(r"_+|_i*|_\d+|_i\d+|_[doi]h|__\w+__|In|Out|exit|quit|get_ipython|open")
 """What IPython keeps in its namespace beside the user's variables."""
-_PICKLED_S = 120.0
-"""How long it may take to find out whether variables have changed."""
 _MOST_ROUNDS = 8
 """Of functions that call functions."""
 _MOST_NAMES = 500
@@ -88,10 +86,13 @@ class Sharing:
     Args:
         namespace: the variables; read whenever they are needed, never written.
         hidden: those that are not the user's, by name: they are hidden as long as the name is bound to just that.
+        look_s: seconds that it may take to find out which of them have changed; those do not go over in that turn.
     """
 
-    def __init__(self, namespace: dict[str, Any], *, hidden: dict[str, Any] | None = None) -> None:
-        self._namespace = namespace
+    def __init__(
+        self, namespace: dict[str, Any], *, hidden: dict[str, Any] | None = None, look_s: float = 120.0
+    ) -> None:
+        self._namespace, self._look_s = namespace, look_s
         self._hidden: dict[str, Any] = hidden if hidden is not None else {}
         self.patterns: list[str] = []
         """Names like these (`secret_*`) are hidden from the model, here and in the kernel."""
@@ -103,9 +104,11 @@ class Sharing:
         """Of variables that were looked at in this turn; while it runs, they stay as they are."""
         self._refused: dict[str, str] = {}
         """What could not go in this turn, and why: it is said once."""
-        self._own: tuple[str, dict[str, str]] = "", {}
-        """In which life of the kernel; by the names that it has variables of its own under, the digest of ours when
-        that was first seen (empty: there was none), or when ours came from there."""
+        self._epoch = ""
+        """Of which life of the kernel the rest is known."""
+        self._own: dict[str, str] = {}
+        """By the names that it has variables of its own under: the digest of ours when that was first seen (empty:
+        there was none), or when ours came from there."""
         self._copied: set[str] = set()
         """The names under which it has, or had, copies of ours."""
 
@@ -177,15 +180,18 @@ class Sharing:
         values, held = await self._used(names, kernel)
         if not values:
             return None
-        looked = await self._looked_at(values, held)
+        late = await self._late(values, held)
+        values = {name: value for name, value in values.items() if name not in self._refused}
         changed = [name for name, there in held.items() if name in values and self._differs(name, there)]
         known = {**held, **(await kernel.held(changed) if changed else {})}
-        wanted, keep = self._wanted(looked, known)
-        wanted = {name: value for name, value in wanted.items() if name not in self._refused}
+        wanted, keep = self._wanted(values, known)
+        if not wanted:
+            return late
         try:
-            return await self._sent(wanted, [name for name in keep if name in wanted], kernel) if wanted else None
+            sent = await self._sent(wanted, keep, kernel)
         except KernelBusyError as error:  # one of them does not end being pickled: not again in this turn
-            return self._all_refused(wanted, str(error))
+            sent = self._all_refused(wanted, str(error))
+        return sent if late is None else replace(sent, refused=(*late.refused, *sent.refused))
 
     async def _used(self, names: frozenset[str], kernel: TakesValues) -> tuple[dict[str, Any], Mapping[str, Held]]:
         """The variables of those names, and of what they need, here or there; and what the kernel has of all that."""
@@ -209,28 +215,27 @@ class Sharing:
         self._refused.update(dict.fromkeys(values, why))
         return VariablesShared(refused=tuple(RefusedVariable(name=name, why=why) for name in sorted(values)))
 
-    async def _looked_at(self, values: Mapping[str, Any], held: Mapping[str, Held]) -> Mapping[str, Any]:
-        """The values, of those that the kernel has only such of which it is known whether they changed."""
+    async def _late(self, values: Mapping[str, Any], held: Mapping[str, Held]) -> VariablesShared | None:
+        """Look whether those that the kernel has were changed here; which ones that took too long for."""
         looked = {name: values[name] for name in held if name in values and name not in self._refused}
         try:
             await self._look_at(looked)
         except KernelBusyError as error:
-            self._refused.update(dict.fromkeys(looked, str(error)))
-            return {name: value for name, value in values.items() if name not in looked}
-        return values
+            return self._all_refused(looked, str(error))
+        return None
 
     async def note_kernels(self, names: Iterable[str], epoch: str) -> None:
         """The kernel has variables of these names: of those that are its own it is remembered what ours was by then."""
         self._begin(epoch)
-        new = [name for name in names if name not in self._own[1] and name not in self._copied]
+        new = [name for name in names if name not in self._own and name not in self._copied]
         with suppress(KernelBusyError):
             await self._look_at({name: self._namespace[name] for name in new if self._is_shared(name)})
         for name in new:
-            self._own[1][name] = self._digests.get(name, "")
+            self._own[name] = self._digests.get(name, "")
 
     async def edited(self, name: str) -> bool:
         """Whether what came from the kernel under that name was changed here since."""
-        before = self._own[1].get(name)
+        before = self._own.get(name)
         self._digests.pop(name, None)
         await self._look_at({name: self._namespace[name]})
         return before is not None and before != self._digests.get(name, "")
@@ -238,9 +243,10 @@ class Sharing:
     async def push(self, values: Mapping[str, Any], kernel: TakesValues) -> VariablesShared:
         """Send values because somebody asked for it, with what their functions need. Raises KernelError."""
         needed = {**self._reached(_needs(values.values()) - values.keys()), **values}
+        self._begin(kernel.epoch)
         held = await kernel.held(list(needed))
         mine = {name: value for name, value in needed.items() if name in values or name not in held}
-        return await self._sent(mine, [name for name in mine if name in held and not held[name].same], kernel)
+        return await self._sent(mine, [name for name in mine if name in held and not held[name].untouched], kernel)
 
     def _reached(self, names: Iterable[str]) -> dict[str, Any]:
         """The variables of those names, and of what their functions and classes need, and so on."""
@@ -263,7 +269,7 @@ class Sharing:
         absent = object()
         value = self._namespace.get(name, absent)
         unhidden = self._hidden.get(name, absent) is not value and not self._is_hidden(name)
-        return value is not absent and unhidden and not _SHELL.fullmatch(name)
+        return value is not absent and unhidden and self.is_ours(name)
 
     def _wanted(self, values: Mapping[str, Any], held: Mapping[str, Held]) -> tuple[dict[str, Any], Collection[str]]:
         """Which of them are to be sent, and under which names the kernel's own is to be kept."""
@@ -272,38 +278,38 @@ class Sharing:
         for name, there in held.items():
             if name in values and self._differs(name, there):
                 wanted[name] = values[name]
-                if not (there.fetched if name in self._own[1] else there.same):
+                if not there.untouched:
                     keep.append(name)
         return wanted, keep
 
     def _differs(self, name: str, there: Held) -> bool:
         """Whether ours is another one than when it was last the kernel's, or when the kernel's own was first seen."""
         mine = self._digests.get(name, "")
-        if there.sha256 and name not in self._own[1]:
+        if there.sha256 and name not in self._own:
             return mine != there.sha256
-        return self._own[1].setdefault(name, mine) != mine
+        return self._own.setdefault(name, mine) != mine
 
     async def came(self, name: str, epoch: str) -> None:
         """A copy of the kernel's variable was bound here: from now on both can change it."""
         self._begin(epoch)
         self._digests.pop(name, None)
         await self._look_at({name: self._namespace[name]})
-        self._own[1][name] = self._digests.get(name, "")
+        self._own[name] = self._digests.get(name, "")
 
     def _begin(self, epoch: str) -> None:
-        if self._own[0] != epoch:
-            self._own, self._copied = (epoch, {}), set()
+        if self._epoch != epoch:
+            self._epoch, self._own, self._copied = epoch, {}, set()
 
     async def _look_at(self, values: Mapping[str, Any]) -> None:
         new = {name: value for name, value in values.items() if name not in self._digests}
         if new:
-            self._digests.update(await apart(lambda stopped: digests(new), _PICKLED_S))
+            self._digests.update(await apart(lambda stopped: digests(new), self._look_s))
 
     async def _sent(self, values: Mapping[str, Any], keep: Collection[str], kernel: TakesValues) -> VariablesShared:
         pushed = await kernel.push(values, keep=keep)
         for name, sent in pushed.sent.items():
             self._digests[name] = sent.digest
-            self._own[1].pop(name, None)
+            self._own.pop(name, None)
             self._copied.add(name)
         self._refused.update(pushed.failed)
         return VariablesShared(

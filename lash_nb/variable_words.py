@@ -114,14 +114,14 @@ def bring_back(turn: Turn, sessions: NotebookSessions) -> list[str]:
 
 def _untouched(name: str, kernel: Any) -> bool:
     held = shared_loop().run(kernel.held([name])) if isinstance(kernel, TakesValues) else {}
-    return name in held and held[name].same
+    return name in held and held[name].untouched
 
 
 # -- %lash vars --------------------------------------------------------------------------------------------------------
 
 
 def vars_word(line: str, sessions: NotebookSessions) -> None:
-    """`%lash vars [NAME...] [--hide PATTERN]`: what the model sees, here and there. Raises InputError, KernelError."""
+    """`%lash vars [NAME...]`: what the model sees; `--hide`, `--show PATTERN...`. Raises KernelError."""
     words = line.split()
     sharing = sessions.sharing
     if words and words[0] in ("--hide", "--show"):

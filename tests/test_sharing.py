@@ -5,6 +5,7 @@ Expectations are written by hand: what goes before each cell, and what the cell 
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -313,3 +314,29 @@ async def test_what_came_back_and_was_changed_on_both_sides_is_there_twice(kerne
     assert shared is not None
     assert [(one.name, one.before) for one in shared.shared] == [("both", "both_agent")]
     assert await result_of(kernel, "both, both_agent") == "([1, 'mine'], [1, 'theirs'])"
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_does_not_end_being_looked_at_is_said_and_the_others_go(kernel: ManagedKernel) -> None:
+    class Slow:
+        def __reduce__(self) -> Any:
+            time.sleep(3)
+            return (int, ())
+
+    await kernel.run("", "slow = 'theirs'")
+    sharing = Sharing({"slow": Slow(), "quick": 1}, look_s=0.3)
+    shared = await sharing.for_cell("slow, quick", kernel)
+    assert shared is not None
+    assert [one.name for one in shared.shared] == ["quick"]
+    assert [one.name for one in shared.refused] == ["slow"]
+    assert await sharing.for_cell("slow, quick", kernel) is None, "it is said once"
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_was_fetched_and_is_as_it_was_is_not_kept_beside_what_is_pushed(kernel: ManagedKernel) -> None:
+    await kernel.run("", "back = [1]")
+    namespace: dict[str, Any] = {"back": await kernel.value("back")}
+    sharing = Sharing(namespace)
+    await sharing.came("back", kernel.epoch)
+    shared = await sharing.push(namespace, kernel)
+    assert [(one.name, one.before) for one in shared.shared] == [("back", "")]

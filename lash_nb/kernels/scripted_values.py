@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import itertools
+from abc import abstractmethod
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -28,8 +29,8 @@ class ScriptedValues:
         self._values: dict[str, Any] = dict(given)
         self._delivered: dict[str, tuple[str, object]] = {}
 
-    def _require_life(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _require_life(self) -> None: ...
 
     def _forget_values(self) -> None:
         """Another life begins."""

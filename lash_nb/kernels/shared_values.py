@@ -51,3 +51,8 @@ class Held:
     """Of a function or a class of its cells: the variables that it reads there."""
     same: bool = False
     """It still is that object, and nothing of it was changed. What cannot be told for sure is told as changed."""
+
+    @property
+    def untouched(self) -> bool:
+        """Nothing in it is the kernel's alone: it came from here, or a copy of it went here, as it is."""
+        return self.same or self.fetched

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import sys
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +40,8 @@ class SharesValues:
     language: str
     _value_timeout_s: float
 
-    def _require_life(self) -> Life:
-        raise NotImplementedError
+    @abstractmethod
+    def _require_life(self) -> Life: ...
 
     async def push(
         self, values: Mapping[str, Any], *, keep: Collection[str] = (), most_bytes: int | None = None

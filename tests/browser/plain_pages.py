@@ -16,9 +16,24 @@ from playwright.sync_api import Dialog, Page, Route, sync_playwright
 
 from .frontend import _CHROMIUM_FLAGS, PATIENCE_S, _chromium
 
-__all__ = ["PlainPages", "Trap"]
+__all__ = ["MARKERS", "PlainPages", "Trap"]
 
 _T = TypeVar("_T")
+
+MARKERS = """\
+  const markers = [...document.querySelectorAll("aside")];
+  const [first] = markers.map(one => one.getBoundingClientRect());
+  for (const marker of markers) {
+    marker.scrollIntoView();
+    const { left, width, top, height } = marker.getBoundingClientRect();
+    const style = getComputedStyle(marker);
+    if (marker.parentElement !== document.body) found.push(`${marker.id} is swallowed`);
+    if (left !== 8 || width !== first.width || height !== first.height) found.push(`${marker.id} has moved`);
+    if (style.direction !== "ltr" || style.color !== "rgb(0, 0, 0)") found.push(`${marker.id} looks otherwise`);
+    if (document.elementFromPoint(left + 2, top + height / 2) !== marker) found.push(`${marker.id} is covered`);
+  }
+"""
+"""JavaScript: puts into `found` what is wrong with the `markers`, one `aside` behind each article of a page."""
 
 
 @dataclass

@@ -15,7 +15,7 @@ from lash_nb.views.text import static_bundle
 from tests.views.hostile_strings import FAMILIES, HUGE
 from tests.views.hostile_turns import everywhere
 
-from .plain_pages import PlainPages
+from .plain_pages import MARKERS, PlainPages
 
 Renderer: TypeAlias = Callable[[TurnPicture], str]
 """Draws a turn as markup, to stand in a page of `page_of`."""
@@ -44,21 +44,11 @@ _LOOK = """() => {
     const wide = [...document.querySelectorAll("article")].filter(one => one.scrollWidth > one.clientWidth);
     found.push(`as wide as ${root.scrollWidth}: ${wide.map(one => one.id)}`);
   }
-  const markers = [...document.querySelectorAll("aside")];
-  const [first] = markers.map(one => one.getBoundingClientRect());
-  for (const marker of markers) {
-    marker.scrollIntoView();
-    const { left, width, top, height } = marker.getBoundingClientRect();
-    const style = getComputedStyle(marker);
-    if (marker.parentElement !== document.body) found.push(`${marker.id} is swallowed`);
-    if (left !== 8 || width !== first.width || height !== first.height) found.push(`${marker.id} has moved`);
-    if (style.direction !== "ltr" || style.color !== "rgb(0, 0, 0)") found.push(`${marker.id} looks otherwise`);
-    if (document.elementFromPoint(left + 2, top + height / 2) !== marker) found.push(`${marker.id} is covered`);
-  }
+MARKERS
   if (markers.length !== document.querySelectorAll("article").length) found.push("there are more or fewer turns");
   if (document.title !== "ours" || window.pwned) found.push("pwned");
   return [markers.length, found];
-}"""
+}""".replace("MARKERS\n", MARKERS)
 
 
 def as_html(turn: TurnPicture) -> str:

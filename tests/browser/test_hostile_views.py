@@ -21,7 +21,7 @@ from tests.views.hostile_strings import FAMILIES, HUGE
 from tests.views.hostile_turns import everywhere
 
 from .live_pages import page_of
-from .plain_pages import PlainPages
+from .plain_pages import MARKERS, PlainPages
 from .test_hostile_strings import LARGE
 
 Turn: TypeAlias = Callable[[str], TurnPicture]
@@ -91,24 +91,14 @@ _LOOK = """() => {
     const wide = articles.flatMap((one, at) => (one.scrollWidth > one.clientWidth ? [at] : []));
     found.push(`as wide as ${root.scrollWidth}: ${wide}`);
   }
-  const markers = [...document.querySelectorAll("aside")];
-  const [first] = markers.map(one => one.getBoundingClientRect());
-  for (const marker of markers) {
-    marker.scrollIntoView();
-    const { left, width, top, height } = marker.getBoundingClientRect();
-    const style = getComputedStyle(marker);
-    if (marker.parentElement !== document.body) found.push(`${marker.id} is swallowed`);
-    if (left !== 8 || width !== first.width || height !== first.height) found.push(`${marker.id} has moved`);
-    if (style.direction !== "ltr" || style.color !== "rgb(0, 0, 0)") found.push(`${marker.id} looks otherwise`);
-    if (document.elementFromPoint(left + 2, top + height / 2) !== marker) found.push(`${marker.id} is covered`);
-  }
+MARKERS
   const views = articles.filter(one => one.querySelectorAll(":scope > .lash-nb-turn").length === 1);
   const counts = [articles.length, views.length];
   if (counts.some(one => one !== markers.length)) found.push("there are more or fewer turns");
   if (document.title !== "ours" || window.pwned) found.push("pwned");
   if (window.sent.some(all => all.map(one => one.do).join() !== "whole,drawn")) found.push("something was sent");
   return [markers.length, found];
-}"""
+}""".replace("MARKERS\n", MARKERS)
 
 
 def everything(text: str) -> Facts:

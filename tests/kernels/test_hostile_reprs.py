@@ -19,6 +19,8 @@ import pytest
 from lash_nb.kernels.inside.bounded import CALL_S, MOST_LEFT, MUTE
 from lash_nb.kernels.inside.describer import BUDGET_S, Describer
 
+from .descriptions import described
+
 LOG: list[str] = []
 """What was called of the classes below."""
 SLACK_S = 0.4
@@ -30,13 +32,6 @@ def nothing_called() -> Iterator[None]:
     LOG.clear()
     yield
     LOG.clear()
-
-
-def described(value: Any, previews: str = "sample", describer: Describer | None = None) -> list[Any]:
-    """Name, type, detail, preview, changed, columns of one variable."""
-    [variable] = (describer or Describer()).summary({"x": value}, {}, 10, previews)["variables"]
-    found: list[Any] = variable
-    return found
 
 
 class Sleeps:

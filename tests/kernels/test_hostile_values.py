@@ -18,6 +18,8 @@ import pytest
 
 from lash_nb.kernels.inside.describer import Describer
 
+from .descriptions import described
+
 LOG: list[str] = []
 """What was called of the classes below."""
 WORDS = """
@@ -56,13 +58,6 @@ def nothing_called() -> Iterator[None]:
     LOG.clear()
     yield
     LOG.clear()
-
-
-def described(value: Any, previews: str = "sample", describer: Describer | None = None) -> list[Any]:
-    """Name, type, detail, preview, changed, columns of one variable."""
-    [variable] = (describer or Describer()).summary({"x": value}, {}, 10, previews)["variables"]
-    found: list[Any] = variable
-    return found
 
 
 def trap() -> Any:
