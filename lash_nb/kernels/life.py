@@ -21,7 +21,7 @@ from . import OnInput
 from .cells import Cell
 from .channels import open_wire
 from .inner_calls import InnerCalls
-from .inside import REQUIRED, VERSION, bootstrap
+from .inside import REQUIRED, VERSION, bootstrap, compiled
 from .outputs import OutputFold
 from .process import RunningProcess
 from .wires import Wire
@@ -32,6 +32,7 @@ _OLDEST_IPYKERNEL = (7, 4)
 _ASK_AGAIN_S = 0.5
 _CLOSE_S = 5.0
 _SPILL = "spill-"
+_COMPILED = "inside.code"
 _STALE_S = 2 * 24 * 3600.0
 """Longer than any kernel lives without a host."""
 
@@ -64,6 +65,11 @@ class Life:
 
     # -- the beginning -------------------------------------------------------------------------------------------------
 
+    def hand_over(self) -> None:
+        """Put our code where the kernel finds it, compiled; one that does not is sent the sources."""
+        with contextlib.suppress(OSError):
+            (self.process.directory / _COMPILED).write_bytes(compiled())
+
     async def greet(self) -> None:
         """Wait until our subscription is in force: its welcome, else whatever our own questions make it say.
 
@@ -93,14 +99,11 @@ class Life:
         Raises:
             KernelStartError: it cannot be; says what is missing.
         """
-        cell = self._silent(bootstrap(options=options))
-        self.wire.submit(cell)
-        await cell.ended.wait()
-        report = next((p.get("report") for p in cell.payloads() if p.get("source") == "LashBoot"), None)
-        if not isinstance(report, Mapping):
-            result = cell.result()
-            told = result.detail or (f"{result.error.ename}: {result.error.evalue}" if result.error else "no report")
-            raise KernelStartError(f"the kernel could not be set up: {told}")
+        report = await self._boot(bootstrap(options=options, file=str(self.process.directory / _COMPILED)))
+        if report is None:
+            report = await self._boot(bootstrap(options=options))
+        if report is None:
+            raise KernelStartError("the kernel could not be set up: no report")
         version = str(report["ipykernel"])
         if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST_IPYKERNEL:
             raise KernelStartError(f"the kernel has ipykernel {version}; 7.4 or newer is needed")
@@ -108,6 +111,18 @@ class Life:
         if REQUIRED & failed.keys():
             raise KernelStartError(f"the kernel could not be set up: {json.dumps(failed)}")
         self.missing_features = tuple(sorted(failed))
+
+    async def _boot(self, code: str) -> Content | None:
+        cell = self._silent(code)
+        self.wire.submit(cell)
+        await cell.ended.wait()
+        for payload in cell.payloads():
+            if payload.get("source") == "LashBoot":
+                report = payload.get("report")
+                return report if isinstance(report, Mapping) else None
+        result = cell.result()
+        told = result.detail or (f"{result.error.ename}: {result.error.evalue}" if result.error else "no report")
+        raise KernelStartError(f"the kernel could not be set up: {told}")
 
     def _silent(self, code: str) -> Cell:
         content = {"code": code, "silent": True, "store_history": False, "user_expressions": {}, "allow_stdin": False}

@@ -196,6 +196,8 @@ class ManagedKernel(SharesValues, Kernel):
         life = self._open(kernel_process(self._spec, **where, orphan_ttl_s=self._orphan_ttl_s))
         try:
             async with asyncio.timeout(self._start_timeout_s):
+                if life.process.has_inside:
+                    await asyncio.to_thread(life.hand_over)
                 await life.greet()
                 if life.process.has_inside:
                     await life.set_up(self._inside_options(life))

@@ -1,4 +1,4 @@
-"""What runs inside a Python kernel: sent there as source by one silent cell; its Python need not have lash_nb.
+"""What runs inside a Python kernel: installed there by one silent cell; its Python need not have lash_nb.
 
 Rules of the files beside this one: standard library, IPython, ipykernel and zmq only. `PARTS` are plain modules that
 the others import (the host imports them too); `FEATURES` each have one `install(shell, inside)` that raises when what
@@ -10,10 +10,14 @@ call lies beside the builtins: `finish`, `tools`, `ToolError`, `read_output`. In
 
 from __future__ import annotations
 
+import importlib.util
+import marshal
 from collections.abc import Mapping
+from functools import cache
 from importlib.resources import files
+from types import CodeType
 
-__all__ = ["FEATURES", "PARTS", "REQUIRED", "VERSION", "bootstrap"]
+__all__ = ["FEATURES", "PARTS", "REQUIRED", "VERSION", "bootstrap", "compiled"]
 
 VERSION = 4
 PARTS = (
@@ -60,15 +64,37 @@ FEATURES = (
 REQUIRED = frozenset({"calls", "control", "finish", "guard", "ledger", "namespace", "outlet", "parents"})
 
 
-def bootstrap(*, options: Mapping[str, object] | None = None) -> str:
+def bootstrap(*, options: Mapping[str, object] | None = None, file: str = "") -> str:
     """The cell that installs everything and reports, as the reply's payload, what is in force.
 
+    With `file` everything is taken from there (what `compiled` gave), and the report is None when it cannot be.
     Options: `limits` (of `Record`), `spill_dir`, `spill_bytes`, `recorded` (cells whose outputs the ledger keeps),
     `orphan_ttl_s`.
     """
-    here = files(__package__)
-    sources = {name: (here / f"{name}.py").read_text("utf-8") for name in (*PARTS, *FEATURES)}
-    boot = (here / "boot.py").read_text("utf-8")
+    given: dict[str, object] = {"features": FEATURES, "options": dict(options or {}), "version": VERSION}
+    name = "loading" if file else "boot"
+    given |= {"file": file} if file else {"codes": {part: _source(part) for part in (*PARTS, *FEATURES)}}
     # exec with a namespace of its own, in one expression: nothing is bound in the user's
-    given = {"sources": sources, "features": FEATURES, "options": dict(options or {}), "version": VERSION}
-    return f"exec(compile({boot!r}, '<lash_nb boot>', 'exec'), {{'__name__': 'lash_nb_boot', 'GIVEN': {given!r}}})"
+    first = f"compile({_source(name)!r}, '<lash_nb {name}>', 'exec')"
+    return f"exec({first}, {{'__name__': 'lash_nb_boot', 'GIVEN': {given!r}}})"
+
+
+def _source(name: str) -> str:
+    return (files(__package__) / f"{name}.py").read_text("utf-8")
+
+
+@cache
+def compiled() -> bytes:
+    """Everything inside as code of this Python, each named as its sources would be there; what pip compiled is used."""
+    codes = {}
+    for name in ("boot", *PARTS, *FEATURES):
+        full_name = f"{__package__}.{name}"
+        spec = importlib.util.find_spec(full_name)
+        code = getattr(spec.loader, "get_code")(full_name) if spec is not None else None  # noqa: B009 (any loader's)
+        codes[name] = _renamed(code, f"<lash_nb {name}>")
+    return importlib.util.MAGIC_NUMBER + marshal.dumps(codes)
+
+
+def _renamed(code: CodeType, name: str) -> CodeType:
+    constants = tuple(_renamed(one, name) if isinstance(one, CodeType) else one for one in code.co_consts)
+    return code.replace(co_filename=name, co_consts=constants)

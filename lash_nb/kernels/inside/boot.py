@@ -43,19 +43,19 @@ class Inside:
         self.host_lives: Callable[[], bool] = lambda: True
 
 
-def load(sources: dict[str, str]) -> dict[str, types.ModuleType]:
-    """The files as modules of a package that is in `sys.modules` only while they import each other."""
+def load(codes: dict[str, str | types.CodeType]) -> dict[str, types.ModuleType]:
+    """The files (their source, or what it was compiled to) as modules of a package that is in `sys.modules` only while they import each other."""
     package = types.ModuleType(PACKAGE)
     package.__path__ = []
     made = {PACKAGE: package}
     sys.modules[PACKAGE] = package
     try:
-        for name, source in sources.items():
+        for name, code in codes.items():
             module = types.ModuleType(f"{PACKAGE}.{name}")
             module.__package__ = PACKAGE
             sys.modules[module.__name__] = made[module.__name__] = module
             setattr(package, name, module)
-            exec(compile(source, f"<lash_nb {name}>", "exec"), module.__dict__)
+            exec(compile(code, f"<lash_nb {name}>", "exec") if isinstance(code, str) else code, module.__dict__)
     finally:
         for full_name in made:
             sys.modules.pop(full_name, None)
@@ -72,7 +72,7 @@ def install_all(given: dict[str, Any]) -> None:
     report = getattr(shell.kernel, "_lash_nb", None)
     if report is None:
         report = {"version": given["version"], "ipykernel": version("ipykernel"), "pid": os.getpid(), "failed": {}}
-        modules = load(given["sources"])
+        modules = load(given["codes"])
         inside = Inside({**given["options"], "version": given["version"]})
         for name in given["features"]:
             try:
