@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import KernelAttachError
+from .cgroups import removed
+from .groups import Leader, end_strays, signal_leader
 from .guardian import lives, start_time
 from .rundir import PORTS, Endpoints, RuntimeDirectory, claim, flocked, write_record
 
@@ -50,6 +52,10 @@ class _Identity:
     language: str
     display_name: str
     managed: bool
+    sandboxed: bool
+    group: Leader | None
+    """The leader of the group that SIGINT goes to, where that is not the process itself."""
+    limits: tuple[str, ...]
 
 
 class AttachedProcess:
@@ -72,8 +78,11 @@ class AttachedProcess:
         self.language = identity.language
         self.display_name = identity.display_name
         self.has_inside = identity.managed
+        self.sandboxed = identity.sandboxed
         self.directory = directory.path
+        self.shared = self.directory / "shared" if self.sandboxed else self.directory
         self.connection_file = directory.path / "connection.json"
+        self._group, self._limits = identity.group, identity.limits
         self._started = identity.started
         self._directory = directory
         self._before = before
@@ -93,8 +102,8 @@ class AttachedProcess:
         with contextlib.ExitStack() as held:
             folder = _open_private(path.parent, None, os.O_RDONLY | os.O_DIRECTORY)
             held.callback(os.close, folder)
-            endpoints = _endpoints(path, _read(path, folder), folder)
             identity = _identity(path.parent / "kernel.json", folder)
+            endpoints = _endpoints(path, _read(path, folder), folder, identity)
             if epoch is not None and identity.epoch != epoch:
                 raise KernelAttachError(
                     f"{path} belongs to another kernel (epoch {identity.epoch}, wanted {epoch}): "
@@ -118,6 +127,13 @@ class AttachedProcess:
         os.close(folder)
         directory = RuntimeDirectory(path.parent, lock=lock, log=log)
         return cls(directory, identity, endpoints=endpoints, pidfd=pidfd, before=before)
+
+    def record(self) -> None:
+        """Nothing: it is recorded since it was started."""
+
+    def settle(self) -> tuple[str, ...]:
+        """Nothing: its limits are in force since it was started."""
+        return ()
 
     def exited(self) -> bool:
         """Whether the process ended."""
@@ -146,6 +162,9 @@ class AttachedProcess:
             if self._closed or os.getpid() != self.owner_pid:
                 return
             if number != signal.SIGKILL and self._exited():
+                return
+            if number == signal.SIGINT and self._group is not None:
+                signal_leader(self._group, number)
                 return
             if self.pidfd is not None and _signal_group(self.pidfd, number):
                 return
@@ -198,6 +217,8 @@ class AttachedProcess:
             while not self._exited() and time.monotonic() < end:
                 time.sleep(_POLL_S)
             self._closed = True
+            removed(self._limits)
+            end_strays(self.directory)
             if self.pidfd is not None:
                 os.close(self.pidfd)
             self._directory.remove()
@@ -263,7 +284,7 @@ def _not_ours(path: Path) -> KernelAttachError:
     return KernelAttachError(f"{path} is not of the form that lash_nb writes; give one of its own, or {_FRESH}")
 
 
-def _endpoints(path: Path, info: Mapping[str, object], folder: int) -> Endpoints:
+def _endpoints(path: Path, info: Mapping[str, object], folder: int, identity: _Identity) -> Endpoints:
     """The channels, if they are sockets in the kernel's own directory."""
     address, key = info.get("ip"), info.get("key")
     if info.get("transport") != "ipc":
@@ -276,7 +297,10 @@ def _endpoints(path: Path, info: Mapping[str, object], folder: int) -> Endpoints
     if not all(type(port) is int and port > 0 for port in ports.values()) or os.path.basename(address) in ("", ".."):
         raise _not_ours(path)
     try:
-        inside = os.path.isabs(address) and os.path.samestat(os.lstat(os.path.dirname(address)), os.fstat(folder))
+        home, below = os.path.dirname(address), os.path.basename(os.path.dirname(address))
+        if identity.sandboxed and below == "shared" and not os.path.islink(home):
+            home = os.path.dirname(home)
+        inside = os.path.isabs(address) and os.path.samestat(os.lstat(home), os.fstat(folder))
     except (OSError, ValueError):
         inside = False
     if not inside:
@@ -286,7 +310,8 @@ def _endpoints(path: Path, info: Mapping[str, object], folder: int) -> Endpoints
 
 
 def _identity(path: Path, folder: int) -> _Identity:
-    match _read(path, folder):
+    record = _read(path, folder)
+    match record:
         case {
             "epoch": str(epoch),
             "pid": int(pid),
@@ -302,9 +327,24 @@ def _identity(path: Path, folder: int) -> _Identity:
                 language=language,
                 display_name=display_name,
                 managed=managed,
+                sandboxed=record.get("sandboxed") is True,
+                group=_group(record.get("group")),
+                limits=_texts(record.get("limits")),
             )
         case _:
             raise _not_ours(path)
+
+
+def _group(found: object) -> Leader | None:
+    match found:
+        case [int(pid), int() | None as started] if pid > 1:
+            return pid, started
+        case _:
+            return None
+
+
+def _texts(found: object) -> tuple[str, ...]:
+    return tuple(str(one) for one in found) if isinstance(found, list) else ()
 
 
 def _take_lock(place: Path, folder: int) -> int:

@@ -41,6 +41,7 @@ _SECOND_HALF_S = 2.0
 _AFTER_INTERRUPT_S = 0.3
 _EMIT_EVERY_S = 0.1
 _NO_LONGER_KEPT = "The cell ran to its end earlier; its outputs are no longer kept by the kernel."
+_NO_IDLE = "The kernel's idle status did not come; the last outputs may be missing."
 _LOST_MESSAGES = (
     "{:,} messages of the kernel were lost on their way, outputs of this cell among them: it sends faster than its "
     "socket takes."
@@ -77,6 +78,8 @@ class Cell:
         """The kernel reached the user's code: from here on SIGINT is not ignored."""
         self.interrupted = False
         """We sent SIGINT while it ran."""
+        self.insisted = False
+        """It did not react to that, and was interrupted again."""
         self.interrupt_wanted = False
         self.withdrawn = False
         """It ended before it was sent; it never ran."""
@@ -245,35 +248,32 @@ class Cell:
         if self.death:
             return CellOutcome.DEAD, self.death
         status, name = reply.get("status"), reply.get("ename")
+        late = " It reacted only to the second interrupt." if self.insisted else ""
         if timed_out_s is not None and not running and status is not None and name not in _INTERRUPTS:
             ended = CellOutcome.OK if status == "ok" or name == FINISH else CellOutcome.ERROR
-            return ended, f"The cell ran longer than {timed_out_s:g} s, and ended by itself."
+            return ended, f"The cell ran longer than {timed_out_s:g} s and was interrupted, but went on to its end."
         if timed_out_s is not None:
             left = (
                 " It did not react to the interrupt and still runs; the next cell needs a new kernel."
                 if running
                 else ""
             )
-            return CellOutcome.TIMEOUT, f"The cell ran longer than {timed_out_s:g} s and was interrupted.{left}"
+            return CellOutcome.TIMEOUT, f"The cell ran longer than {timed_out_s:g} s and was interrupted.{left or late}"
         if status is None and self.interrupted:
-            return CellOutcome.INTERRUPTED, "The cell was interrupted."
+            return CellOutcome.INTERRUPTED, f"The cell was interrupted.{late}"
         if status is None:
             if errors:
                 return CellOutcome.ERROR, ""
             return CellOutcome.LOST, "The kernel became idle, but its reply to the cell did not come."
         if status == "ok" or name == FINISH:
-            late = (
-                ""
-                if self._idle or not self.frames
-                else ("The kernel's idle status did not come; the last outputs may be missing.")
-            )
-            return CellOutcome.OK, late
+            whole = self._idle or not self.frames
+            return CellOutcome.OK, "" if whole else _NO_IDLE
         if status in ("aborted", "abort"):
             if self.begun and self.interrupted:  # as some kernels say it
-                return CellOutcome.INTERRUPTED, "The cell was interrupted."
+                return CellOutcome.INTERRUPTED, f"The cell was interrupted.{late}"
             return CellOutcome.ABORTED, "The kernel refused the cell because an earlier one failed."
         if name in _INTERRUPTS and (self.interrupted or not errors):
-            return CellOutcome.INTERRUPTED, "The cell was interrupted."
+            return CellOutcome.INTERRUPTED, f"The cell was interrupted.{late}"
         return CellOutcome.ERROR, ""
 
     def _finish(self) -> FinishValue | None:

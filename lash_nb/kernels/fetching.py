@@ -17,7 +17,7 @@ from .inside.parcels import Arrived, placed
 from .inside.reducing import LIVE
 from .inside.unpickling import Unpickler, problem_of
 from .life import Life
-from .plain_data import DataUnpickler
+from .plain_data import DataUnpickler, SandboxedUnpickler
 from .shared_values import Fetched
 from .value_requests import FullError, GoneError, apart, asked
 from .value_words import why_not_here
@@ -95,16 +95,18 @@ async def _pulled(
     life: Life, names: list[str], together: bool, within_s: float, namespace: dict[str, Any] | None, data_only: bool
 ) -> _Came:
     """One attempt; names of a stream of several that cannot be loaded are neither in `values` nor in `failed`."""
-    for named in (False, True):
-        places = [placed(str(life.process.directory), in_memory=False, named=named)]
+    shared = str(life.process.shared)
+    for named in (True,) if life.process.sandboxed else (False, True):
+        places = [placed(shared, in_memory=False, named=named)]
         if not named:
-            places.insert(0, placed(str(life.process.directory), in_memory=True))
+            places.insert(0, placed(shared, in_memory=True))
         try:
             told = [place.told() for place in places]
             content = {"names": names, "together": together, "places": told, "have": list(namespace or ())}
             reply = await asked(life, "lash_pull_request", content, within_s)
             arrived = Arrived(reply, fd=places[reply["place"]].fd)
-            return await apart(lambda stopped: _loaded(reply, arrived, namespace, data_only), within_s)  # noqa: B023 (awaited)
+            load = SandboxedUnpickler if life.process.sandboxed else DataUnpickler if data_only else Unpickler
+            return await apart(lambda stopped: _loaded(reply, arrived, namespace, load), within_s)  # noqa: B023 (awaited)
         except parcels.GoneError as error:
             raise KernelError(f"what the kernel sent did not come whole: {error}") from error
         except GoneError:
@@ -118,10 +120,9 @@ async def _pulled(
     raise AssertionError
 
 
-def _loaded(reply: Content, arrived: Arrived, namespace: dict[str, Any] | None, data_only: bool) -> _Came:
+def _loaded(reply: Content, arrived: Arrived, namespace: dict[str, Any] | None, unpickler: type[Unpickler]) -> _Came:
     live = {"__name__": LIVE, "__builtins__": builtins} if namespace is None else namespace
     came = _Came(failed=dict(reply["failed"]))
-    unpickler = DataUnpickler if data_only else Unpickler
     for names, (begin, _, numbers) in zip(reply["names"], reply["streams"], strict=True):
         buffers = [arrived.buffers[number] for number in numbers]
         stream = arrived.stream(begin)

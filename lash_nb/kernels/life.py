@@ -6,6 +6,7 @@ whatever went wrong.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -23,7 +24,7 @@ from .channels import open_wire
 from .inner_calls import InnerCalls
 from .inside import REQUIRED, VERSION, bootstrap, compiled
 from .outputs import OutputFold
-from .process import RunningProcess
+from .process import COMPILED, RunningProcess, spill_place
 from .wires import Wire
 
 __all__ = ["Life"]
@@ -32,7 +33,6 @@ _OLDEST_IPYKERNEL = (7, 4)
 _ASK_AGAIN_S = 0.5
 _CLOSE_S = 5.0
 _SPILL = "spill-"
-_COMPILED = "inside.code"
 _STALE_S = 2 * 24 * 3600.0
 """Longer than any kernel lives without a host."""
 
@@ -50,12 +50,18 @@ class Life:
         self.spill_dir = ""
         """Where a Python kernel writes that; "" for nowhere."""
         if store is not None and process.has_inside:
-            own = Path(store.staging) / f"{_SPILL}{process.epoch}" if store.staging else process.directory / "spill"
+            own = spill_place(store.staging, process.epoch, process.shared)
             self.spill_dir = str(own)
             _sweep(own.parent)
         self.missing_features: tuple[str, ...] = ()
+        self.unmet_limits: tuple[str, ...] = ()
         self.stays = False
         """Whether it is left, and not ended, when it is forgotten or the interpreter exits."""
+
+    def belong_to(self, *, store: AdoptingStore | None, on_input: OnInput | None) -> None:
+        """Work for someone else from now on, whose store has the same place."""
+        self._store = store
+        self.wire.answer_input_with(on_input)
 
     @property
     def alive(self) -> bool:
@@ -68,7 +74,7 @@ class Life:
     def hand_over(self) -> None:
         """Put our code where the kernel finds it, compiled; one that does not is sent the sources."""
         with contextlib.suppress(OSError):
-            (self.process.directory / _COMPILED).write_bytes(compiled())
+            (self.process.directory / COMPILED).write_bytes(compiled())
 
     async def greet(self) -> None:
         """Wait until our subscription is in force: its welcome, else whatever our own questions make it say.
@@ -93,13 +99,17 @@ class Life:
         if request.reply is None:
             raise KernelDiedError(f"the kernel's process {self.wire.ending} before it was ready")
 
+    async def settle(self) -> None:
+        """Put the limits in force."""
+        self.unmet_limits = await asyncio.to_thread(self.process.settle)
+
     async def set_up(self, options: Mapping[str, object]) -> None:
         """Install our code inside a Python kernel.
 
         Raises:
             KernelStartError: it cannot be; says what is missing.
         """
-        report = await self._boot(bootstrap(options=options, file=str(self.process.directory / _COMPILED)))
+        report = await self._boot(bootstrap(options=options, file=str(self.process.directory / COMPILED)))
         if report is None:
             report = await self._boot(bootstrap(options=options))
         if report is None:
@@ -107,7 +117,8 @@ class Life:
         version = str(report["ipykernel"])
         if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST_IPYKERNEL:
             raise KernelStartError(f"the kernel has ipykernel {version}; 7.4 or newer is needed")
-        failed = dict(report["failed"])
+        failed = report["failed"]
+        assert isinstance(failed, dict)
         if REQUIRED & failed.keys():
             raise KernelStartError(f"the kernel could not be set up: {json.dumps(failed)}")
         self.missing_features = tuple(sorted(failed))

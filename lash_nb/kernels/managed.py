@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import KernelAttachError, KernelBusyError, KernelDiedError, KernelStartError, LashError
+from ..errors import KernelAttachError, KernelBusyError, KernelDiedError, LashError
 from ..machine.attachments import AdoptingStore
 from ..machine.execution import CellOutput, CellResult, NamespaceSummary
 from ..previews import Previews
@@ -26,16 +26,20 @@ from .attached import AttachedProcess
 from .cell_requests import CellRequest, CellRequests
 from .cells import Cell
 from .changes import Changes, changes, mark
-from .differences import differences, why_no_kernel
+from .differences import differences
 from .flags import Turnstile
 from .ladder import stop, until_ended
-from .launch import kernel_process
+from .launch import Launch
 from .life import Life
 from .memory import RunMemory
 from .outputs import OutputLimits
 from .process import KernelProcess
+from .resources import NO_LIMITS, ResourceLimits
+from .sandbox import Sandbox
 from .sharing import SharesValues
+from .spares import prepare_spare, take_spare
 from .specs import FoundSpec, find_spec
+from .starting import Start, started
 from .summaries import Summaries
 from .surroundings import Surroundings, take_over
 
@@ -51,6 +55,10 @@ class ManagedKernel(SharesValues, Kernel):
         cwd: its directory; default: the host's.
         env: its environment, taken as it is; None means the host's without what looks like a secret.
         pass_env: names of variables that are passed on though they look like one.
+        sandbox: run it without network, with the files read-only but for `cwd` (Linux, needs bubblewrap).
+        resources: how much of the machine it may use; what cannot be held to is in `unmet_limits`.
+        spare: keep another one ready in this process (some 60 MB), which the next start of the same kind takes.
+        debugger: load ipykernel's debugger, for who attaches one; it is a third of the start.
         store: keeps what is too long or too big to keep inline; without one it is only counted.
         limits: how much of a cell's outputs is kept inline; spill_bytes: how much on the disk, beside the store.
         on_input: answers `input()` of a cell; without it that is refused, with an error that says so.
@@ -68,6 +76,10 @@ class ManagedKernel(SharesValues, Kernel):
         cwd: str | os.PathLike[str] | None = None,
         env: Mapping[str, str] | None = None,
         pass_env: Iterable[str] = (),
+        sandbox: Sandbox | bool = False,
+        resources: ResourceLimits | None = None,
+        debugger: bool = False,
+        spare: bool = False,
         store: AdoptingStore | None = None,
         limits: OutputLimits | None = None,
         spill_bytes: int = 2 * 1024**3,
@@ -81,14 +93,22 @@ class ManagedKernel(SharesValues, Kernel):
     ) -> None:
         self._spec: FoundSpec | None = find_spec(kernelspec) if kernelspec is not None else None
         self.language = self._spec.language if self._spec is not None else "python"
-        self._python = python or sys.executable
-        self._cwd = str(Path(cwd)) if cwd is not None else None
-        self._env = env
-        self._pass_env = tuple(pass_env)
+        self._launching = Launch(
+            spec=self._spec,
+            python=python or sys.executable,
+            cwd=str(Path(cwd)) if cwd is not None else None,
+            env=env,
+            pass_env=tuple(pass_env),
+            debugger=debugger,
+            limits=resources or NO_LIMITS,
+            sandbox=Sandbox() if sandbox is True else sandbox or None,
+            staging=store.staging if store is not None else None,
+            orphan_ttl_s=orphan_ttl_s,
+        ).bounded()
+        self._spare = spare
         self._store = store
         self._limits = limits
         self._spill_bytes = spill_bytes
-        self._orphan_ttl_s = orphan_ttl_s
         self._on_input = on_input
         self._start_timeout_s = start_timeout_s
         self._interrupt_timeout_s = interrupt_timeout_s
@@ -130,6 +150,16 @@ class ManagedKernel(SharesValues, Kernel):
     def missing_features(self) -> tuple[str, ...]:
         """What of `inside` could not be installed in this kernel; it works without."""
         return self._life.missing_features if self._life is not None else ()
+
+    @property
+    def sandboxed(self) -> bool:
+        """Whether its cells run in a sandbox."""
+        return self._life.process.sandboxed if self._life is not None else self._launching.sandbox is not None
+
+    @property
+    def unmet_limits(self) -> tuple[str, ...]:
+        """Which limits could not be put in force in this life, in sentences."""
+        return self._life.unmet_limits if self._life is not None else ()
 
     # -- start and end ---------------------------------------------------------------------------------------------
 
@@ -192,52 +222,34 @@ class ManagedKernel(SharesValues, Kernel):
         self._requests.followed = self._memory = None
 
     async def _launch(self) -> None:
-        where: dict[str, Any] = {"python": self._python, "cwd": self._cwd, "env": self._env, "pass_env": self._pass_env}
-        life = self._open(kernel_process(self._spec, **where, orphan_ttl_s=self._orphan_ttl_s))
+        start = self._start()
+        life = await asyncio.to_thread(take_spare, start) if self._spare else None
         try:
-            async with asyncio.timeout(self._start_timeout_s):
-                if life.process.has_inside:
-                    await asyncio.to_thread(life.hand_over)
-                await life.greet()
-                if life.process.has_inside:
-                    await life.set_up(self._inside_options(life))
-                else:
-                    await life.answer()
-        except TimeoutError as error:
-            problem = f"the kernel did not come up within {self._start_timeout_s:g} s"
-            await self._fail(life, problem, error)
-        except (KernelStartError, KernelDiedError) as error:
-            await self._fail(life, str(error), error)
+            if life is None:
+                how: dict[str, Any] = {"store": self._store, "on_input": self._on_input, "opened": self._hold}
+                life = await started(start, **how)
+            else:
+                self._hold(life)
+                life.belong_to(store=self._store, on_input=self._on_input)
         except BaseException:
             self._forget()
-            Life.reap(life)
             raise
         self._life = life
+        if self._spare:
+            prepare_spare(start, store=self._store)
 
-    def _open(self, process: KernelProcess | AttachedProcess) -> Life:
-        life = Life(process, on_input=self._on_input, store=self._store)
-        self._memory = None if process.has_inside else RunMemory()
-        life.wire.by_message = self._spec is not None and self._spec.interrupt_mode == "message"
+    def _start(self) -> Start:
+        return Start(
+            launch=self._launching,
+            variables=self._launching.variables(),
+            outputs=self._limits or OutputLimits(),
+            spill_bytes=self._spill_bytes,
+            within_s=self._start_timeout_s,
+        )
+
+    def _hold(self, life: Life) -> None:
+        self._memory = None if life.process.has_inside else RunMemory()
         self._finalizer = weakref.finalize(self, Life.reap, life)
-        return life
-
-    def _inside_options(self, life: Life) -> dict[str, object]:
-        return {
-            "limits": (self._limits or OutputLimits()).as_options(),
-            "spill_dir": life.spill_dir,
-            "spill_bytes": self._spill_bytes,
-            "orphan_ttl_s": self._orphan_ttl_s,
-        }
-
-    async def _fail(self, life: Life, problem: str, cause: BaseException) -> None:
-        log = life.process.log_tail()
-        await life.close("The kernel did not come up.")
-        self._forget()
-        last = log.splitlines()[-1] if log else ""
-        what = self._python if self._spec is None else f"kernel {self._spec.name!r}"
-        if self._spec is None and (why := await asyncio.to_thread(why_no_kernel, self._python, self._env)):
-            raise KernelStartError(why) from cause
-        raise KernelStartError(f"{problem}{': ' + last if last else ''} ({what})") from cause
 
     async def __aenter__(self) -> ManagedKernel:
         await self.start()
@@ -275,7 +287,9 @@ class ManagedKernel(SharesValues, Kernel):
         if not process.has_inside and self._spec is None:
             with contextlib.suppress(LashError):  # needed for `restart` alone
                 self._spec = find_spec(process.display_name or process.language)
-        life = self._open(process)
+        life = Life(process, on_input=self._on_input, store=self._store)
+        life.wire.by_message = self._spec is not None and self._spec.interrupt_mode == "message"
+        self._hold(life)
         try:
             if process.has_inside:
                 told = await life.resume(within_s=self._start_timeout_s)
@@ -359,7 +373,7 @@ class ManagedKernel(SharesValues, Kernel):
     async def differences(self, packages: Mapping[str, str]) -> tuple[str, ...]:
         """What of another Python keeps values from going over, in sentences; the same one is not asked."""
         life = self._life
-        same = self._spec is None and self._python == sys.executable
+        same = self._spec is None and self._launching.python == sys.executable
         if life is None or not self.alive or (same and isinstance(life.process, KernelProcess)):
             return ()
         return await differences(life, packages)

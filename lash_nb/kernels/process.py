@@ -6,8 +6,10 @@ once a second, and hides the process group that an interrupt must reach.
 
 - Sockets and records live in a fresh private directory (`rundir`).
 - The kernel leads its own session, so one signal reaches its children too, and so they die with it.
-- It outlives a crash of its host for a while: a Python kernel has a watchdog inside, another one a `guardian`. One that
-  is left is as after a crash, and is reaped here when it ends before this process does.
+- It outlives a crash of its host for a while: a Python kernel has a watchdog inside, another one, and one in a sandbox,
+  a `guardian`. One that is left is as after a crash, and is reaped here when it ends before this process does.
+- A sandboxed one sees of the runtime directory what it needs, and a part that it shares with its host. SIGINT goes to
+  its own process group: bubblewrap, which runs it, would end by it.
 """
 
 from __future__ import annotations
@@ -25,12 +27,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from ..errors import KernelStartError
+from ..errors import InputError, KernelStartError
 from . import guardian
+from .children import descendants
+from .groups import Leader, end_strays, leader_in, signal_leader
 from .guardian import start_time
+from .limiting import Limiting, spare_the_host
+from .resources import NO_LIMITS, ResourceLimits
 from .rundir import PORTS, Endpoints, RuntimeDirectory, claim, disclaim, write_record
+from .sandbox import Confinement, filter_file, sandboxed_environment
 
-__all__ = ["KernelProcess", "RunningProcess"]
+__all__ = ["COMPILED", "KernelProcess", "RunningProcess", "spill_place"]
+
+COMPILED = "inside.code"
+"""The file of the runtime directory in which a Python kernel finds our code."""
 
 _REAP_S = 5.0
 
@@ -50,7 +60,18 @@ class RunningProcess(Protocol):
     has_inside: bool
     """Whether it takes our own code inside (a Python kernel)."""
     directory: Path
+    shared: Path
+    """The part of it in which host and kernel may both write."""
+    sandboxed: bool
     connection_file: Path
+
+    def record(self) -> None:
+        """Let it live on when this process crashes, for who takes it over."""
+        ...
+
+    def settle(self) -> tuple[str, ...]:
+        """Put its limits in force, now that it is up and no cell has run; what could not be, in sentences."""
+        ...
 
     def exited(self) -> bool:
         """Whether the process ended."""
@@ -85,6 +106,11 @@ class RunningProcess(Protocol):
         ...
 
 
+def spill_place(staging: str | None, epoch: str, shared: Path) -> Path:
+    """Where a kernel writes what it does not keep inline: beside the store that takes it, if that has a place."""
+    return Path(staging) / f"spill-{epoch}" if staging else shared / "spill"
+
+
 def _connection(directory: Path, key: str) -> tuple[dict[str, object], Endpoints]:
     """What the kernel is told of its channels, and what we make of it."""
     address = str(directory / "k")
@@ -107,14 +133,17 @@ class KernelProcess:
         display_name: str = "",
         has_inside: bool = True,
         orphan_ttl_s: float = 1800.0,
+        limits: ResourceLimits = NO_LIMITS,
+        confinement: Confinement | None = None,
+        recorded: bool = True,
     ) -> None:
         """Launch `argv`, with the connection file in the place of `{connection_file}`.
 
-        `orphan_ttl_s` is how long a kernel without inside waits for another host when this one crashes; one with our
-        inside is told by its bootstrap.
+        `orphan_ttl_s` is how long a kernel with a guardian waits for another host when this one crashes; one with our
+        inside is told by its bootstrap. One that is not `recorded` ends with its host until it is.
 
         Raises:
-            KernelStartError: it could not be launched; nothing is left.
+            KernelStartError: it could not be launched; nothing is left. InputError: not in this directory.
         """
         if sys.platform == "win32":
             raise KernelStartError("the managed kernel needs Linux or macOS (ipc sockets, process groups)")
@@ -126,36 +155,66 @@ class KernelProcess:
         self._guard = threading.Lock()
         self._closed = False
         RuntimeDirectory.sweep()
-        self._directory = RuntimeDirectory.create()
+        self.sandboxed = confinement is not None
+        self._limits, self._limiting = limits, Limiting()
+        self._inner: Leader | None = None
+        """The leader of the group that SIGINT goes to, with its start, where that is not the process itself."""
+        self._directory = RuntimeDirectory.create(in_memory=self.sandboxed)
         self.directory = self._directory.path
+        self.shared = self.directory / "shared" if self.sandboxed else self.directory
         self.connection_file = self.directory / "connection.json"
-        info, self.endpoints = _connection(self.directory, secrets.token_hex(32))
+        info, self.endpoints = _connection(self.shared, secrets.token_hex(32))
         try:
+            self.shared.mkdir(0o700, exist_ok=True)
             write_record(self.connection_file, info)
             claim(self.directory)
             command = [part.replace("{connection_file}", str(self.connection_file)) for part in argv]
-            self._popen = self._spawn(command, cwd, env, orphan_ttl_s)
+            self._popen = self._spawn(command, cwd, env, orphan_ttl_s, confinement)
         except (OSError, ValueError) as error:  # ValueError: a NUL in an argument or a variable
             self._directory.remove()
             raise KernelStartError(f"the kernel could not be launched ({argv[0]}): {_reason(error)}") from error
+        except (KernelStartError, InputError):
+            self._directory.remove()
+            raise
         self.pid = self._popen.pid
+        spare_the_host(self.pid)
         self.pidfd: int | None = None
         with contextlib.suppress(OSError, AttributeError):  # no pidfd on macOS and old kernels: polled instead
             self.pidfd = os.pidfd_open(self.pid)
+        self._recorded = recorded
         try:
-            write_record(self.directory / "kernel.json", self._identity())
+            self._write_record()
         except OSError as error:
             self.close()
             raise KernelStartError(f"the kernel's record could not be written: {_reason(error)}") from error
 
+    def record(self) -> None:
+        """Let it live on when this process crashes, for who takes it over."""
+        self._recorded = True
+        with contextlib.suppress(OSError):  # then it ends with this process
+            self._write_record()
+
+    def _write_record(self) -> None:
+        if self._recorded:
+            write_record(self.directory / "kernel.json", self._identity())
+
     def _spawn(
-        self, command: list[str], cwd: str | None, env: Mapping[str, str], orphan_ttl_s: float
+        self,
+        command: list[str],
+        cwd: str | None,
+        env: Mapping[str, str],
+        orphan_ttl_s: float,
+        confinement: Confinement | None,
     ) -> subprocess.Popen[bytes]:
-        alive = self._directory.alive_lock()
+        inherited = [self._directory.alive_lock()]
+        alive = inherited[0]
         try:
-            if not self.has_inside:
+            if not self.has_inside or confinement is not None:
                 if shutil.which(command[0], path=env.get("PATH")) is None:  # the guardian could only log it
                     raise FileNotFoundError(2, "no such program", command[0])
+                if confinement is not None:
+                    command = self._confined(command, cwd, env, confinement, inherited)
+                    env = sandboxed_environment(env)
                 watch = [guardian.__file__, str(self.directory), repr(float(orphan_ttl_s)), str(alive)]
                 command = [sys.executable, "-I", "-S", *watch, *command]
             return subprocess.Popen(
@@ -166,13 +225,48 @@ class KernelProcess:
                 stdout=self._directory.log,
                 stderr=self._directory.log,
                 start_new_session=True,
-                pass_fds=(alive,),
+                pass_fds=inherited,
             )
         finally:
-            os.close(alive)  # the kernel's copy holds the lock, for as long as it lives
+            for fd in inherited:  # the kernel's copy of the lock holds it, for as long as it lives
+                os.close(fd)
+
+    def _confined(
+        self,
+        command: list[str],
+        cwd: str | None,
+        env: Mapping[str, str],
+        confinement: Confinement,
+        inherited: list[int],
+    ) -> list[str]:
+        """The command in its sandbox; what that inherits is added to `inherited`."""
+        compiled, spill = self.directory / COMPILED, spill_place(confinement.staging, self.epoch, self.shared)
+        compiled.touch(0o600)  # it is bound as a file, so it must be there, and is filled later
+        spill.mkdir(0o700, parents=True, exist_ok=True)
+        own = {str(self.shared): True, str(spill): True, str(self.connection_file): False, str(compiled): False}
+        seccomp_fd = filter_file()
+        if seccomp_fd is not None:
+            inherited.append(seccomp_fd)
+        return confinement.around(command, cwd=cwd or os.getcwd(), env=env, own=own, seccomp_fd=seccomp_fd)
+
+    def settle(self) -> tuple[str, ...]:
+        """Put its limits in force, now that it is up and no cell has run; what could not be, in sentences."""
+        family = list(descendants(self.pid))
+        if self.sandboxed:
+            self._inner = leader_in(self.pid)
+        else:
+            family.insert(0, self.pid)
+        if self._limits:
+            self._limiting = Limiting.of(self._limits, family)
+        with contextlib.suppress(OSError):  # then another host takes it over without that
+            self._write_record()
+        return self._limiting.unmet
 
     def _identity(self) -> dict[str, object]:
         return {
+            "sandboxed": self.sandboxed,
+            "group": self._inner,
+            "limits": [str(group.path) for group in self._limiting.groups],
             "epoch": self.epoch,
             "pid": self.pid,
             "started": start_time(self.pid),
@@ -208,20 +302,26 @@ class KernelProcess:
         # A process that is not reaped keeps its id and its group's, so this never hits a stranger.
         with self._guard, contextlib.suppress(ProcessLookupError, PermissionError):
             if not self._closed and self._popen.returncode is None and os.getpid() == self.owner_pid:
-                os.killpg(self.pid, number)
+                if number == signal.SIGINT and self._inner is not None:
+                    signal_leader(self._inner, number)
+                else:
+                    os.killpg(self.pid, number)
 
     def ending(self) -> str:
         """How it ended, as the predicate of a sentence; reaps it. Call only once it has exited."""
         self.kill()
         with self._guard:
             code = self._popen.wait()
+        if self.sandboxed and code > 128:  # as bubblewrap says it
+            code = 128 - code
         if code >= 0:
             return f"ended with exit status {code}"
         try:
             name = signal.Signals(-code).name
         except ValueError:
             name = "unknown"
-        return f"was killed by signal {-code} ({name})"
+        why = self._limiting.why_killed() if code == -signal.SIGKILL else ""
+        return f"was killed by signal {-code} ({name}){why}"
 
     def log_tail(self) -> str:
         """The last 8 KiB of what the process wrote outside of its channels."""
@@ -256,6 +356,8 @@ class KernelProcess:
             self._closed = True
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._popen.wait(timeout=_REAP_S)
+            self._limiting.end()
+            end_strays(self.directory)
             if self.pidfd is not None:
                 os.close(self.pidfd)
             self._directory.remove()

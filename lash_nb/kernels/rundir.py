@@ -43,6 +43,7 @@ _PREFIX = "lash-nb-kernel-"
 _LONGEST_DIRECTORY = 80
 """Leaves room for `/k-5` and a margin under the 108 bytes of `sun_path` (104 on macOS)."""
 _YOUNG_S = 60.0
+_IN_MEMORY = "/dev/shm"
 _NOBODY = {"pid": 2**31 - 1, "started": None}
 """An id that no process can have."""
 
@@ -61,8 +62,8 @@ class Endpoints:
 
 
 def _roots() -> list[Path]:
-    """Directories for sockets, best first; each short enough."""
-    candidates = [os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"]
+    """Directories for sockets, best first; each short enough. The last one is for kernels that share memory by name."""
+    candidates = [os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp", _IN_MEMORY]
     found = [Path(root) for root in candidates if root and len(os.fsencode(root)) + 30 <= _LONGEST_DIRECTORY]
     return [root for root in found if os.access(root, os.W_OK | os.X_OK)]
 
@@ -131,8 +132,8 @@ class RuntimeDirectory:
         _held.add(self)
 
     @classmethod
-    def create(cls) -> RuntimeDirectory:
-        """A fresh one, locked, with an empty log and a `spill` directory.
+    def create(cls, *, in_memory: bool = False) -> RuntimeDirectory:
+        """A fresh one, locked, with an empty log and a `spill` directory; `in_memory` if there is a place for that.
 
         Raises:
             KernelStartError: it cannot be made; nothing is left.
@@ -140,10 +141,11 @@ class RuntimeDirectory:
         roots = _roots()
         if not roots:
             raise KernelStartError("no directory for the kernel's sockets: set TMPDIR to a short writable path")
+        root = Path(_IN_MEMORY) if in_memory and Path(_IN_MEMORY) in roots else roots[0]
         made: Path | None = None
         opened: list[int] = []
         try:
-            made = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=roots[0]))
+            made = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=root))
             opened.append(os.open(made / "lock", os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
             fcntl.flock(opened[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
             opened.append(os.open(made / "log", os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND, 0o600))
@@ -153,7 +155,7 @@ class RuntimeDirectory:
                 os.close(fd)
             if made is not None:
                 shutil.rmtree(made, ignore_errors=True)
-            raise KernelStartError(f"no directory for the kernel's sockets in {roots[0]}: {error.strerror}") from error
+            raise KernelStartError(f"no directory for the kernel's sockets in {root}: {error.strerror}") from error
         return cls(made, lock=opened[0], log=opened[1])
 
     def alive_lock(self) -> int:

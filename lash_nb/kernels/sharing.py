@@ -129,7 +129,7 @@ class _Sender:
         self._failed: dict[str, str] = {}
         self._sent: Mapping[str, PushedValue] = {}
         self._kept: Mapping[str, str] = {}
-        self._named = False
+        self._named = life.process.sandboxed  # nothing of this process is to be seen there
 
     async def sent(self, values: dict[str, object], *, together: bool, last: bool = False) -> bool:
         """Have `values` bound but for what fails, which is taken out; False: some cannot be loaded, none was bound."""
@@ -178,7 +178,7 @@ class _Sender:
             values,
             together=together,
             most_bytes=self._most_bytes,
-            directory=self._life.process.directory,
+            directory=self._life.process.shared,
             named=self._named,
             stopped=stopped,
         )

@@ -25,6 +25,7 @@ from ..machine.execution import CellOutput
 from . import InputRequest, OnInput
 from .bundles import BundleLimits
 from .cells import Cell
+from .children import CellChildren
 from .flags import Flag
 from .numbering import Numbering
 from .outputs import OutputFold, OutputLimits
@@ -95,6 +96,7 @@ class Wire:
         self._trim_at = 0.0
         self._numbering = Numbering() if not process.has_inside else None
         self._dead_at: float | None = None
+        self._children = CellChildren(process.pid)
 
     # -- from any thread -------------------------------------------------------------------------------------------
 
@@ -152,8 +154,15 @@ class Wire:
         self._thread.post(lambda: self._follow(cell, msg_id, frames))
 
     def stop(self, cell: Cell, *, insist: bool) -> None:
-        """Withdraw the cell if it is queued, interrupt it if it runs, nothing if it ended."""
+        """Withdraw the cell if it is queued, interrupt it if it runs, nothing if it ended.
+
+        `insist`: it did not react to the first time. Then its kernel is asked for more than SIGINT, too.
+        """
         self._thread.post(lambda: self._stop(cell, insist=insist))
+
+    def answer_input_with(self, on_input: OnInput | None) -> None:
+        """Who answers `input()` from now on."""
+        self._on_input = on_input
 
     def take_background(self) -> tuple[CellOutput, ...]:
         with self._guard:
@@ -225,8 +234,12 @@ class Wire:
             cell_due = self._current.tick(now)
             if self._current.ended.is_set():
                 self._current = None
+                self._children.ended()
             elif cell_due is not None:
                 due = cell_due if due is None else min(due, cell_due)
+        children_due = self._children.tick(now)
+        if children_due is not None:
+            due = children_due if due is None else min(due, children_due)
         if self._current is None and self._queue and self._dead_at is None:
             self._send_next(now)
         return now if more else due
@@ -307,7 +320,7 @@ class Wire:
             cell.take_iopub(msg_type, self._session.unpack(content), buffers, now)
             if cell.begun and cell.interrupt_wanted:
                 cell.interrupt_wanted = False
-                self._interrupt()
+                self._interrupt(now)
         elif msg_type in _OUTPUT_TYPES:
             with self._guard:
                 self._background.apply(msg_type, self._session.unpack(content), buffers)
@@ -368,6 +381,7 @@ class Wire:
         self._current.numbering = self._numbering
         if self._numbering is not None:
             self._numbering.missing = 0
+        self._children.sent()
         self._send("shell", self._current.frames)
         self._current.mark_sent(now)
 
@@ -378,18 +392,25 @@ class Wire:
             cell.end(time.monotonic())
         elif cell is self._current:
             cell.interrupted = True
+            cell.insisted = cell.insisted or insist
             if cell.begun or insist:
-                self._interrupt()
+                self._interrupt(time.monotonic())
             else:
                 # Before the cell begins the kernel ignores SIGINT: it would be lost.
                 cell.interrupt_wanted = True
+            if insist and self.process.has_inside:
+                _, frames = self.pack("lash_stop_request", {"msg_id": cell.msg_id})
+                self._send("control", frames)
 
-    def _interrupt(self) -> None:
+    def _interrupt(self, now: float) -> None:
         """SIGINT, and a message behind it: an event loop parked in `select` is not woken by the signal alone."""
+        self._children.interrupting(now)
         if self.by_message:
             _, frames = self.pack("interrupt_request", {})
             self._send("control", frames)
             return
         self.process.interrupt()
+        if self._current is not None and self._current.insisted:
+            self._children.wake()
         _, frames = self.pack("kernel_info_request", {})
         self._send("shell", frames)

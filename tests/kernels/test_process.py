@@ -55,6 +55,9 @@ def test_the_files_of_a_kernel() -> None:
             "language": "sleepish",
             "display_name": "Sleep 1",
             "managed": True,
+            "sandboxed": False,
+            "group": None,
+            "limits": [],
         }
         own = {"pid": os.getpid(), "started": start_time(os.getpid())}
         assert json.loads((directory / "host.json").read_text()) == own

@@ -91,6 +91,7 @@ def compiled() -> bytes:
         full_name = f"{__package__}.{name}"
         spec = importlib.util.find_spec(full_name)
         code = getattr(spec.loader, "get_code")(full_name) if spec is not None else None  # noqa: B009 (any loader's)
+        assert isinstance(code, CodeType)
         codes[name] = _renamed(code, f"<lash_nb {name}>")
     return importlib.util.MAGIC_NUMBER + marshal.dumps(codes)
 

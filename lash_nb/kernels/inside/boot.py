@@ -44,7 +44,7 @@ class Inside:
 
 
 def load(codes: dict[str, str | types.CodeType]) -> dict[str, types.ModuleType]:
-    """The files (their source, or what it was compiled to) as modules of a package that is in `sys.modules` only while they import each other."""
+    """The files (source, or compiled) as modules of a package, in `sys.modules` only while they import each other."""
     package = types.ModuleType(PACKAGE)
     package.__path__ = []
     made = {PACKAGE: package}
