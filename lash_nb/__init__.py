@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .calls import RetryPolicy
     from .errors import ApprovalNeeded, LashError
     from .kernels.managed import ManagedKernel
+    from .kernels.resources import ResourceLimits
     from .kernels.scripted import ScriptedKernel
     from .machine.approvals import Approval, Decision
     from .models.scripted import ScriptedModel
@@ -29,6 +30,7 @@ _PUBLIC = {
     "Decision": ".machine.approvals",
     "LashError": ".errors",
     "ManagedKernel": ".kernels.managed",
+    "ResourceLimits": ".kernels.resources",
     "RetryPolicy": ".calls",
     "ScriptedKernel": ".kernels.scripted",
     "ScriptedModel": ".models.scripted",
@@ -44,6 +46,7 @@ __all__ = [
     "Decision",
     "LashError",
     "ManagedKernel",
+    "ResourceLimits",
     "RetryPolicy",
     "ScriptedKernel",
     "ScriptedModel",

@@ -22,6 +22,7 @@ from typing import Any
 from .approving import Approvals, edited_text, rejected_text
 from .errors import JournalError, KernelBusyError, KernelDiedError, KernelError, LashError, UnknownNameError
 from .kernels import CellGuard, CellTools, Kernel, OutputSink, ToolOffer
+from .languages import is_sandboxed
 from .machine.activity import VariablesShared
 from .machine.approvals import ApprovalMode, Decision, Wish
 from .machine.effects import EffectId, ExecCode, ExecResult
@@ -206,7 +207,7 @@ class CellRuns:
                     effect.code,
                     on_output=on_output,
                     tools=tools,
-                    guard=self._guard(effect),
+                    guard=self._guard(kernel, effect),
                     timeout_s=ports.cell_limit_s,
                     started=started,
                 )
@@ -277,17 +278,20 @@ class CellRuns:
     # -- approval ------------------------------------------------------------------------------------------------------
 
     def _guards(self, language: str) -> bool:
-        """Whether the kernel of a language asks by itself what its cells may do, where that is wanted."""
+        """Whether the kernel of a language asks by itself what its cells may do, where that is wanted, or need not."""
         if self._ports.approve is not ApprovalMode.EFFECTS:
             return False
         try:
-            return self._kernel(language).language.casefold().startswith("python")
+            kernel = self._kernel(language)
+            return is_sandboxed(kernel) or kernel.language.casefold().startswith("python")
         except UnknownNameError:
             return True  # the cell cannot run, and nobody need be asked
 
-    def _guard(self, effect: ExecCode) -> CellGuard | None:
+    def _guard(self, kernel: Kernel, effect: ExecCode) -> CellGuard | None:
         if self._ports.approve is not ApprovalMode.EFFECTS and not self._outstanding(effect):
             return None  # but a cell that an earlier host ran may wait with a question
+        if is_sandboxed(kernel):
+            return None
         return CellGuard(on_effect=partial(self._effect, effect))
 
     async def _effect(self, effect: ExecCode, wish: Wish) -> Decision:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
-from . import carried_words, notebook_words, resume_words, session_words, trace_words
+from . import carried_words, kernel_words, notebook_words, resume_words, session_words, trace_words
 from .errors import InputError, LashError, MissingExtraError, NotebookError
 from .machine.approvals import ApprovalMode
 from .models import NAME_FORMS
@@ -129,7 +129,8 @@ def _parser() -> argparse.ArgumentParser:
         help="play the answers in IN.cassette.jsonl; strict: compare whole requests, not just what was asked",
     )
     run.add_argument("--approve", choices=MODES, help=_APPROVE_HELP)
-    run.add_argument("--python", metavar="PATH", help="the Python of the agent's kernel, or an installed kernel's name")
+    kernel_words.add(run)
+    run.add_argument("--cell-seconds", metavar="N", type=float, help="how long a cell of the agent's may run")
     run.add_argument("--results", metavar="FILE", type=Path, help="write the turns as JSON: id, text, code, value")
     run.add_argument("--json", action="store_true", help="print a summary as JSON on stdout")
     demo = commands.add_parser(
@@ -202,7 +203,8 @@ def _run(options: argparse.Namespace) -> int:
         record=True if options.record == "" else options.record,
         replay=options.replay,
         approve=options.approve,
-        python=options.python,
+        cell_seconds=options.cell_seconds,
+        **kernel_words.given(options),
     )
     if options.results is not None:
         _write_json(options.results, [_turn(turn) for turn in result.turns])

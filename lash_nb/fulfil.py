@@ -15,7 +15,7 @@ from .cell_runs import CellRuns
 from .errors import KernelBusyError, KernelDiedError, KernelError, LashError, UnknownNameError
 from .kernels.changes import changes_text
 from .kernels.summaries import without_values
-from .languages import TellsChanges
+from .languages import Confined, TellsChanges
 from .machine.activity import ChangesSeen, VariableSeen, VariablesSeen
 from .machine.checkpoints import CheckpointDelivery, CheckpointKind
 from .machine.effects import (
@@ -277,6 +277,9 @@ class Fulfilment:
             self._tell(f"The kernel's process had ended; a new one was started. {lost_names(self.known)}")
             self._untold = self._untold or (self.known, self.known_epoch)
             self.known = NamespaceSummary()
+        if self.known_epoch != kernel.epoch and isinstance(kernel, Confined):
+            for sentence in kernel.unmet_limits:
+                self._tell(sentence)
         self.known_epoch = kernel.epoch
 
     def _tell(self, sentence: str, *, shown: str = "") -> None:

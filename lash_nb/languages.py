@@ -19,26 +19,50 @@ from .errors import KernelAttachError, KernelError, UnknownNameError
 from .kernels import Kernel, OnInput
 from .kernels.changes import Changes
 from .kernels.rundir import find_kernel
+from .kernels.sandbox import Sandbox
+from .kernels.settings import KernelSettings
 from .machine.attachments import AdoptingStore
 from .recorded import RecordedKernel
 
-__all__ = ["CanBeLeft", "EndsNow", "SessionKernels", "TellsChanges", "attached_kernel", "managed_kernel"]
+__all__ = [
+    "CanBeLeft",
+    "Confined",
+    "EndsNow",
+    "SessionKernels",
+    "TellsChanges",
+    "attached_kernel",
+    "is_sandboxed",
+    "managed_kernel",
+]
 
 _log = logging.getLogger("lash_nb")
 
 
 def managed_kernel(
-    language: str | None, *, cwd: Path, store: AdoptingStore, on_input: OnInput | None, python: str = ""
+    language: str | None,
+    *,
+    cwd: Path,
+    store: AdoptingStore,
+    on_input: OnInput | None,
+    settings: KernelSettings = KernelSettings(),  # noqa: B008 (frozen)
+    hide: Collection[Path] = (),
 ) -> Kernel:
-    """A managed kernel for a language; for None, and for Python, of `python` (empty: of this interpreter).
+    """A managed kernel for a language; for None, and for Python, of the Python that is set. A sandbox hides `hide`.
 
     Raises:
         UnknownNameError: no kernelspec for that language, or of that name, is installed.
     """
     managed = import_module("lash_nb.kernels.managed")
-    which = _interpreter(python) if language in (None, "python") else {"kernelspec": language}
-    kernel: Kernel = managed.ManagedKernel(**which, cwd=cwd, store=store, on_input=on_input)
+    which = _interpreter(settings.python) if language in (None, "python") else {"kernelspec": language}
+    kernel: Kernel = managed.ManagedKernel(
+        **which, cwd=cwd, store=store, on_input=on_input, **_made(settings, hide), spare=settings.spare and not language
+    )
     return kernel
+
+
+def _made(settings: KernelSettings, hide: Collection[Path]) -> dict[str, Any]:
+    sandbox = Sandbox(hide=tuple(str(path) for path in hide)) if settings.sandbox else False
+    return {"sandbox": sandbox, "pass_env": settings.pass_env, "resources": settings.resources}
 
 
 def _interpreter(python: str) -> dict[str, str]:
@@ -50,12 +74,20 @@ def _interpreter(python: str) -> dict[str, str]:
 
 
 async def attached_kernel(
-    kernel: RecordedKernel, *, owner: str, cwd: Path, store: AdoptingStore, on_input: OnInput | None, python: str = ""
+    kernel: RecordedKernel,
+    *,
+    owner: str,
+    cwd: Path,
+    store: AdoptingStore,
+    on_input: OnInput | None,
+    settings: KernelSettings = KernelSettings(),  # noqa: B008 (frozen)
+    hide: Collection[Path] = (),
 ) -> Kernel:
     """The living kernel of an earlier process, taken over; `owner` is the session whose cells it ran.
 
     Raises:
-        KernelAttachError: it is gone, or cannot be taken over; nothing was changed.
+        KernelAttachError: it is gone, or cannot be taken over, or is not in the sandbox that it should be in; nothing
+            was changed.
     """
     managed = import_module("lash_nb.kernels.managed")
     file = kernel.file or find_kernel(kernel.epoch, owner=owner)
@@ -67,7 +99,8 @@ async def attached_kernel(
         cwd=cwd,
         store=store,
         on_input=on_input,
-        **(_interpreter(python) if kernel.language == "python" else {}),
+        **_made(settings, hide),
+        **(_interpreter(settings.python) if kernel.language == "python" else {}),
     )
     return attached
 
@@ -106,6 +139,26 @@ class TellsChanges(Protocol):
     async def changes(self, since: str) -> Changes:
         """What has changed since, as far as it can be told; never fails."""
         ...
+
+
+@runtime_checkable
+class Confined(Protocol):
+    """A kernel that may be held to something."""
+
+    @property
+    def sandboxed(self) -> bool:
+        """Whether nothing that its cells do can get out of its directory."""
+        ...
+
+    @property
+    def unmet_limits(self) -> tuple[str, ...]:
+        """Which limits could not be put in force in this life, in sentences."""
+        ...
+
+
+def is_sandboxed(kernel: object) -> bool:
+    """Whether what its cells do beyond computing needs nobody's leave."""
+    return isinstance(kernel, Confined) and kernel.sandboxed
 
 
 @runtime_checkable

@@ -68,7 +68,7 @@ class Lash(Magics, Settings):
             approve=lambda: known_mode(self.approve),
             namespace=lambda: shell.user_ns,
             hidden=lambda: shell.user_ns_hidden,
-            python=lambda: os.path.expanduser(self.python),
+            kernels=self.kernel_settings,
         )
         self._announced: ModelChoice | None = None
         self._suggestion = self.sessions.suggestion
@@ -141,6 +141,8 @@ class Lash(Magics, Settings):
         model = self.sessions.open(choice.name)
         if given.new:
             self._begin_anew()
+        if given.sandbox:
+            self.sessions.want_sandbox()
         if not given.quiet:
             self._announce_news(choice)
             self._say_what_is_left()
@@ -184,7 +186,9 @@ class Lash(Magics, Settings):
     def _limits(self) -> Limits:
         from .session import Limits
 
-        return Limits(max_steps=self.max_steps, max_minutes=self.max_minutes)
+        run = self.sessions.run if hasattr(self, "sessions") else None
+        seconds = self.cell_seconds if run is None or run.cell_seconds is None else run.cell_seconds
+        return Limits(max_steps=self.max_steps, max_minutes=self.max_minutes, cell_seconds=seconds)
 
     def _announce_news(self, choice: ModelChoice) -> None:
         if choice != self._announced:

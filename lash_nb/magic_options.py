@@ -15,7 +15,7 @@ __all__ = ["OPTIONS_NOT_BUILT", "as_magic", "is_edit", "unquoted"]
 Magic = TypeVar("Magic", bound=Callable[..., Any])
 
 OPTIONS_NOT_BUILT = (
-    "--check", "--keep", "--kernel", "--max-cost", "--sandbox",
+    "--check", "--keep", "--kernel", "--max-cost",
 )  # fmt: skip
 
 _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
@@ -33,6 +33,13 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (("--context",), {"metavar": "N", "type": int, "help": "of how many of your earlier cells the model is told (20)"}),
     (("--max-steps",), {"metavar": "N", "type": int, "help": "how many model calls the turn may take"}),
     (("--approve",), {"metavar": "MODE", "help": "what is asked about: effects, every (cell), all (nothing is), plan"}),
+    (
+        ("--sandbox",),
+        {
+            "action": "store_true",
+            "help": "the session's kernel runs without network, and writes in the working directory alone (Linux)",
+        },
+    ),
     (("--new",), {"action": "store_true", "help": "begin a new session: empty history, fresh kernel"}),
     (("-q", "--quiet"), {"action": "store_true", "help": "draw nothing; leave one line, and the turn's record"}),
     (("--no-raise",), {"action": "store_true", "help": "return a turn that failed instead of raising"}),

@@ -40,9 +40,8 @@ async def end_orphans(kernels: Iterable[RecordedKernel], *, owner: str, state_di
         if not kernel_lives(recorded, owner=owner):
             continue
         try:
-            kernel = await attached_kernel(
-                recorded, owner=owner, cwd=Path.cwd(), store=BlobStore(state_dir / "blobs"), on_input=None
-            )
+            store = BlobStore(state_dir / "blobs")
+            kernel = await attached_kernel(recorded, owner=owner, cwd=Path.cwd(), store=store, on_input=None)
         except KernelError:  # it has a host, or ended this moment
             continue
         await kernel.shutdown()

@@ -7,6 +7,8 @@ known: a sum with holes would be taken for the whole.
 from __future__ import annotations
 
 from .errors import InputError
+from .kernels import Kernel
+from .languages import Confined, is_sandboxed
 from .machine.llm import LlmUsage
 from .recorded import RecordedSession, RecordedTurn
 from .session import Session
@@ -43,7 +45,7 @@ def status_text(sessions: NotebookSessions) -> str:
     kernel = session.kernel if session is not None else None
     lives = "not started yet"
     if kernel is not None and kernel.epoch:
-        lives = f"{kernel.language}, {'alive' if kernel.alive else 'ended'}"
+        lives = f"{kernel.language}, {'alive' if kernel.alive else 'ended'}{_held(kernel, session)}"
     return "\n".join(
         [
             f"lash_nb {__version__}",
@@ -56,6 +58,15 @@ def status_text(sessions: NotebookSessions) -> str:
             f"notebook metadata {sessions.copying.status()}",
         ]
     )
+
+
+def _held(kernel: Kernel, session: Session | None) -> str:
+    """To what the kernel is held."""
+    bounds = session.kernel_settings.resources.told() if session is not None else ()
+    said = ", in a sandbox" if is_sandboxed(kernel) else ""
+    said += f", at most {', '.join(bounds)}" if bounds else ""
+    unmet = " ".join(kernel.unmet_limits) if isinstance(kernel, Confined) else ""
+    return f"{said}; {unmet}" if unmet else said
 
 
 def _left(session: Session) -> str:

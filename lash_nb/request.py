@@ -109,6 +109,8 @@ class Surroundings:
     """None: the one that suits the model."""
     grammar: Grammar = "tags"
     instructions: str = ""
+    about_kernel: str = ""
+    """What the model has to know of how its kernel runs, for all turns."""
     tools: Mapping[str, ToolFunction] = field(default_factory=dict)
     on_log: Callable[[LogEvent], None] = lambda event: None
     retries: RetryPolicy = field(default_factory=RetryPolicy)
@@ -221,7 +223,7 @@ class RequestRun:
             known = ", ".join(sorted(PROTOCOLS))
             raise UnknownNameError(f"no protocol is called {name!r}; there are: {known}")
         module, _, attribute = PROTOCOLS[name].partition(":")
-        wanted, schema = self.request.wanted, self.request.schema
+        wanted, schema, tools = self.request.wanted, self.request.schema, tools_told(around.tools)
         validate: ValidateValue | None = None
         termination: CodeTermination = Natural()
         if wanted is not None:
@@ -235,7 +237,7 @@ class RequestRun:
             validate=validate,
             grammar=around.grammar,
             vision=traits.vision,
-            instructions="\n\n".join(filter(None, (around.instructions, tools_told(around.tools)))),
+            instructions="\n\n".join(text for text in (around.instructions, tools, around.about_kernel) if text),
         )
         return protocol
 

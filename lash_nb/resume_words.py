@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import kernel_words
 from .consent import ask, ask_line, ask_or_why, at_terminal
 from .deciding import known_mode, tightened
 from .errors import ApprovalNeeded, InputError, JournalInUseError, TurnFailed
@@ -54,12 +55,9 @@ def add(commands: Any) -> None:
         choices=[mode.value for mode in ApprovalMode],
         help="what is asked about from now on (default: as before, but for `all`)",
     )
-    resume.add_argument(
-        "-m",
-        dest="model",
-        metavar="MODEL",
-        help="who answers (default: the model of that turn, unless only a notebook names it)",
-    )
+    who = "who answers (default: the model of that turn, unless only a notebook names it)"
+    resume.add_argument("-m", dest="model", metavar="MODEL", help=who)
+    kernel_words.add(resume)
     resume.add_argument("--state-dir", metavar="DIR", type=Path, help="where sessions are kept")
     resume.add_argument("--json", action="store_true", help="print the turn as JSON on one line")
     resume.add_argument("--follow", action="store_true", help="if another process has the session: watch its turn")
@@ -83,6 +81,7 @@ def _resume(options: argparse.Namespace) -> int:
             model=options.model,
             base_dir=_base_dir(found),
             on_block=file.take if file is not None else None,
+            **kernel_words.given(options),
         )
     except JournalInUseError as error:
         if options.follow:

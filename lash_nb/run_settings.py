@@ -12,10 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError
+from .kernels.settings import KernelSettings
 
 __all__ = ["RUN_OPTIONS", "RunSettings", "notebook_file"]
 
 RUN_OPTIONS = "LASH_NB_RUN_OPTIONS"
+
+_KINDS: Mapping[str, tuple[Any, str]] = {
+    "kernel": (dict, "an object"),
+    "cell_seconds": (int | float, "a number"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +34,9 @@ class RunSettings:
     notebook: str | None = None
     state_dir: str | None = None
     approve: str | None = None
-    python: str | None = None
+    kernel: Mapping[str, Any] | None = None
+    """As `KernelSettings.to_json` gives it."""
+    cell_seconds: float | None = None
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> RunSettings | None:
@@ -47,10 +55,15 @@ class RunSettings:
         if not isinstance(told, dict):
             raise InputError(f"{RUN_OPTIONS} is not a JSON object")
         values = {name: told.get(name) for name in cls.__slots__}
-        wrong = [name for name, value in values.items() if not isinstance(value, str | None)]
-        if wrong:
-            raise InputError(f"{RUN_OPTIONS}.{wrong[0]} is not a text")
+        for name, value in values.items():
+            kind, what = _KINDS.get(name, (str, "a text"))
+            if value is not None and not isinstance(value, kind):
+                raise InputError(f"{RUN_OPTIONS}.{name} is not {what}")
         return cls(**values)
+
+    def kernel_over(self, others: KernelSettings) -> KernelSettings:
+        """How kernels are made: as the run has it, else as `others` say. Raises InputError: a bound is none."""
+        return others if self.kernel is None else KernelSettings.from_json(self.kernel).over(others)
 
 
 def notebook_file(user_ns: Mapping[str, Any], env: Mapping[str, str]) -> Path | None:

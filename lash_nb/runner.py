@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Literal, Unpack
 
 from nbformat import NotebookNode
 
@@ -30,6 +30,7 @@ from .deciding import known_mode
 from .errors import DecodeError, InputError, JournalError, KernelDiedError, NotebookError
 from .following import read_session
 from .headless import CellError, HeadlessKernel, kernel_for
+from .kernels.settings import Managed, checked_settings
 from .machine.activities import TURN_ACTIVITY
 from .machine.activity import ApprovalDecided
 from .machine.approvals import ApprovalMode
@@ -63,8 +64,8 @@ STOP_GRACE_S = 20.0
 OnProgress = Callable[[CellReport], None]
 
 
-class RunOptions(TypedDict, total=False):
-    """What a run can be told, all of it optional."""
+class RunOptions(Managed, total=False):
+    """What a run can be told, all of it optional; `Managed` is about the agent's kernel."""
 
     parameters: Mapping[str, Any]
     """For the cell tagged `parameters`."""
@@ -75,8 +76,8 @@ class RunOptions(TypedDict, total=False):
     """Play the notebook's own cassette."""
     approve: ApprovalMode | str | None
     """What is asked about first; nobody is there to answer: effects are refused, a cell leaves the run waiting."""
-    python: str | None
-    """The Python of the agent's kernel: a path, or the name of an installed kernel; default: the notebook's."""
+    cell_seconds: float | None
+    """Seconds that a cell of the agent's may take; default: no bound."""
     on_progress: OnProgress | None
     kernel_name: str | None
     """Default: what the notebook says."""
@@ -123,6 +124,13 @@ def _check_model(model: str, home: Path, replay: str | None) -> None:
         raise InputError(f"the model {model} and a replay: a run is asked for one of them")
     if kind in OFFLINE:
         open_model(name, base_dir=home, strict=replay == "strict")
+
+
+def _check_options(record: object, replay: object, cell_seconds: float | None) -> None:
+    if record and replay:
+        raise InputError("record and replay: a run does one of them")
+    if cell_seconds is not None and not cell_seconds > 0:
+        raise InputError(f"cell_seconds {cell_seconds:g}: give a number over 0, or none")
 
 
 def _clear(notebook: NotebookNode) -> None:
@@ -176,11 +184,12 @@ class _Run:
         record: str | Path | bool | None = None,
         replay: Literal["loose", "strict"] | None = None,
         approve: ApprovalMode | str | None = None,
-        python: str | None = None,
+        cell_seconds: float | None = None,
         on_progress: OnProgress | None = None,
         kernel_name: str | None = None,
         timeout: float | None = None,
         cwd: str | Path | None = None,
+        **managed: Unpack[Managed],
     ) -> None:
         path = Path(in_)
         self._notebook = load_notebook(path)
@@ -190,28 +199,27 @@ class _Run:
         self._kernel_name = kernel_for(self._notebook, named=kernel_name, path=path)
         if model is not None:
             _check_model(model, self._home, replay)
-        if record and replay:
-            raise InputError("record and replay: a run does one of them")
+        _check_options(record, replay, cell_seconds)
         if cwd is not None and not Path(cwd).is_dir():
             raise InputError(f"there is no directory {cwd}")
+        self._cwd = Path(cwd) if cwd is not None else self._home
+        kernel = checked_settings(managed, self._cwd)
         self._output.probe()
         cassette = self._home / f"{path.stem}.cassette.jsonl" if record is True else record
+        told = {"approve": approve and str(known_mode(approve)), "kernel": kernel, "cell_seconds": cell_seconds}
         self._options = {
             "model": model,
             "record": str(Path(cassette).resolve()) if cassette else None,
             "replay": replay,
-            **({"approve": str(known_mode(approve))} if approve is not None else {}),
-            **({"python": python} if python else {}),
+            **{name: value for name, value in told.items() if value},
             "notebook": str(path.resolve()),
             "headless": True,
             "state_dir": os.environ.get("LASH_NB_STATE_DIR") or str(self._output.path.with_suffix(".lash")),
         }
         _clear(self._notebook)
-        self._cwd = Path(cwd) if cwd is not None else self._home
         self._tell = on_progress or (lambda report: None)
         self._timeout = timeout
-        self._signals = 0
-        self._stop = asyncio.Event()
+        self._signals, self._stop = 0, asyncio.Event()
         self._cells: list[CellReport] = []
         self._turns: dict[tuple[str, int], TurnSummary] = {}
         self._opened: dict[str, TurnCheckpoint] = {}

@@ -43,6 +43,11 @@ class Session(SessionParts):
         kernels: by language, where cells in other languages run; for one that is not among them the session starts a
             kernel when a cell needs it, and ends it. Those that are given stay the caller's.
         python: which Python that is, if another one: an interpreter's path, or the name of an installed kernel.
+        sandbox: True runs the session's own kernels without network, with the files read-only but for `base_dir`
+            (Linux, needs bubblewrap); a session that goes on stays in it.
+        pass_env: names of variables that those kernels get though they look like secrets.
+        resources: what they may use of the machine (`ResourceLimits(memory_bytes=2 << 30)`), each for itself.
+        spare: True keeps another kernel ready in this process, for the next start or restart (some 60 MB).
         protocol: how the model conducts a turn: "code" (prose and cells until it answers), "snippet" (one cell, for
             small models); None takes what suits the model.
         grammar: how the model marks a cell: "tags", or "fence" for models that insist on Markdown fences.
@@ -73,8 +78,8 @@ class Session(SessionParts):
 
     Raises:
         UnknownNameError: no such protocol or grammar.
-        InputError: no such previews; `tools` cannot be called by name; the model's name cannot be opened (from the
-            first `run`).
+        InputError: no such previews; `tools` cannot be called by name; there can be no sandbox here; the model's name
+            cannot be opened (from the first `run`).
     """
 
     @classmethod
@@ -109,6 +114,7 @@ class Session(SessionParts):
         session.notebook = session.notebook or found.notebook
         try:
             last = session._past.take_up(found, session._recorder, store=session.store, limits=session.limits)
+            session._as_before(session._past.facts)
         except BaseException:
             session._recorder.close()
             raise
@@ -357,6 +363,7 @@ class Session(SessionParts):
             protocol=self.protocol if before is None else before.asked.protocol,
             grammar=self.grammar if before is None else before.asked.grammar,
             instructions=self._instructions,
+            about_kernel=self.kernel_settings.told(),
             tools=self._tools,
             on_log=self._on_log,
             retries=self.retries,

@@ -12,9 +12,9 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, Self, Unpack, get_args
 
 from .bridge import shared_loop, undisturbed
 from .calls import RetryPolicy
@@ -22,6 +22,8 @@ from .conversation import Conversation, OnBlock, OnHead
 from .deciding import Decisions, OnApproval, allowed_mode, known_mode
 from .errors import InputError, UnknownNameError
 from .kernels import InputRequest, Kernel
+from .kernels.sandbox import check_sandbox
+from .kernels.settings import KernelSettings, Managed, as_ordered
 from .languages import SessionKernels, attached_kernel, managed_kernel
 from .machine.approvals import ApprovalMode
 from .machine.effects import LogEvent
@@ -34,6 +36,7 @@ from .ports import Inbox
 from .previews import Previews, allowed_previews, known_previews
 from .protocols import PROTOCOLS
 from .protocols.grammar import Grammar
+from .recorded import RecordedKernel
 from .recording import SessionRecorder
 from .request import Limits, Request
 from .session_model import SessionModel
@@ -73,7 +76,6 @@ class SessionParts:
         *,
         kernel: Kernel | None = None,
         kernels: Mapping[str, Kernel] | None = None,
-        python: str = "",
         protocol: str | None = None,
         grammar: Grammar = "tags",
         tools: Mapping[str, ToolFunction] | None = None,
@@ -93,6 +95,7 @@ class SessionParts:
         on_head: OnHead | None = None,
         on_log: Callable[[LogEvent], None] | None = None,
         on_input: Callable[[InputRequest], str] | None = None,
+        **managed: Unpack[Managed],
     ) -> None:
         _check_words(protocol, grammar)
         self.id, self.base_dir = session_id or uuid.uuid4().hex, Path(base_dir) if base_dir is not None else Path.cwd()
@@ -101,9 +104,10 @@ class SessionParts:
         self.store = BlobStore(self.state_dir / "blobs")
         self._model = SessionModel(model, base_dir=self.base_dir)
         self._redactor = redactor = Redactor(os.environ)
-        around: dict[str, Any] = {"cwd": self.base_dir, "store": RedactingStore(self.store, redactor), "python": python}
-        around["on_input"] = on_input
-        self._kernels = SessionKernels(kernel, kernels or {}, make=partial(managed_kernel, **around))
+        self._around: dict[str, Any] = {"cwd": self.base_dir, "store": RedactingStore(self.store, redactor)}
+        self._around |= {"on_input": on_input, "hide": (self.state_dir,)}
+        self.kernel_settings = self._checked(KernelSettings.of(managed))
+        self._kernels = SessionKernels(kernel, kernels or {}, make=self._make_kernel)
         self.protocol, self.grammar, self.sharing = protocol, grammar, sharing
         self.previews: Previews = allowed_previews(previews and known_previews(previews), env=os.environ)
         self.approve = allowed_mode(known_mode(approve), env=os.environ)
@@ -113,14 +117,45 @@ class SessionParts:
         self._inbox, self._decisions, self._shutting = Inbox(), Decisions(), asyncio.Lock()
         self._recorder = SessionRecorder(self.state_dir, self.id, label=label, facts=self._facts, redactor=redactor)
         self.notebook = Path(notebook).absolute() if notebook is not None else None
-        attach = partial(attached_kernel, owner=self.id, **around)
-        self._past = SessionPast(self._conversation, self._inbox, self._kernels, attach)
+        self._past = SessionPast(self._conversation, self._inbox, self._kernels, self._attach_kernel)
         self._closed, self._shut, self._loop = False, False, shared_loop()
         self._slot = TurnSlot(self._loop)
 
     def _facts(self) -> dict[str, Json]:
         notebook = None if self.notebook is None else str(self.notebook)
-        return {"notebook": notebook, "directory": str(self.base_dir.absolute())}
+        kernel = self.kernel_settings.to_json()
+        return {
+            "notebook": notebook,
+            "directory": str(self.base_dir.absolute()),
+            **({"kernel": kernel} if kernel else {}),
+        }
+
+    # -- its kernels ---------------------------------------------------------------------------------------------------
+
+    def _checked(self, settings: KernelSettings) -> KernelSettings:
+        """With what the environment orders. Raises InputError: there can be no sandbox here."""
+        settings = as_ordered(settings, os.environ)
+        if settings.sandbox:
+            check_sandbox(self.base_dir)
+        return settings
+
+    def _as_before(self, facts: Mapping[str, Any]) -> None:
+        """A session that goes on is in the sandbox in which it was, within its bounds unless others are given."""
+        if "kernel" not in facts:
+            return
+        try:
+            before = KernelSettings.from_json(facts["kernel"])
+        except InputError:  # damaged: nothing less strict than what it can have been
+            before = KernelSettings(sandbox=True)
+        mine = self.kernel_settings
+        told = replace(mine, sandbox=mine.sandbox or before.sandbox, resources=mine.resources or before.resources)
+        self.kernel_settings = self._checked(told)
+
+    def _make_kernel(self, language: str | None) -> Kernel:
+        return managed_kernel(language, settings=self.kernel_settings, **self._around)
+
+    async def _attach_kernel(self, kernel: RecordedKernel) -> Kernel:
+        return await attached_kernel(kernel, owner=self.id, settings=self.kernel_settings, **self._around)
 
     # -- life ----------------------------------------------------------------------------------------------------------
 

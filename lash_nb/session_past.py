@@ -7,7 +7,7 @@ either. A notebook's own word counts where there is no journal, for what `resumi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -24,6 +24,7 @@ from .machine.activity import ApprovalDecided
 from .machine.approvals import Approval, Decision
 from .machine.attachments import AttachmentStore
 from .machine.execution import NamespaceSummary
+from .machine.wire import Json
 from .ports import Inbox
 from .recorded import RecordedKernel, RecordedSession, RecordedTurn
 from .recording import SessionRecorder
@@ -61,6 +62,8 @@ class SessionPast:
         self._unrecorded: Callable[[], None] | None = None
         """Writes down what is only in the notebook."""
         self._recovered = True
+        self.facts: Mapping[str, Json] = {}
+        """What is recorded of the session as a whole."""
         self.copied = False
         """Whether the journal was copied here from somewhere else: then it is believed no more than a notebook."""
         self._recovering = asyncio.Lock()
@@ -76,7 +79,7 @@ class SessionPast:
             self._inbox.say(text, number=number)
         self.interrupted = session.running
         self.kernels, self.known, self._recovered = session.kernels, session.known, False
-        self.copied = session.copied is not None
+        self.copied, self.facts = session.copied is not None, session.facts
         return session.running or (session.turns[-1] if session.turns else None)
 
     def _read(self, found: Found, recorder: SessionRecorder, limits: Limits) -> RecordedSession:

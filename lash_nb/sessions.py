@@ -10,6 +10,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +20,8 @@ from .asking import Desk
 from .bridge import shared_loop
 from .deciding import allowed_mode, known_mode
 from .errors import InputError
+from .kernels.sandbox import check_sandbox
+from .kernels.settings import KernelSettings
 from .languages import EndsNow
 from .machine.approvals import ApprovalMode
 from .notebook_models import NotebookModels
@@ -57,7 +60,7 @@ class NotebookSessions(NotebookModels):
         approve: Callable[[], ApprovalMode] = lambda: ApprovalMode.EFFECTS,
         namespace: Callable[[], dict[str, Any]] = dict,
         hidden: Callable[[], dict[str, Any]] = dict,
-        python: Callable[[], str] = str,
+        kernels: Callable[[], KernelSettings] = lambda: KernelSettings(),
     ) -> None:
         super().__init__(run=run, file=file, configured=configured, previews=previews)
         self.label = 1
@@ -76,7 +79,9 @@ class NotebookSessions(NotebookModels):
             came=lambda name, epoch: self.sharing.came(name, epoch),
             edited=lambda name: self.sharing.edited(name),
         )
-        self._python, self._made_with = python, ""
+        self.sandboxed = False
+        """Whether a cell of the session asked for the sandbox; until the session ends."""
+        self._kernels, self._made_with = kernels, KernelSettings()
         self._session: Session | None = None
         self._made: list[Session] = []
         """Those that have not been ended yet."""
@@ -134,7 +139,7 @@ class NotebookSessions(NotebookModels):
         from .session import Session
 
         with self._lock:
-            self._end_of_another_python()
+            self._end_of_another_kernel()
             if self._session is None:
                 self._session = Session(label=str(self.label), **self._arranged())
                 self._made.append(self._session)
@@ -148,26 +153,45 @@ class NotebookSessions(NotebookModels):
             return self._session
 
     @property
-    def python(self) -> str:
-        """The Python of the agent's kernel, if it is another one."""
-        return (self.run.python if self.run else None) or self._python()
+    def kernel_settings(self) -> KernelSettings:
+        """How the next session makes its kernels. Raises InputError: a bound is none."""
+        told = self._kernels()
+        if self.run is not None:
+            told = self.run.kernel_over(told)
+        return replace(told, sandbox=told.sandbox or self.sandboxed)
 
-    def _end_of_another_python(self) -> None:
-        """A session in which nothing was asked yet makes way when its kernel would be of another Python."""
+    def want_sandbox(self) -> None:
+        """The session's kernel is to be in a sandbox.
+
+        Raises:
+            InputError: it is not, and has run code; or there can be none here. Nothing changes.
+        """
         session = self._session
-        if (
-            session is not None
-            and self._made_with != self.python
-            and not (session.next_number > 1 or session.interrupted or session.running)
-        ):
+        if session is not None and session.kernel_settings.sandbox:
+            return
+        if session is not None and not self._fresh(session):
+            raise InputError(
+                f"--sandbox: the kernel of session {self.label} is not in a sandbox, and its code has run outside of "
+                "one; `--new` beside it, or `%lash new`, begins a session that is"
+            )
+        check_sandbox(Path.cwd())
+        self.sandboxed = True
+
+    def _end_of_another_kernel(self) -> None:
+        """A session in which nothing was asked yet makes way when its kernel would be another one."""
+        session = self._session
+        if session is not None and self._made_with != self.kernel_settings and self._fresh(session):
             self._session = None
             self._end(session)
 
+    def _fresh(self, session: Session) -> bool:
+        return not (session.next_number > 1 or session.interrupted or session.running)
+
     def _arranged(self) -> dict[str, Any]:
         """What every session of this notebook is made with."""
-        self._made_with = self.python
+        self._made_with = self.kernel_settings
         return {
-            "python": self._made_with,
+            **self._made_with.as_arguments(),
             "kernel": self.make_kernel() if self.make_kernel else None,
             "notebook": self.file,
             "state_dir": self.told_state_dir,
@@ -256,6 +280,7 @@ class NotebookSessions(NotebookModels):
             if session is None or not (session.turns or session.interrupted):
                 return  # it is new; whether it was made already depends on the background
             self._session = self.approve = self.conducted = None
+            self.sandboxed = False
             self.label, self.told_cells = self.label + 1, 0
             self._end(session)
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from typing import get_args
 
-from traitlets import Bool, Enum, Float, Integer, Unicode, default, validate
+from traitlets import Bool, Enum, Float, Integer, List, TraitError, Unicode, default, validate
 from traitlets.config import Configurable
 
 from .deciding import APPROVE_VARIABLE, allowed_mode, known_mode
+from .errors import InputError
+from .kernels.resources import ResourceLimits, memory_size
+from .kernels.settings import KernelSettings
 from .machine.approvals import ApprovalMode
 from .previews import PREVIEWS_VARIABLE, Previews, allowed_previews, known_previews
 
@@ -46,6 +49,43 @@ class Settings(Configurable):
         help="The Python of the agent's kernel: an interpreter's path, or the name of an installed kernel; empty: this "
         "one. Holds from the next session on (`%lash new`).",
     ).tag(config=True)
+    sandbox = Bool(
+        False,
+        help="Run the agent's kernels in a sandbox (Linux, bubblewrap): no network, files are read-only but for the "
+        "working directory. LASH_NB_SANDBOX=1 in the environment orders it. Holds from the next session on.",
+    ).tag(config=True)
+    pass_env = List(
+        Unicode(),
+        help="Names of environment variables that the agent's kernels get though they look like secrets. Holds from "
+        "the next session on.",
+    ).tag(config=True)
+    memory = Unicode(
+        "", help="How much memory each of the agent's kernels may use (`2G`, `512M`); empty: no bound."
+    ).tag(config=True)
+    cpus = Float(None, min=0.1, allow_none=True, help="How many processors it may keep busy; None: no bound.").tag(
+        config=True
+    )
+    processes = Integer(
+        None,
+        min=32,
+        allow_none=True,
+        help="How many processes and threads it may have; None: no bound (512 in a sandbox).",
+    ).tag(config=True)
+    open_files = Integer(
+        None,
+        min=64,
+        allow_none=True,
+        help="How many files each of its processes may have open; None: the system's bound.",
+    ).tag(config=True)
+    cell_seconds = Float(
+        None,
+        min=0.1,
+        allow_none=True,
+        help="Seconds that a cell of the agent's may run before it is interrupted; None: no bound.",
+    ).tag(config=True)
+    spare = Bool(
+        False, help="Keep a second kernel ready, so that a new session or a restart takes milliseconds (some 60 MB)."
+    ).tag(config=True)
     previews = Enum(
         get_args(Previews),
         help="What is sent of the values of the variables in the agent's kernel: `schema` nothing but names, types, "
@@ -62,6 +102,31 @@ class Settings(Configurable):
     save_notebook = Bool(
         False, help="Have the frontend save the notebook when a turn has ended, instead of leaving that to you."
     ).tag(config=True)
+
+    def kernel_settings(self) -> KernelSettings:
+        """How the next session makes its kernels."""
+        limits = ResourceLimits(
+            memory_bytes=memory_size(self.memory) if self.memory else None,
+            cpus=self.cpus,
+            open_files=self.open_files,
+            processes=self.processes,
+        )
+        return KernelSettings(
+            python=os.path.expanduser(self.python),
+            sandbox=self.sandbox,
+            pass_env=tuple(self.pass_env),
+            resources=limits,
+            spare=self.spare,
+        )
+
+    @validate("memory")
+    def _memory_that_is_one(self, proposal: dict[str, str]) -> str:
+        if proposal["value"]:
+            try:
+                ResourceLimits(memory_bytes=memory_size(proposal["value"]))
+            except InputError as error:
+                raise TraitError(str(error)) from error
+        return proposal["value"]
 
     @validate("approve")
     def _no_looser_than_allowed(self, proposal: dict[str, str]) -> str:

@@ -58,6 +58,8 @@ def _parts(env: Mapping[str, str], home: Path) -> Iterator[Part]:
     for name, least in _PACKAGES:
         yield name, partial(_package, name, least)
     yield "managed kernel", partial(_kernel, home)
+    yield "sandbox", _sandbox
+    yield "limits", _limits
     yield "model", partial(_chosen, env)
     yield from candidate_parts(env, home=home)
     yield "local weights", partial(_weights, env)
@@ -103,6 +105,27 @@ def _platform() -> list[Finding]:
     if system == "Windows":
         return [_bad("platform", f"{said}: not supported; use Linux, or WSL")]
     return [_absent("platform", f"{said}: not tested; Linux is supported in full")]
+
+
+def _sandbox() -> list[Finding]:
+    from ..kernels.sandbox import sandbox_problem
+
+    problem = sandbox_problem()
+    return [_absent("sandbox", problem) if problem else _good("sandbox", "`--sandbox` works (bubblewrap)")]
+
+
+def _limits() -> list[Finding]:
+    from ..kernels.cgroups import make_group, removed
+
+    groups, missing = make_group(("memory", "pids", "cpu"))
+    removed(str(group.path) for group in groups)
+    if not missing:
+        return [
+            _good("limits", "of memory, processes and processors hold for all of a kernel together (control groups)")
+        ]
+    names = {"memory": "memory", "pids": "processes", "cpu": "processors"}
+    lacking = ", ".join(names[name] for name in missing)
+    return [_absent("limits", f"no control group can be made here for {lacking}: bounds hold for each process alone")]
 
 
 def _package(name: str, least: tuple[int, ...]) -> list[Finding]:

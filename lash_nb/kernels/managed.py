@@ -14,6 +14,7 @@ import os
 import sys
 import weakref
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,8 @@ class ManagedKernel(SharesValues, Kernel):
         UnknownNameError: no such kernelspec is installed.
     """
 
+    _memory: RunMemory | None = None
+
     def __init__(
         self,
         *,
@@ -105,11 +108,9 @@ class ManagedKernel(SharesValues, Kernel):
             staging=store.staging if store is not None else None,
             orphan_ttl_s=orphan_ttl_s,
         ).bounded()
-        self._spare = spare
-        self._store = store
-        self._limits = limits
-        self._spill_bytes = spill_bytes
-        self._on_input = on_input
+        bounds: dict[str, Any] = {"outputs": limits or OutputLimits(), "spill_bytes": spill_bytes}
+        self._start = partial(Start, launch=self._launching, within_s=start_timeout_s, **bounds)
+        self._spare, self._store, self._on_input = spare, store, on_input
         self._start_timeout_s = start_timeout_s
         self._interrupt_timeout_s = interrupt_timeout_s
         self._shutdown_timeout_s = shutdown_timeout_s
@@ -120,7 +121,6 @@ class ManagedKernel(SharesValues, Kernel):
         self._turnstile = Turnstile()
         self._summaries = Summaries()
         self._requests = CellRequests(store=store, limits=limits, allow_stdin=on_input is not None)
-        self._memory: RunMemory | None = None
 
     @property
     def epoch(self) -> str:
@@ -222,7 +222,7 @@ class ManagedKernel(SharesValues, Kernel):
         self._requests.followed = self._memory = None
 
     async def _launch(self) -> None:
-        start = self._start()
+        start = self._start(variables=self._launching.variables())
         life = await asyncio.to_thread(take_spare, start) if self._spare else None
         try:
             if life is None:
@@ -237,15 +237,6 @@ class ManagedKernel(SharesValues, Kernel):
         self._life = life
         if self._spare:
             prepare_spare(start, store=self._store)
-
-    def _start(self) -> Start:
-        return Start(
-            launch=self._launching,
-            variables=self._launching.variables(),
-            outputs=self._limits or OutputLimits(),
-            spill_bytes=self._spill_bytes,
-            within_s=self._start_timeout_s,
-        )
 
     def _hold(self, life: Life) -> None:
         self._memory = None if life.process.has_inside else RunMemory()
@@ -276,6 +267,8 @@ class ManagedKernel(SharesValues, Kernel):
         process = await asyncio.to_thread(AttachedProcess.take_over, Path(connection_file), epoch=epoch)
         kernel = cls(**options)
         try:
+            if kernel._launching.sandbox is not None and not process.sandboxed:
+                raise KernelAttachError("the kernel is not in a sandbox, as it should be: start a new one")
             await kernel._take_over(process)
         except BaseException:
             process.let_go()

@@ -149,14 +149,12 @@ class KernelProcess:
             raise KernelStartError("the managed kernel needs Linux or macOS (ipc sockets, process groups)")
         self.owner_pid = os.getpid()
         self.epoch = uuid.uuid4().hex
-        self.language = language
-        self.display_name = display_name
-        self.has_inside = has_inside
+        self.language, self.display_name, self.has_inside = language, display_name, has_inside
         self._guard = threading.Lock()
         self._closed = False
         RuntimeDirectory.sweep()
         self.sandboxed = confinement is not None
-        self._limits, self._limiting = limits, Limiting()
+        self._limits, self._limiting, self._recorded = limits, Limiting(), recorded
         self._inner: Leader | None = None
         """The leader of the group that SIGINT goes to, with its start, where that is not the process itself."""
         self._directory = RuntimeDirectory.create(in_memory=self.sandboxed)
@@ -164,29 +162,39 @@ class KernelProcess:
         self.shared = self.directory / "shared" if self.sandboxed else self.directory
         self.connection_file = self.directory / "connection.json"
         info, self.endpoints = _connection(self.shared, secrets.token_hex(32))
+        self._popen = self._launch(argv, info, cwd, env, orphan_ttl_s, confinement)
+        self.pid = self._popen.pid
+        spare_the_host(self.pid)
+        self.pidfd: int | None = None
+        with contextlib.suppress(OSError, AttributeError):  # no pidfd on macOS and old kernels: polled instead
+            self.pidfd = os.pidfd_open(self.pid)
+        try:
+            self._write_record()
+        except OSError as error:
+            self.close()
+            raise KernelStartError(f"the kernel's record could not be written: {_reason(error)}") from error
+
+    def _launch(
+        self,
+        argv: Sequence[str],
+        info: Mapping[str, object],
+        cwd: str | None,
+        env: Mapping[str, str],
+        orphan_ttl_s: float,
+        confinement: Confinement | None,
+    ) -> subprocess.Popen[bytes]:
         try:
             self.shared.mkdir(0o700, exist_ok=True)
             write_record(self.connection_file, info)
             claim(self.directory)
             command = [part.replace("{connection_file}", str(self.connection_file)) for part in argv]
-            self._popen = self._spawn(command, cwd, env, orphan_ttl_s, confinement)
+            return self._spawn(command, cwd, env, orphan_ttl_s, confinement)
         except (OSError, ValueError) as error:  # ValueError: a NUL in an argument or a variable
             self._directory.remove()
             raise KernelStartError(f"the kernel could not be launched ({argv[0]}): {_reason(error)}") from error
         except (KernelStartError, InputError):
             self._directory.remove()
             raise
-        self.pid = self._popen.pid
-        spare_the_host(self.pid)
-        self.pidfd: int | None = None
-        with contextlib.suppress(OSError, AttributeError):  # no pidfd on macOS and old kernels: polled instead
-            self.pidfd = os.pidfd_open(self.pid)
-        self._recorded = recorded
-        try:
-            self._write_record()
-        except OSError as error:
-            self.close()
-            raise KernelStartError(f"the kernel's record could not be written: {_reason(error)}") from error
 
     def record(self) -> None:
         """Let it live on when this process crashes, for who takes it over."""

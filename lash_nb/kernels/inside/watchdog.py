@@ -170,7 +170,6 @@ def install(shell: Any, inside: Any) -> None:
     pid, getpid, getpgrp, killpg, leave = os.getpid(), os.getpid, os.getpgrp, os.killpg, os._exit
     rmtree, monotonic, sleep, finalizing = shutil.rmtree, time.monotonic, time.sleep, sys.is_finalizing
     killed = signal.SIGKILL
-
     spill_dir = inside.options.get("spill_dir")
 
     def end() -> None:

@@ -1,0 +1,146 @@
+"""How a session makes its kernels: which Python, in a sandbox or not, with which bounds; what the model is told of it.
+
+Decided here: their JSON form (in a session's record, and for the kernel of a notebook that is run), and that
+`LASH_NB_SANDBOX` in the environment asks for the sandbox whatever else is said.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TypedDict
+
+from ..errors import InputError
+from ..machine.wire import Json
+from .resources import NO_LIMITS, ResourceLimits
+from .sandbox import check_sandbox
+
+__all__ = ["SANDBOX_VARIABLE", "KernelSettings", "Managed", "as_ordered", "bounds_told", "checked_settings"]
+
+SANDBOX_VARIABLE = "LASH_NB_SANDBOX"
+_BOUNDS = tuple(field.name for field in fields(ResourceLimits))
+_SANDBOX = (
+    "It runs in a sandbox: there is no network, and nothing can be installed. Files can be written in the working "
+    "directory and in /tmp, which is empty at first and goes with the kernel; all others are read-only, and home "
+    "directories are hidden."
+)
+_BOUNDED = "It may use {} at most: code that wants more gets an error, or the kernel is ended with its variables."
+
+
+class Managed(TypedDict, total=False):
+    """The same as keyword arguments; see `KernelSettings`."""
+
+    python: str
+    sandbox: bool
+    pass_env: Collection[str]
+    resources: ResourceLimits | None
+    spare: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelSettings:
+    """What a session's own kernels have in common."""
+
+    python: str = ""
+    """An interpreter's path, or the name of an installed kernel; empty: this interpreter."""
+    sandbox: bool = False
+    """Without network, with the files read-only but for the working directory."""
+    pass_env: tuple[str, ...] = ()
+    """Variables of the environment that are passed on though they look like secrets."""
+    resources: ResourceLimits = NO_LIMITS
+    spare: bool = False
+    """Whether this process keeps another kernel ready."""
+
+    @classmethod
+    def of(cls, given: Managed) -> KernelSettings:
+        """Raises InputError: `pass_env` is one text."""
+        pass_env = given.get("pass_env", ())
+        if isinstance(pass_env, str):
+            raise InputError(f"pass_env is a list of names: pass_env=[{pass_env!r}]")
+        return cls(
+            python=given.get("python", ""),
+            sandbox=given.get("sandbox", False),
+            pass_env=tuple(pass_env),
+            resources=given.get("resources") or NO_LIMITS,
+            spare=given.get("spare", False),
+        )
+
+    def as_arguments(self) -> Managed:
+        """For `of`."""
+        return Managed(
+            python=self.python,
+            sandbox=self.sandbox,
+            pass_env=self.pass_env,
+            resources=self.resources,
+            spare=self.spare,
+        )
+
+    def over(self, others: KernelSettings) -> KernelSettings:
+        """What is said here, and what `others` say where nothing is; the sandbox if either has it."""
+        bounds = {
+            name: mine if (mine := getattr(self.resources, name)) is not None else getattr(others.resources, name)
+            for name in _BOUNDS
+        }
+        return KernelSettings(
+            python=self.python or others.python,
+            sandbox=self.sandbox or others.sandbox,
+            pass_env=tuple(dict.fromkeys((*others.pass_env, *self.pass_env))),
+            resources=ResourceLimits(**bounds),
+            spare=self.spare or others.spare,
+        )
+
+    @classmethod
+    def from_json(cls, told: object) -> KernelSettings:
+        """Read `to_json`'s; what is of another form counts as not said, but for what would be less strict.
+
+        Raises:
+            InputError: it is no object, or holds bounds that no kernel could live with.
+        """
+        if not isinstance(told, Mapping):
+            raise InputError("the settings of the kernel are not a JSON object")
+        bounds = {name: told[name] for name in _BOUNDS if isinstance(told.get(name), int | float)}
+        passed = told.get("pass_env")
+        return cls(
+            python=told["python"] if isinstance(told.get("python"), str) else "",
+            sandbox=told.get("sandbox", False) is not False,
+            pass_env=tuple(str(name) for name in passed) if isinstance(passed, list) else (),
+            resources=ResourceLimits(**bounds),
+            spare=told.get("spare") is True,
+        )
+
+    def to_json(self) -> dict[str, Json]:
+        """Only what is not as it is by default."""
+        bounds = {name: getattr(self.resources, name) for name in _BOUNDS}
+        told: dict[str, Json] = {name: value for name, value in bounds.items() if value is not None}
+        told |= {name: getattr(self, name) for name in ("python", "sandbox", "spare") if getattr(self, name)}
+        return told | ({"pass_env": list(self.pass_env)} if self.pass_env else {})
+
+    def told(self) -> str:
+        """What the model has to know of its kernel; "" where that is nothing."""
+        said = ([_SANDBOX] if self.sandbox else []) + bounds_told(self.resources)
+        return "# Your kernel\n\n" + " ".join(said) if said else ""
+
+
+def bounds_told(limits: ResourceLimits) -> list[str]:
+    """One sentence, or none."""
+    return [_BOUNDED.format(", ".join(limits.told()))] if limits else []
+
+
+def as_ordered(settings: KernelSettings, env: Mapping[str, str]) -> KernelSettings:
+    """With the sandbox, where the environment orders it."""
+    ordered = env.get(SANDBOX_VARIABLE, "").strip().casefold() not in ("", "0", "false", "no", "off")
+    return replace(settings, sandbox=True) if ordered else settings
+
+
+def checked_settings(given: Managed, directory: Path) -> dict[str, Json]:
+    """What is given, as JSON, and with what the environment orders; for kernels that work in `directory`.
+
+    Raises:
+        InputError: a bound is none, or there can be no sandbox here.
+    """
+    settings = KernelSettings.of(given)
+    if as_ordered(settings, os.environ).sandbox:
+        check_sandbox(directory)
+    return settings.to_json()
