@@ -6,7 +6,7 @@ CODE := lash_nb tests
 LINT_IMPORTS := $(PYTHON) -c "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())"
 
 .DEFAULT_GOAL := help
-.PHONY: help check static format lint types layers spell test coverage browser local notebooks bench faults prices docs fix wheel
+.PHONY: help check static format lint types layers spell test coverage browser sandbox local notebooks bench faults prices docs fix wheel
 
 help:  ## this text
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,6 +40,9 @@ coverage:  ## the tests, and which lines they did not reach
 browser:  ## the tests that drive a frontend in Chromium: needs the `browser` extra
 	$(PYTHON) -m pytest tests/browser
 
+sandbox:  ## the tests of what runs in the sandbox: needs bubblewrap
+	$(PYTHON) -m pytest tests/sandbox
+
 local:  ## the tests of the local model's engine: needs the `local` extra and `lash-nb model pull`
 	weights=$$($(PYTHON) -m lash_nb.cli model pull) && TEST_WEIGHTS=$$weights $(PYTHON) -m pytest tests/local
 
@@ -53,6 +56,7 @@ bench:  ## the benchmarks; each one's last line is JSON
 	$(PYTHON) -m tests.bench.journal --json
 	$(PYTHON) -m tests.bench.roundtrip --json
 	$(PYTHON) -m tests.bench.kernel --json
+	$(PYTHON) -m tests.bench.limits --json
 	$(PYTHON) -m tests.bench.crowd --json
 	$(PYTHON) -m tests.bench.view --json
 	$(PYTHON) -m tests.bench.local --json
@@ -62,6 +66,9 @@ faults:  ## hosts killed at every point, hostile notebooks, floods of output, a 
 	$(PYTHON) -m tests.faults.attach --json
 	$(PYTHON) -m tests.faults.hostile --json
 	$(PYTHON) -m tests.faults.flood --json
+	$(PYTHON) -m tests.faults.hostile_cells --json
+	$(PYTHON) -m tests.faults.escapes --json
+	$(PYTHON) -m tests.faults.soak --json
 	$(PYTHON) -m tests.bench.crowd --json
 
 prices:  ## takes the table of prices anew from the installed genai-prices

@@ -94,8 +94,8 @@ def _no_network() -> Iterator[None]:
 # ------------------------------------------------------------------------------------------------- collection
 
 
-_ONLY_WHEN_NAMED = (ROOT / "tests" / "browser", ROOT / "tests" / "local")
-"""They need what pip alone does not install: Chromium, and the local model's file."""
+_ONLY_WHEN_NAMED = (ROOT / "tests" / "browser", ROOT / "tests" / "local", ROOT / "tests" / "sandbox")
+"""They need what pip alone does not install: Chromium, the local model's file, bubblewrap."""
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

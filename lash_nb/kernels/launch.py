@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -91,12 +92,18 @@ def kernel_process(launch: Launch, *, variables: Mapping[str, str], recorded: bo
         has_inside=speaks_python,
         orphan_ttl_s=launch.orphan_ttl_s,
         limits=launch.limits,
-        confinement=_confinement(launch, argv[0] if speaks_python else None),
+        confinement=_confinement(launch, argv[0], speaks_python=speaks_python),
         recorded=recorded,
     )
 
 
-def _confinement(launch: Launch, python: str | None) -> Confinement | None:
+def _confinement(launch: Launch, program: str, *, speaks_python: bool) -> Confinement | None:
+    """With what the program needs to see, wherever it is installed: kernels of other languages may be in Python, too."""
     if launch.sandbox is None:
         return None
-    return Confinement(sandbox=launch.sandbox, python=python, staging=launch.staging)
+    python = program if speaks_python or os.path.basename(program).startswith("python") else None
+    sandbox = launch.sandbox
+    place = os.path.dirname(os.path.realpath(shutil.which(program) or program))
+    if python is None and os.path.basename(place) == "bin":
+        sandbox = replace(sandbox, read=(*sandbox.read, os.path.dirname(place)))
+    return Confinement(sandbox=sandbox, python=python, staging=launch.staging)

@@ -1,0 +1,1 @@
+"""Tests of what runs in the sandbox: they need bubblewrap (`make sandbox`)."""
