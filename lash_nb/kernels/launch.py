@@ -98,7 +98,7 @@ def kernel_process(launch: Launch, *, variables: Mapping[str, str], recorded: bo
 
 
 def _confinement(launch: Launch, program: str, *, speaks_python: bool) -> Confinement | None:
-    """With what the program needs to see, wherever it is installed: kernels of other languages may be in Python, too."""
+    """With what the program needs to see, wherever it is installed; kernels of other languages may be Python, too."""
     if launch.sandbox is None:
         return None
     python = program if speaks_python or os.path.basename(program).startswith("python") else None

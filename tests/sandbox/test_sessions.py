@@ -128,7 +128,7 @@ async def test_a_kernel_of_another_language_is_in_it_too(
         await kernel.shutdown()
     assert not outside.exists()
     assert (directory / "here.txt").read_text() == "inside\n"
-    assert stdout_of(result.outputs).split() == ["work"]
+    assert stdout_of(result.outputs).split() == ["outside.txt", "work"]  # in a /tmp of its own
 
 
 async def test_its_state_is_not_to_be_seen_from_inside(directory: Path) -> None:
