@@ -1,9 +1,9 @@
 """The processes that a kernel's code started, as /proc tells it; where there is none, nobody is found.
 
 Decided here: which of them belong to a cell (those begun since it was sent), and how they end when it is interrupted:
-half a second after it SIGTERM, then SIGKILL, never to a process that has got the same id since. Looking costs a third of
-a millisecond, so it is done for a cell that is interrupted, and for no other. A child that made itself a daemon is no descendant any more;
-what tells it is the variable `LASH_NB_RUNTIME_DIR` in the environment that it was started with.
+half a second after it SIGTERM, then SIGKILL, never to a process that has got the same id since. Looking costs a third
+of a millisecond, so it is done for interrupted cells alone. A child that made itself a daemon is no
+descendant any more; what tells it is the variable `LASH_NB_RUNTIME_DIR` in the environment that it was started with.
 """
 
 from __future__ import annotations
@@ -34,36 +34,42 @@ class CellChildren:
         self._pid = pid
         self._started = start_time(pid)
         self._since = self._last_end = 0
-        self._running = False
+        self._stopping = False
+        """The cell that runs is being interrupted."""
+        self._earlier: Children = {}
         self._doomed: Children = {}
         self._due: float | None = None
         self._next = signal.SIGTERM
 
     def sent(self) -> None:
         """A cell is on its way to the kernel."""
-        now = ticks()
-        # What started in the tick in which the last cell ended may be that one's.
-        self._since = now if now > self._last_end else now + 1
-        self._running = True
+        self._since = ticks()
+        # What started in this tick may be the last cell's, when that ended in it.
+        self._earlier = descendants(self._pid) if self._since <= self._last_end else {}
 
     def interrupting(self, now: float) -> None:
         """It is about to be interrupted: who leaves children behind when it ends is asked before."""
         self._look()
+        self._stopping = True
         if self._due is None:
             self._due, self._next = now + _GRACE_S, signal.SIGTERM
 
-    def ended(self) -> None:
+    def ended(self, now: float) -> None:
         """The cell has ended, and no other was sent."""
-        if self._due is not None:
+        if self._stopping:
             self._look()
-        self._running, self._last_end = False, ticks()
+            if self._due is None:  # it went on for longer than its children
+                self._due, self._next = now + _GRACE_S, signal.SIGTERM
+        self._stopping, self._last_end = False, ticks()
 
     def tick(self, now: float) -> float | None:
         """Do what is due; the time of the next thing that will be, if any."""
         if self._due is None or now < self._due:
             return self._due
-        if self._running:
+        if self._stopping:
             self._look()
+        for pid in tuple(self._doomed):  # what they have started meanwhile
+            self._doomed |= descendants(pid)
         self._doomed = signal_all(self._doomed, self._next)
         if self._doomed and self._next is signal.SIGTERM:
             self._due, self._next = now + _GRACE_S, signal.SIGKILL
@@ -77,7 +83,8 @@ class CellChildren:
             signal_all({self._pid: self._started, **descendants(self._pid)}, signal.SIGCONT)
 
     def _look(self) -> None:
-        self._doomed |= begun_since(self._pid, self._since)
+        found = begun_since(self._pid, self._since).items() - self._earlier.items()
+        self._doomed |= dict(found)
 
 
 def ticks() -> int:

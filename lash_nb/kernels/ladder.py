@@ -48,7 +48,10 @@ async def _ended_within(cell: Cell, timeout_s: float | None) -> bool:
 
 
 async def stop(wire: Wire, cell: Cell, *, within_s: float) -> bool:
-    """The ladder: SIGINT, then again for a cell that swallowed it; True when the cell ended in time."""
+    """The ladder: SIGINT, then by all means for a cell that swallowed it; True when the cell ended in time.
+
+    One that did not is given up (`abandoned`): the next cell needs a new kernel, and that is the caller's to say.
+    """
     first_s = min(1.0, within_s / 2)
     wire.stop(cell, insist=False)
     ended = await cell.ended.wait(first_s)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import logging
 import threading
 import time
 import uuid
@@ -27,14 +26,13 @@ from .bundles import BundleLimits
 from .cells import Cell
 from .children import CellChildren
 from .flags import Flag
+from .inputs import answer
 from .numbering import Numbering
 from .outputs import OutputFold, OutputLimits
 from .process import RunningProcess
 from .requests import Request
 
 __all__ = ["IoThread", "Wire"]
-
-_log = logging.getLogger(__name__)
 
 Content = Mapping[str, object]
 Channel = Literal["shell", "control", "stdin"]
@@ -44,8 +42,6 @@ _BATCH = 500
 _LAST_WORDS_S = 0.05
 """How long outputs of a dead kernel may still arrive."""
 _TRIM_LOG_S = 5.0
-_END_OF_FILE = "\x04"
-"""What ipykernel takes for the end of input."""
 _OUTPUT_TYPES = frozenset({"stream", "display_data", "update_display_data", "execute_result", "error"})
 _BACKGROUND = OutputLimits(
     stream_head_chars=8 * 1024,
@@ -154,10 +150,7 @@ class Wire:
         self._thread.post(lambda: self._follow(cell, msg_id, frames))
 
     def stop(self, cell: Cell, *, insist: bool) -> None:
-        """Withdraw the cell if it is queued, interrupt it if it runs, nothing if it ended.
-
-        `insist`: it did not react to the first time. Then its kernel is asked for more than SIGINT, too.
-        """
+        """Withdraw the cell if it is queued, interrupt it if it runs (`insist`: once more, by all means)."""
         self._thread.post(lambda: self._stop(cell, insist=insist))
 
     def answer_input_with(self, on_input: OnInput | None) -> None:
@@ -234,7 +227,7 @@ class Wire:
             cell_due = self._current.tick(now)
             if self._current.ended.is_set():
                 self._current = None
-                self._children.ended()
+                self._children.ended(now)
             elif cell_due is not None:
                 due = cell_due if due is None else min(due, cell_due)
         children_due = self._children.tick(now)
@@ -329,23 +322,14 @@ class Wire:
         """Answer `input()`: the end of the file, unless a handler was given, which may block, so it gets a thread."""
         request = InputRequest(prompt=str(content.get("prompt", "")), password=content.get("password") is True)
 
-        def answer() -> None:
-            try:
-                value = self._on_input(request) if self._on_input is not None else _END_OF_FILE
-                if not isinstance(value, str):
-                    raise TypeError(f"on_input must return a str, not {type(value).__name__}")
-            except EOFError:
-                value = _END_OF_FILE
-            except Exception:  # the cell must not wait for ever
-                _log.exception("whoever answers input() failed; the cell is told that there is no answer")
-                value = _END_OF_FILE
-            _, frames = self.pack("input_reply", {"value": value}, parent=head)
+        def reply() -> None:
+            _, frames = self.pack("input_reply", {"value": answer(request, self._on_input)}, parent=head)
             self._thread.post(lambda: self._send("stdin", frames))
 
         if self._on_input is None:
-            answer()
+            reply()
         else:
-            threading.Thread(target=answer, name="lash_nb input", daemon=True).start()
+            threading.Thread(target=reply, name="lash_nb input", daemon=True).start()
 
     def _send(self, channel: str, frames: list[bytes]) -> None:
         sock = self._sockets.get(channel)
@@ -364,6 +348,7 @@ class Wire:
             self._enqueue(cell)
             return
         self._current = cell
+        self._children.sent()  # those from before may be others'
         cell.mark_sent(time.monotonic())
         self._ask(Request(msg_id, lambda reply: cell.take_record(reply, time.monotonic())), "control", frames)
 
@@ -399,15 +384,13 @@ class Wire:
                 # Before the cell begins the kernel ignores SIGINT: it would be lost.
                 cell.interrupt_wanted = True
             if insist and self.process.has_inside:
-                _, frames = self.pack("lash_stop_request", {"msg_id": cell.msg_id})
-                self._send("control", frames)
+                self.tell("lash_stop_request", {"msg_id": cell.msg_id})
 
     def _interrupt(self, now: float) -> None:
         """SIGINT, and a message behind it: an event loop parked in `select` is not woken by the signal alone."""
         self._children.interrupting(now)
         if self.by_message:
-            _, frames = self.pack("interrupt_request", {})
-            self._send("control", frames)
+            self.tell("interrupt_request", {})
             return
         self.process.interrupt()
         if self._current is not None and self._current.insisted:

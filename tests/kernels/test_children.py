@@ -14,9 +14,7 @@ from pathlib import Path
 import pytest
 
 from lash_nb.kernels import children
-from lash_nb.kernels.children import begun_since, descendants, marked, signal_all, ticks
-
-pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="needs /proc")
+from lash_nb.kernels.children import CellChildren, begun_since, descendants, marked, signal_all, ticks
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -121,6 +119,40 @@ def test_the_deaf_are_killed_and_those_of_another_start_are_not(start: Start) ->
     assert deaf.wait(5) == -signal.SIGKILL
     assert signal_all(found, signal.SIGKILL) == {}
     assert other.poll() is None
+
+
+def test_what_an_interrupted_cell_started_ends_and_what_earlier_ones_did_stays(start: Start) -> None:
+    cells = CellChildren(os.getpid())
+    cells.sent()
+    early = start(SLEEPS)
+    line(early)
+    cells.ended(1.0)
+    assert cells.tick(1.0) is None
+    cells.sent()
+    quick, deaf = start(SLEEPS), start(DEAF)
+    assert (line(quick), line(deaf)) == ("up", "up")
+    cells.interrupting(10.0)
+    late = start(SLEEPS)  # while it comes to its end
+    line(late)
+    cells.ended(10.1)
+    cells.sent()
+    following = start(SLEEPS)
+    line(following)
+    assert cells.tick(10.4) == 10.5
+    assert cells.tick(10.5) == 11.0
+    assert (quick.wait(5), late.wait(5), deaf.poll()) == (-signal.SIGTERM, -signal.SIGTERM, None)
+    assert cells.tick(11.0) is None
+    assert deaf.wait(5) == -signal.SIGKILL
+    assert (early.poll(), following.poll()) == (None, None)
+
+
+def test_what_was_stopped_goes_on(start: Start) -> None:
+    popen = start("import time\nwhile True: print('x', flush=True); time.sleep(.05)")
+    line(popen)
+    os.kill(popen.pid, signal.SIGSTOP)
+    assert os.WIFSTOPPED(os.waitpid(popen.pid, os.WUNTRACED)[1])
+    CellChildren(popen.pid).wake()
+    assert os.WIFCONTINUED(os.waitpid(popen.pid, os.WCONTINUED)[1])
 
 
 def test_a_daemon_is_known_by_its_mark(start: Start, tmp_path: Path) -> None:

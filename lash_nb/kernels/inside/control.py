@@ -2,13 +2,39 @@
 
 ipykernel wraps each control request in two status messages and two flushes. That is a millisecond and more, and a
 tool call waits for it: so ours are taken out before, and everything else goes its usual way. The handlers are reached
-through closures: agent code that empties `control_handlers` breaks its own, not these.
+through closures: agent code that empties `control_handlers` breaks its own, not these. Nor does what it does to `json`
+reach the kernel's messages: they are packed by an encoder of their own.
 """
 
 from __future__ import annotations
 
+import json
 import threading
 from typing import Any
+
+
+def keep_packing(session: Any) -> None:
+    """The same as jupyter_client's own functions, which look `json.dumps` up each time."""
+    from jupyter_client import session as theirs
+    from jupyter_client.session import json_packer, json_unpacker
+
+    if session.pack is not json_packer or session.unpack is not json_unpacker:
+        return
+    encode = json.JSONEncoder(default=vars(theirs)["json_default"], ensure_ascii=False, allow_nan=False).encode
+    decode, text = json.JSONDecoder().decode, bytes.decode
+    odd = (TypeError, ValueError)
+
+    def pack(value: Any) -> bytes:
+        try:
+            return encode(value).encode("utf8", errors="surrogateescape")
+        except odd:
+            packed: bytes = json_packer(value)
+            return packed
+
+    def unpack(data: Any) -> Any:
+        return decode(data if type(data) is str else text(bytes(data), "utf8", "replace"))
+
+    session.pack, session.unpack = pack, unpack
 
 
 def install(shell: Any, inside: Any) -> None:
@@ -18,6 +44,7 @@ def install(shell: Any, inside: Any) -> None:
     kernel = shell.kernel
     session, stream, loop = kernel.session, kernel.control_stream, kernel.control_thread.io_loop
     thread = kernel.control_thread
+    keep_packing(session)
     original = kernel.dispatch_control
     feed, deserialize, unpack, send = session.feed_identities, session.deserialize, session.unpack, session.send
     handlers, log = inside.handlers, kernel.log

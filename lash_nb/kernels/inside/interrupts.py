@@ -1,10 +1,14 @@
-"""Makes every top-level `await` interruptible by one SIGINT. Runs in the kernel.
+"""Makes every cell interruptible, a top-level `await` by one SIGINT, and gives SIGINT a second. Runs in the kernel.
 
 ipykernel hands the signal to its event loop in a way that does not wake a loop parked in `select`, so a quiet await
 never hears of it. This handler looks at where the signal landed: in the loop, the cell's task is cancelled and the loop
 woken; in the cell's own code, KeyboardInterrupt is raised there; in another task's code, CancelledError, because a
 KeyboardInterrupt that leaves a task tears the kernel's loop down. Source: `reference/kernels.md` §2.4. A signal that
 comes when no code of a cell runs (before it, after it) is ignored.
+
+A cell may ignore SIGINT, block it or handle it itself. Then the host asks on the control channel for more: a second
+signal, of a number that nobody uses, does the same as SIGINT did; and when that has no effect either, the exception is
+put into the main thread from outside. Both reach code that the event loop runs by itself, too, and keeps a cell out.
 """
 
 from __future__ import annotations
@@ -12,12 +16,40 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import importlib
 import inspect
 import os
 import selectors
 import signal
-from collections.abc import Iterator
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
+
+NUMBER = signal.SIGRTMIN + 9 if hasattr(signal, "SIGRTMIN") else None
+"""The second signal."""
+INSIST_AFTER_S = 0.3
+OFTEN_HANDLED = tuple(
+    getattr(signal, name) for name in ("SIGALRM", "SIGVTALRM", "SIGPROF", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
+)
+"""Signals for which cells have handlers, and that may come after them: a timer left on, say."""
+
+
+RAW: Any = importlib.import_module("_signal")
+"""`signal` without its enumerations, which cost 10 µs a call."""
+
+
+class Quiet:
+    """A handler of a cell's between cells: what it raises has nobody to go to but the kernel's own code."""
+
+    def __init__(self, handler: Callable[..., Any]) -> None:
+        self.handler = handler
+
+    def __call__(self, signum: int, frame: Any) -> None:
+        try:
+            self.handler(signum, frame)
+        except BaseException as error:
+            print(f"a handler of {signal.Signals(signum).name} raised {type(error).__name__}: {error}", file=sys.stderr)
 
 
 class Interrupts:
@@ -34,6 +66,12 @@ class Interrupts:
         packages = (asyncio, tornado, zmq, ipykernel, jupyter_client, IPython)
         homes = (os.path.dirname(str(package.__file__)) + os.sep for package in packages)
         self.machinery = (selectors.__file__, *homes)
+        self.future: asyncio.Future[Any] | None = None
+        """The task of the cell that runs, when it awaits."""
+        self.thrown = False
+        """An exception was put into the main thread."""
+        self.main = threading.main_thread()
+        self.numbers = [signal.SIGINT] if NUMBER is None else [signal.SIGINT, NUMBER]
 
     def in_cell(self, frame: Any) -> bool:
         """Whether code of a cell is on the stack: then what is raised here ends in IPython's own hands."""
@@ -66,6 +104,148 @@ class Interrupts:
         future.cancel()
         loop.call_soon_threadsafe(lambda: None)
 
+    def of_anything(self, signum: int, frame: Any) -> None:
+        """The second signal: the cell, whatever it did with SIGINT, or what keeps the loop from taking one."""
+        if self.inside.ledger.in_code and self.future is not None:
+            self.of_async_cell(self.future, frame)
+        elif self.inside.ledger.in_code:
+            self.of_sync_cell(signum, frame)
+        elif self.keeps_the_loop(frame):
+            raise asyncio.CancelledError("interrupted")  # the loop logs it, and goes on
+
+    def keeps_the_loop(self, frame: Any) -> bool:
+        """Whether the loop is in a callback that is not the kernel's own."""
+        callback = None
+        while frame is not None and frame.f_code is not asyncio.Handle._run.__code__:
+            callback, frame = frame, frame.f_back
+        if frame is None:
+            return False
+        # None: it is in C code, for whose sake nobody would wait but a cell's.
+        return callback is None or not callback.f_code.co_filename.startswith((*self.machinery, "<lash_nb"))
+
+    def passes(self, *functions: Callable[..., Any]) -> None:
+        """The guard is to see cells' code behind them: it takes what is called by our code for ours."""
+        if self.inside.watch is not None:
+            self.inside.watch.passed_through.extend(function.__code__ for function in functions)
+
+    # -- on the control thread -----------------------------------------------------------------------------------------
+
+    def asked(self, content: dict[str, Any], respond: Any) -> None:
+        """`lash_stop_request`: the host has sent SIGINT, and `msg_id` did not end."""
+        entry, recorded = self.inside.ledger.running, self.inside.ledger.recorded
+        running = recorded[-1:] if entry is None else [entry]
+        # None runs: the cell cannot begin, for what keeps the loop. Or it has just ended.
+        if (entry is None) != any(one.msg_id == content.get("msg_id") for one in running):
+            self.strike()
+            loop = self.shell.kernel.control_thread.io_loop
+            loop.call_later(INSIST_AFTER_S, self.insist, entry)
+
+    def strike(self) -> None:
+        if NUMBER is not None and self.main.ident is not None:
+            signal.pthread_kill(self.main.ident, NUMBER)
+
+    def insist(self, entry: Any) -> None:
+        """Put an exception into the main thread, where it runs code of the cell that the signals did not end."""
+        import ctypes
+
+        ledger, future = self.inside.ledger, self.future
+        if entry is None or ledger.running is not entry or not ledger.in_code:
+            return
+        if future is not None:
+            future.get_loop().call_soon_threadsafe(future.cancel)
+        frame = sys._current_frames().get(self.main.ident or 0)
+        if not self.in_cell(frame):
+            return
+        own = future is None or asyncio.current_task(future.get_loop()) is future
+        self.thrown = True
+        kind = KeyboardInterrupt if own else asyncio.CancelledError
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.main.ident or 0), ctypes.py_object(kind))
+        self.strike()  # wakes what waits
+
+    # -- between cells -------------------------------------------------------------------------------------------------
+
+    def at_the_beginning(self) -> None:
+        """Ours are in force whatever earlier cells did, and theirs as they set them."""
+        RAW.signal(signal.SIGINT, self.of_sync_cell)
+        if NUMBER is not None:
+            RAW.signal(NUMBER, self.of_anything)
+        for number in OFTEN_HANDLED:
+            handler = RAW.getsignal(number)
+            if type(handler) is Quiet:
+                RAW.signal(number, handler.handler)
+
+    def at_the_end(self) -> None:
+        """The cell's code has ended; SIGINT is ignored."""
+        if self.thrown:
+            import ctypes
+
+            self.thrown = False
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.main.ident or 0), None)
+        if threading.current_thread() is not self.main:
+            return
+        for number in OFTEN_HANDLED:
+            handler = RAW.getsignal(number)
+            if callable(handler) and type(handler) is not Quiet:
+                RAW.signal(number, Quiet(handler))
+        RAW.pthread_sigmask(signal.SIG_UNBLOCK, self.numbers)
+
+
+def keep_the_loop(interrupts: Interrupts) -> None:
+    """Nobody but the kernel stops the kernel's loop: it would end with it, in the middle of what it is doing."""
+    loop: Any = asyncio.get_running_loop()
+    original_stop = loop.stop
+
+    def stop() -> None:
+        code = sys._getframe(1).f_code
+        if code is asyncio.Handle._run.__code__ or not code.co_filename.startswith(interrupts.machinery):
+            raise RuntimeError("the kernel's event loop cannot be stopped: it runs the cells")
+        original_stop()
+
+    def run_once() -> None:
+        try:
+            kind._run_once(loop)  # looked up each time: nest_asyncio replaces it
+        except (KeyboardInterrupt, SystemExit):  # thrown in by a thread, or of a callback: it is no reason to end
+            if interrupts.in_cell(sys._getframe()):  # a cell that runs the loop itself, nested
+                raise
+
+    kind: Any = type(loop)
+    with contextlib.suppress(AttributeError):  # a loop of another kind
+        kind._run_once  # noqa: B018 (a feature test)
+        loop.stop, loop._run_once = stop, run_once
+    interrupts.passes(run_once, Quiet.__call__)
+
+
+def keep_loops_going(interrupts: Interrupts) -> None:
+    """An error in a callback is logged, and logging it may fail, while a cell has a builtin broken: then it is not."""
+    events: Any = asyncio.events
+    original_source, every_error = events.format_helpers._format_callback_source, BaseException
+
+    def source(*args: Any) -> str:
+        try:
+            said: str = original_source(*args)
+            return said
+        except every_error:
+            return "a callback"
+
+    def keep(loop: Any) -> None:
+        original = loop.call_exception_handler
+
+        def call_exception_handler(context: dict[str, Any]) -> None:
+            try:
+                original(context)
+            except every_error:
+                return
+
+        loop.call_exception_handler = call_exception_handler
+        interrupts.passes(call_exception_handler)
+
+    events.format_helpers._format_callback_source = source
+    kernel = interrupts.shell.kernel
+    threads = (kernel.control_thread, kernel.iopub_thread, kernel.shell_channel_thread)
+    for loop in (asyncio.get_running_loop(), *(thread.io_loop.asyncio_loop for thread in threads)):
+        with contextlib.suppress(AttributeError):  # a loop of another kind
+            keep(loop)
+
 
 def install(shell: Any, inside: Any) -> None:
     """Replace the kernel's own handlers; the feature test is that it has them."""
@@ -81,16 +261,18 @@ def install(shell: Any, inside: Any) -> None:
             interrupts.of_async_cell(future, frame)
 
         previous = signal.signal(signal.SIGINT, handler)
+        interrupts.future = future
         try:
             yield
         except asyncio.CancelledError:
             raise KeyboardInterrupt from None  # told as such, like in every other cell
         finally:
+            interrupts.future = None
             signal.signal(signal.SIGINT, previous)
 
     def pre_handler_hook() -> None:
         original_hook()
-        signal.signal(signal.SIGINT, interrupts.of_sync_cell)
+        interrupts.at_the_beginning()
 
     original_run = shell.run_cell_async
 
@@ -105,3 +287,7 @@ def install(shell: Any, inside: Any) -> None:
     shell.run_cell_async = run_cell_async
     kernel._cancel_on_sigint = cancel_on_sigint
     kernel.pre_handler_hook = pre_handler_hook
+    keep_the_loop(interrupts)
+    keep_loops_going(interrupts)
+    inside.handlers["lash_stop_request"] = interrupts.asked
+    inside.ledger.at_end.append(interrupts.at_the_end)

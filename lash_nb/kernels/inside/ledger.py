@@ -9,8 +9,12 @@ messages it never saw, and a redelivery never runs twice.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +25,8 @@ RECORDED_BYTES = 64 * 1024 * 1024
 MAX_EVALUE = 64 * 1024
 MAX_PAYLOAD = 64 * 1024
 CUT_SHORT = {"status": "error", "ename": "KeyboardInterrupt", "evalue": "", "traceback": []}
+FINISH = "LashFinish"
+"""Ends a cell in silence."""
 SHORT = ("status", "ename", "execution_count")
 """What stays of the reply of a cell whose outputs are no longer kept."""
 
@@ -81,12 +87,16 @@ class Ledger:
         self.in_code = False
         """Code of a cell runs, and not the kernel's own before and after it."""
         self.idle_since = time.monotonic()
+        self.repair: Callable[[], None] = lambda: None
+        """Called when a cell's code has ended, before anything else is done: it may have left nothing that works."""
+        self.at_end: list[Callable[[], None]] = []
+        """Called then, while SIGINT is ignored."""
 
     def interrupted(self) -> bool:
         """SIGINT came; whether there is code of a cell to interrupt."""
-        if self.running is not None and self.in_code:
-            self.running.interrupted = True
-            self.running.interrupts += 1
+        if self.running is not None:
+            self.running.interrupted = self.running.interrupted or self.in_code
+            self.running.interrupts += 1  # also one that comes too early: see `do_execute`
         return self.in_code
 
     def begin(self, key: str, header: dict[str, Any], code: str) -> Entry:
@@ -162,6 +172,10 @@ class Requests:
     def __init__(self, shell: Any, inside: Any, ledger: Ledger) -> None:
         self.shell, self.inside, self.ledger = shell, inside, ledger
         kernel = shell.kernel
+        self.kernel = kernel
+        # Bound before code can change them.
+        self.getpid, self.leave = os.getpid, os._exit
+        self.handle, self.current_thread, self.main = signal.signal, threading.current_thread, threading.main_thread()
         self.original_request, self.original_do = kernel.shell_handlers["execute_request"], kernel.do_execute
         self.send = kernel.session.send
 
@@ -193,6 +207,11 @@ class Requests:
             if self.inside.watch is not None:
                 self.inside.watch.begin(entry.header, ours.get("guard"))
             await self.original_request(stream, ident, parent)
+        except Exception as error:  # what it did to the kernel itself
+            reply = self.failed(entry, error)
+            if entry.reply is None:
+                self.settle(entry, reply)
+            self.send(stream, "execute_reply", {**reply, "lash_nb": entry.note(recovered=False)}, parent, ident=ident)
         finally:
             if entry.reply is None:  # an interrupt between its parts; what it did is done
                 self.settle(entry, CUT_SHORT)
@@ -202,25 +221,82 @@ class Requests:
         try:
             self.ledger.in_code = True
             try:
+                if entry is not None and entry.interrupts:  # the host saw it begin, and its code had not
+                    self.ledger.interrupted()
+                    raise KeyboardInterrupt
                 reply: dict[str, Any] = await self.original_do(code, silent, *args, **kwargs)
             finally:
                 self.ledger.in_code = False
+                if self.getpid() != self.inside.pid:
+                    self.end_child()
+                self.after_code()
             if entry is None:
                 return reply
+            self.tell_error(entry, reply)
         except KeyboardInterrupt:
             if entry is None:
                 raise
             reply = {"status": "error", "ename": "KeyboardInterrupt", "evalue": "", "payload": []}
             reply["execution_count"] = self.shell.execution_count
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # in a hook of the cell's, or of what it did to the kernel
+            if entry is None:
+                raise
+            reply = self.failed(entry, error)
         kept = {name: bounded(name, value) for name, value in reply.items() if name != "engine_info"}
         self.settle(entry, kept)
         return {**kept, "lash_nb": entry.note(recovered=False)}
 
+    def end_child(self) -> None:
+        """Code has forked, and its child has come to the cell's end: as a second kernel it would take our messages."""
+        try:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+        finally:
+            self.leave(0)
+
+    def after_code(self) -> None:
+        """The kernel's own code goes on, with what the cell has left of it."""
+        self.ledger.repair()
+        in_main = self.current_thread() is self.main
+        before = self.handle(signal.SIGINT, signal.SIG_IGN) if in_main else None
+        try:
+            for call in self.ledger.at_end:
+                call()
+        finally:
+            if in_main:
+                self.handle(signal.SIGINT, before)
+
+    def tell(self, entry: Entry, kind: str, content: dict[str, Any]) -> None:
+        """As an output of the cell."""
+        self.send(self.inside.outlet.socket, kind, content, parent=entry.header, ident=f"kernel.{kind}".encode())
+
+    def tell_error(self, entry: Entry, reply: dict[str, Any]) -> None:
+        """Where IPython could not: showing a traceback takes file descriptors, say, and the cell has used them up."""
+        cell, name = self.inside.outlet.cell, reply.get("ename")
+        if reply["status"] == "error" and name != FINISH and cell is not None and not cell.errors:
+            shown = {"ename": name, "evalue": str(reply.get("evalue"))}
+            self.tell(entry, "error", {**shown, "traceback": [f"{name}: {shown['evalue']}"]})
+
+    def failed(self, entry: Entry, error: BaseException) -> dict[str, Any]:
+        """The reply to a cell whose error IPython did not handle; the error is an output like any other."""
+        evalue = ""
+        with contextlib.suppress(Exception):
+            evalue = str(error)
+        shown = {"ename": type(error).__name__, "evalue": evalue, "traceback": [f"{type(error).__name__}: {evalue}"]}
+        self.tell(entry, "error", shown)
+        reply = {**shown, "status": "error", "traceback": [], "payload": []}
+        with contextlib.suppress(Exception):
+            reply["execution_count"] = self.kernel.execution_count
+            self.shell.payload_manager.clear_payload()
+        return reply
+
     def settle(self, entry: Entry, reply: dict[str, Any]) -> None:
         """The cell's code has ended."""
-        in_main = threading.current_thread() is threading.main_thread()
+        in_main = self.current_thread() is self.main
         # An interrupt that comes now has nothing to interrupt, and must not cut this short.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main else None
+        before = self.handle(signal.SIGINT, signal.SIG_IGN) if in_main else None
         try:
             self.inside.flush()
             if self.inside.watch is not None:
@@ -232,7 +308,7 @@ class Requests:
             self.ledger.end(entry, reply, entries, weight + said + sum(map(len, entry.calls)))
         finally:
             if in_main:
-                signal.signal(signal.SIGINT, before)
+                self.handle(signal.SIGINT, before)
 
 
 def bounded(name: str, value: Any) -> Any:

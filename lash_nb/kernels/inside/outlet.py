@@ -23,6 +23,8 @@ from .spill import FileSpill
 MARK_MESSAGES = 1_000_000
 PASS_MESSAGES = 1_000
 SNAPSHOT_S = 0.25
+WAKE_AGAIN_S = 0.2
+"""What failed on the publishing thread for a broken builtin, say, is tried again."""
 SNAPSHOT_BYTES_PER_S = 4 * 1024 * 1024
 BACKGROUND_MESSAGES = 100
 BACKGROUND_CHARS = 64 * 1024
@@ -49,6 +51,7 @@ class CellOutputs:
         self.msg_id = header["msg_id"]
         self.record = record
         self.messages = 0
+        self.errors = 0
         self.snapshots = False
         """Its messages have stopped, snapshots take their place."""
         self.dirty = False
@@ -91,6 +94,7 @@ class Outlet:
         self.socket, self.thread = kernel.iopub_socket, kernel.iopub_thread
         self.cell: CellOutputs | None = None
         self.background = Background()
+        self.queue: Queue
 
     # -- a cell --------------------------------------------------------------------------------------------------------
 
@@ -158,6 +162,7 @@ class Outlet:
             if said:
                 self.publish("stream", {"name": "stderr", "text": said}, parent.get("header", parent))
             return said is not None
+        cell.errors += kind == "error"
         changed = cell.record.apply(kind, content, buffers or ())
         if not cell.snapshots and (cell.record.cut or cell.messages >= PASS_MESSAGES):
             cell.snapshots = True
@@ -180,6 +185,8 @@ class Queue:
     def __init__(self, thread: Any) -> None:
         self.thread, self.events = thread, thread._events
         self.woken = False
+        self.woken_at = 0.0
+        self.monotonic = time.monotonic
         self.quiet = 0
         """The thread whose messages can wait for the next one's wake-up."""
 
@@ -190,10 +197,11 @@ class Queue:
             callback()
             return
         self.events.append(callback)
-        if self.woken or self.quiet == threading.get_ident():
+        now = self.monotonic()
+        if (self.woken and now < self.woken_at + WAKE_AGAIN_S) or self.quiet == threading.get_ident():
             return
         try:
-            self.woken = True
+            self.woken, self.woken_at = True, now
             self.thread._event_pipe.send(b"", zmq.NOBLOCK)
         except zmq.Again:
             pass
@@ -260,6 +268,7 @@ def install(shell: Any, inside: Any) -> None:
 
     own_ident = threading.get_ident
     session.pack, session.send = pack, send
+    outlet.queue = queue
     inside.outlet, inside.publish = outlet, outlet.publish
     queue.take_over()
     queue.schedule(lambda: thread.socket.setsockopt(zmq.SNDHWM, MARK_MESSAGES))

@@ -36,6 +36,8 @@ class ChildPipe:
         os.dup2(writer, fd)
         os.close(writer)
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self.ended = False
+        """Nobody can write to it any more: code has closed the descriptor."""
 
     def read(self) -> str:
         """A chunk of what is there; empty when nothing is."""
@@ -43,6 +45,7 @@ class ChildPipe:
             data = os.read(self.reader, CHUNK_CHARS)
         except BlockingIOError:
             return ""
+        self.ended = not data
         return self.decoder.decode(data)
 
 
@@ -151,6 +154,9 @@ class Streams:
         if self.poller.poll(0):
             for buffer in self.buffers:
                 buffer.drain()
+                if buffer.pipe is not None and buffer.pipe.ended:  # else it would be found readable for ever
+                    self.poller.unregister(buffer.pipe.reader)
+                    buffer.pipe = None
 
     def begin(self, parent: dict[str, Any]) -> None:
         """A cell begins: also for streams that are no longer `sys.stdout` and `sys.stderr`."""
@@ -181,13 +187,17 @@ class Streams:
 
     def read_pipes(self) -> None:
         poller = select.poll()
-        for buffer in self.buffers:
-            if buffer.pipe is not None:
-                poller.register(buffer.pipe.reader, select.POLLIN)
-        while True:
-            poller.poll()
+        pipes = {buffer.pipe.reader: buffer.pipe for buffer in self.buffers if buffer.pipe is not None}
+        for reader in pipes:
+            poller.register(reader, select.POLLIN)
+        while pipes:
+            ready = poller.poll()
             with self.guard:
                 self.drain()
+            for reader, _ in ready:
+                if pipes[reader].ended:
+                    poller.unregister(reader)
+                    del pipes[reader]
 
     def uncover(self) -> None:
         """IPython's copying, still on for the bootstrap's cell, has put the old method back after it."""
