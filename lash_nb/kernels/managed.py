@@ -112,7 +112,7 @@ class ManagedKernel(SharesValues, Kernel):
         self._start = partial(Start, launch=self._launching, within_s=start_timeout_s, **bounds)
         self._spare, self._store, self._on_input = spare, store, on_input
         self._start_timeout_s = start_timeout_s
-        self._interrupt_timeout_s = interrupt_timeout_s
+        self._interrupt_timeout_s, self._last_try_s = interrupt_timeout_s, min(2.0, interrupt_timeout_s)
         self._shutdown_timeout_s = shutdown_timeout_s
         self._namespace_timeout_s = namespace_timeout_s
         self._value_timeout_s = value_timeout_s
@@ -312,7 +312,8 @@ class ManagedKernel(SharesValues, Kernel):
         life = self._require_life()
         life.stays = False
         current = life.wire.current
-        if current is not None and current.abandoned and not current.ended.is_set():
+        # Whoever gave it up was in a hurry; it may have ended since, or end now.
+        if current is not None and current.abandoned and not await stop(life.wire, current, within_s=self._last_try_s):
             raise KernelBusyError("an earlier cell did not react to its interrupt and still runs")
         request = CellRequest(key=key, code=code, on_output=on_output, tools=tools, guard=guard, timeout_s=timeout_s)
         cell = self._requests.claim(request)

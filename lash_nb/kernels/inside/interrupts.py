@@ -70,6 +70,8 @@ class Interrupts:
         """The task of the cell that runs, when it awaits."""
         self.thrown = False
         """An exception was put into the main thread."""
+        self.waits = False
+        """An interrupt waits for the next statement of the cell."""
         self.main = threading.main_thread()
         self.numbers = [signal.SIGINT] if NUMBER is None else [signal.SIGINT, NUMBER]
 
@@ -87,9 +89,16 @@ class Interrupts:
         return code is not None and not code.co_filename.startswith(self.machinery)
 
     def of_sync_cell(self, signum: int, frame: Any) -> None:
-        """Outside of a cell's code there is nothing to interrupt, and an exception would end the kernel."""
+        """Outside of a cell's code there is nothing to interrupt, and an exception would end the kernel.
+
+        One that comes while IPython prepares a statement, or tells of its error, waits for the next one: it would cut
+        to pieces there what is being told. The second signal does not wait.
+        """
         if self.inside.ledger.interrupted():
-            raise KeyboardInterrupt
+            if signum == signal.SIGINT and not self.in_cell(frame):
+                self.waits = True
+            else:
+                raise KeyboardInterrupt
 
     def of_async_cell(self, future: asyncio.Future[Any], frame: Any) -> None:
         """Only CancelledError may leave a task: asyncio takes KeyboardInterrupt out of the loop, which ends it."""
@@ -166,6 +175,7 @@ class Interrupts:
 
     def at_the_beginning(self) -> None:
         """Ours are in force whatever earlier cells did, and theirs as they set them."""
+        self.waits = False
         RAW.signal(signal.SIGINT, self.of_sync_cell)
         if NUMBER is not None:
             RAW.signal(NUMBER, self.of_anything)
@@ -247,6 +257,27 @@ def keep_loops_going(interrupts: Interrupts) -> None:
             keep(loop)
 
 
+def look_between_statements(interrupts: Interrupts, shell: Any) -> None:
+    """An interrupt that came before a statement is raised where that begins."""
+    original = shell.run_code
+
+    @functools.wraps(original)
+    async def run_code(code: Any, result: Any = None, **kwargs: Any) -> Any:
+        if not interrupts.waits:
+            return await original(code, result, **kwargs)
+        interrupts.waits = False
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:  # told as if it had come a moment later
+            if result is not None:
+                result.error_in_exec = error
+            shell.showtraceback()
+        return True  # it has raised
+
+    interrupts.passes(run_code)
+    shell.run_code = run_code
+
+
 def install(shell: Any, inside: Any) -> None:
     """Replace the kernel's own handlers; the feature test is that it has them."""
     kernel = shell.kernel
@@ -283,6 +314,7 @@ def install(shell: Any, inside: Any) -> None:
         except KeyboardInterrupt:  # in a hook of the user's, say, which runs outside of IPython's own hands
             raise asyncio.CancelledError("interrupted") from None
 
+    look_between_statements(interrupts, shell)
     run_cell_async.__signature__ = inspect.signature(original_run)  # type: ignore[attr-defined]  # asked for by each cell
     shell.run_cell_async = run_cell_async
     kernel._cancel_on_sigint = cancel_on_sigint
