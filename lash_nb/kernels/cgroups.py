@@ -89,14 +89,17 @@ class Group:
             file.write(str(value))
 
 
-def make_group(controllers: Iterable[str]) -> tuple[list[Group], list[str]]:
-    """Groups for as many of `controllers` ("memory", "pids", "cpu") as can be had, and those that cannot."""
+def make_group(controllers: Iterable[str], *, proc: Path = Path("/proc/self")) -> tuple[list[Group], list[str]]:
+    """Groups for as many of `controllers` ("memory", "pids", "cpu") as can be had, and those that cannot.
+
+    `proc` has `cgroup` and `mountinfo` of the process that says where.
+    """
     made: list[Group] = []
     missing: list[str] = []
     for controller in controllers:
         if any(group.has(controller) for group in made):
             continue
-        group = next(_groups(controller), None)
+        group = next(_groups(controller, proc), None)
         if group is None:
             missing.append(controller)
         else:
@@ -127,9 +130,9 @@ def _remove(path: Path) -> bool:
     return True
 
 
-def _groups(controller: str) -> Iterator[Group]:
+def _groups(controller: str, proc: Path) -> Iterator[Group]:
     """A new group that has the controller, wherever one can be made."""
-    for parent, version in _parents(controller):
+    for parent, version in _parents(controller, proc):
         _sweep(parent)
         path = parent / f"{_PREFIX}{uuid.uuid4().hex[:16]}"
         with contextlib.suppress(OSError):
@@ -140,10 +143,10 @@ def _groups(controller: str) -> Iterator[Group]:
             _remove(path)
 
 
-def _parents(controller: str) -> Iterator[tuple[Path, int]]:
+def _parents(controller: str, proc: Path) -> Iterator[tuple[Path, int]]:
     """Where a group for the controller might be made: this process's own group first."""
-    for kinds, own in _own_groups():
-        for mount, root, names in _mounts():
+    for kinds, own in _own_groups(proc):
+        for mount, root, names in _mounts(proc):
             if (not kinds and names is None) or (kinds and names is not None and controller in kinds & names):
                 inside = os.path.relpath(own, root)
                 if not inside.startswith(".."):
@@ -153,18 +156,18 @@ def _parents(controller: str) -> Iterator[tuple[Path, int]]:
                         yield place.parent, 2
 
 
-def _own_groups() -> Iterator[tuple[set[str], str]]:
+def _own_groups(proc: Path) -> Iterator[tuple[set[str], str]]:
     """Controllers (none: version 2) and path of each group that this process is in."""
     with contextlib.suppress(OSError):
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
+        for line in (proc / "cgroup").read_text().splitlines():
             _, kinds, path = line.split(":", 2)
             yield {kind for kind in kinds.split(",") if kind}, path
 
 
-def _mounts() -> Iterator[tuple[Path, str, set[str] | None]]:
+def _mounts(proc: Path) -> Iterator[tuple[Path, str, set[str] | None]]:
     """Place, root and controllers (None: version 2) of each hierarchy that is mounted."""
     with contextlib.suppress(OSError):
-        for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        for line in (proc / "mountinfo").read_text().splitlines():
             before, _, after = line.partition(" - ")
             kind, _, options = after.split(" ", 2)
             root, place = before.split()[3:5]

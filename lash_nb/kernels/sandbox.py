@@ -1,9 +1,9 @@
 """A sandbox around a kernel, made by bubblewrap (`bwrap`, Linux): what it sees, what it may write.
 
 Decided here: namespaces of its own for users, processes, network, IPC, host name and control groups, no capabilities, a
-filter of system calls (`seccomp`). Of the files it sees the system's, read-only; home directories, temporary ones, `/run`
-and `/var` are hidden with all sockets in them, and what this user alone may read, where that is root; it may write in
-its working directory and in what it shares with its host. Inside of the working directory, Git's own files, virtual
+filter of system calls (`seccomp`). Of the files it sees the system's, read-only; home directories, temporary ones,
+`/run` and `/var` are hidden with all sockets in them, and what root alone may read (`host_places`); it may write in its
+working directory and in what it shares with its host. Inside of the working directory, Git's own files, virtual
 environments and the Python that runs are read-only: what is written there is run outside, later. For the same reason
 nothing that starts outside of it is looked for in the working directory, neither programs nor their libraries.
 
@@ -17,7 +17,6 @@ import contextlib
 import functools
 import json
 import os
-import pwd
 import shutil
 import stat
 import subprocess
@@ -25,9 +24,9 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..errors import InputError, KernelStartError
+from .host_places import SHOWN, SYSTEM, entries, hidden, mode, outermost, real, secrets, sockets, within
 from .seccomp import filter_program
 
 __all__ = ["Confinement", "Sandbox", "check_sandbox", "filter_file", "sandbox_problem", "sandboxed_environment"]
@@ -40,30 +39,9 @@ _SPACES = (
     "--unshare-uts",
     "--unshare-cgroup-try",
 )
-_HIDDEN = ("/boot", "/home", "/lost+found", "/media", "/mnt", "/root", "/run", "/tmp", "/var")
-"""Directories that are empty in it, and of its own. Where disks are mounted later, they would come in writable."""
-_SHOWN = ("/var/cache/fontconfig", "/var/lib/ghostscript", "/var/lib/texmf")
-"""What of these is not."""
-_HOME_SECRETS = (".aws", ".azure", ".config", ".docker", ".git-credentials", ".gnupg", ".kube", ".netrc", ".ssh")
-"""What is hidden of a home that cannot be hidden as a whole, as "/" is in some containers."""
-_SECRETS = (
-    "/etc/gshadow",
-    "/etc/gshadow-",
-    "/etc/krb5.keytab",
-    "/etc/shadow",
-    "/etc/shadow-",
-    "/etc/ssh",
-    "/etc/ssl/private",
-    "/etc/sudoers",
-    "/etc/sudoers.d",
-)
-"""What root could read, if root is who runs the notebook."""
-_SYSTEM = ("/", "/bin", "/boot", "/dev", "/etc", "/lib", "/opt", "/proc", "/sbin", "/sys", "/usr", "/var")
 _GUARDED = (".git", ".hg", ".svn")
 _TMP_BYTES = 2 << 30
 _SMALL_BYTES = 64 << 20
-_FIRST_USER = 1000
-"""The ids below it are the system's own."""
 _LOADER = ("GCONV_PATH", "LD_", "LOCPATH")
 """Variables that say where a program's libraries are."""
 _TRIAL_S = 10.0
@@ -91,7 +69,7 @@ def _bwrap(cwd: str = "") -> str | None:
     """Where it is: not in the working directory, or what is put there would run outside of the sandbox."""
     for place in os.get_exec_path():
         found = os.path.join(place, "bwrap")
-        if os.path.isabs(place) and os.access(found, os.X_OK) and not (cwd and _within(os.path.realpath(found), [cwd])):
+        if os.path.isabs(place) and os.access(found, os.X_OK) and not (cwd and within(os.path.realpath(found), [cwd])):
             return found
     return None
 
@@ -156,25 +134,30 @@ class Confinement:
             KernelStartError: there can be none here. InputError: the working directory cannot be opened to it.
         """
         cwd = os.path.realpath(cwd)
+        masks = hidden(env)
+        if sys.platform.startswith("linux"):
+            _check_directory(cwd, masks)
         program = _bwrap(cwd)
         problem = _problem(program)
         if problem or program is None:
             raise KernelStartError(problem)
-        hidden = _hidden(env)
-        _check_directory(cwd, hidden)
         command = [program, *_SPACES, *_options(program), "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
-        homes = [place for place in hidden if _within(os.path.realpath(os.path.expanduser("~")), [place])]
-        for path in (*hidden, "/dev/shm"):
-            large = "tmp" in path or path in homes or path == "/dev/shm"
-            size = ["--size", str(_TMP_BYTES if large else _SMALL_BYTES)] if "--size" in _help(program) else []
-            command += [*size, "--perms", "1777" if path not in homes and large else "0700", "--tmpfs", path]
+        for path in _settings():
+            command += ["--ro-bind", path, path]
+        for path in (*masks, "/dev/shm"):
+            command += _emptied(path, program, env)
         command += ["--perms", "1777", "--dir", "/var/tmp", "--symlink", "/run", "/var/run"]
-        masked = [path for path in _secrets(env) if not _within(path, hidden)]
-        for path in masked:
+        closed = [path for path in secrets(env) if not within(path, masks)]
+        for path in closed:
             command += _covered(path)
-        command += self._opened(cwd, env, [*hidden, *masked])
+        command += self._opened(cwd, env, [*masks, *closed])
+        around = outermost(os.path.dirname(path) for path in own if within(path, ["/dev/shm"]))
+        for path in around:  # its own, and not to be moved away
+            command += _emptied(path, program, env)
         for path, writable in own.items():
             command += ["--bind" if writable else "--ro-bind", path, path]
+        for path in around:
+            command += ["--remount-ro", path]
         command += ["--remount-ro", "/dev"]
         for name, value in env.items():  # what runs outside of it goes without
             if name.startswith(_LOADER):
@@ -183,26 +166,26 @@ class Confinement:
             command += ["--seccomp", str(seccomp_fd)]
         return [*command, "--chdir", cwd, "--", *argv]
 
-    def _opened(self, cwd: str, env: Mapping[str, str], hidden: list[str]) -> list[str]:
+    def _opened(self, cwd: str, env: Mapping[str, str], masks: list[str]) -> list[str]:
         """The options for what it sees in hidden places, and for its working directory."""
         command, shown = [], [cwd]
         runs, imports = _python_places(self.python, tuple(sorted(env.items()))) if self.python else ((), ())
-        wanted = [*runs, *imports, *self.sandbox.read, *_SHOWN, *(entry.path for entry in _entries("/mnt"))]
-        for path in _outermost(_real(wanted)):
-            if _within(path, hidden) and not any(_within(place, [path]) for place in hidden):
+        wanted = [*runs, *imports, *self.sandbox.read, *SHOWN]
+        for path in outermost(real(wanted)):
+            if within(path, masks) and not any(within(place, [path]) for place in masks):
                 command += ["--ro-bind", path, path]
                 shown.append(path)
         command += ["--bind", cwd, cwd]
-        environments = [entry.path for entry in _entries(cwd) if os.path.exists(os.path.join(entry.path, "pyvenv.cfg"))]
+        environments = [entry.path for entry in entries(cwd) if os.path.exists(os.path.join(entry.path, "pyvenv.cfg"))]
         kept = [*runs, *_OWN, *environments, *(os.path.join(cwd, name) for name in _GUARDED)]
-        guarded = _outermost(path for path in _real(kept) if path != cwd and _within(path, [cwd]))
-        places = [path for path in _made(self.sandbox.hide, cwd) if not _within(cwd, [path])]
+        guarded = outermost(path for path in real(kept) if path != cwd and within(path, [cwd]))
+        places = [path for path in _made(self.sandbox.hide, cwd) if not within(cwd, [path])]
         _check_links([sys.executable, self.python or "", *self.sandbox.hide], cwd, guarded)
         for path in _parents([*guarded, *places], cwd):  # else it could be moved away, and another one made
             command += ["--bind", path, path]
         for path in guarded:
             command += ["--ro-bind", path, path]
-        for path in [*places, *_sockets(hidden, shown)]:
+        for path in [*places, *sockets(masks, shown)]:
             command += _covered(path)
         return command
 
@@ -216,7 +199,7 @@ def check_sandbox(directory: str | os.PathLike[str]) -> None:
     problem = sandbox_problem()
     if problem:
         raise InputError(problem)
-    _check_directory(os.path.realpath(directory), _hidden(os.environ))
+    _check_directory(os.path.realpath(directory), hidden(os.environ))
 
 
 def sandboxed_environment(env: Mapping[str, str]) -> dict[str, str]:
@@ -245,71 +228,20 @@ def filter_file() -> int | None:
         return os.dup(file.fileno())
 
 
-def _hidden(env: Mapping[str, str]) -> list[str]:
-    """The directories that are hidden, those of which others are parts alone."""
-    homes = [env.get("HOME", ""), os.path.expanduser("~"), tempfile.gettempdir()]
-    try:
-        homes.append(pwd.getpwuid(os.getuid()).pw_dir)
-    except KeyError:  # a user without a name, as in containers
-        pass
-    found = [os.path.realpath(path) for path in (*_HIDDEN, *homes, *_homes_of_all()) if path]
-    return _outermost(path for path in found if os.path.isdir(path) and path not in _SYSTEM)
-
-
-def _homes_of_all() -> Iterator[str]:
-    """The homes of this machine's people, wherever they are."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        for line in Path("/etc/passwd").read_text(errors="surrogateescape").splitlines():
-            fields = line.split(":")
-            if int(fields[2]) >= _FIRST_USER and not _within(fields[5], ["/bin", "/dev", "/proc", "/sys", "/usr"]):
-                yield fields[5]
-
-
-def _secrets(env: Mapping[str, str]) -> list[str]:
-    """What it would see though nobody else of this machine may."""
-    homes = {os.path.realpath(home) for home in (env.get("HOME", ""), os.path.expanduser("~")) if home}
-    found = [*_SECRETS, *(os.path.join(home, name) for home in homes if home in _SYSTEM for name in _HOME_SECRETS)]
-    if os.getuid() == 0:
-        for place, depth in (("/", 1), ("/etc", 4), ("/opt", 2), ("/srv", 2)):
-            found += _closed(place, depth)
-    return _outermost(path for path in found if os.path.lexists(path))
-
-
-def _closed(place: str, depth: int) -> Iterator[str]:
-    """What of a directory is closed to other users: files that they cannot read, directories that they cannot enter."""
-    for entry in _entries(place):
-        mode = _mode(entry.path)
-        if stat.S_ISREG(mode) and not mode & stat.S_IROTH:
-            yield entry.path
-        elif stat.S_ISDIR(mode) and entry.path not in _SYSTEM:
-            if not mode & stat.S_IXOTH:
-                yield entry.path
-            elif depth > 1:
-                yield from _closed(entry.path, depth - 1)
-
-
-def _entries(place: str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(place) as found:
-            return list(found)
-    except OSError:
-        return []
-
-
 def _made(places: Iterable[str], cwd: str) -> list[str]:
     """Those places; one that is missing and would come into the working directory later is made."""
     for path in places:
-        if _within(os.path.realpath(path), [cwd]):
+        if within(os.path.realpath(path), [cwd]):
             with contextlib.suppress(OSError):
                 os.makedirs(path, 0o700, exist_ok=True)
-    return _real(places)
+    return real(places)
 
 
 def _parents(paths: Iterable[str], cwd: str) -> list[str]:
     """The directories between the working directory and those in it, outermost first."""
     found = set()
     for path in paths:
-        while _within(path := os.path.dirname(path), [cwd]) and path != cwd:
+        while within(path := os.path.dirname(path), [cwd]) and path != cwd:
             found.add(path)
     return sorted(found)
 
@@ -324,7 +256,7 @@ def _check_links(paths: Iterable[str], cwd: str, guarded: Sequence[str]) -> None
         place = os.path.abspath(path) if path else "/"
         while place != "/":
             at = os.path.join(os.path.realpath(os.path.dirname(place)), os.path.basename(place))
-            if at != cwd and _within(at, [cwd]) and not _within(at, guarded) and os.path.islink(at):
+            if at != cwd and within(at, [cwd]) and not within(at, guarded) and os.path.islink(at):
                 raise InputError(
                     f"a sandbox cannot be opened in {cwd}: {path} is found by the symbolic link {at}, which could be "
                     "changed there; put the directory itself in its place, or take another one"
@@ -332,17 +264,34 @@ def _check_links(paths: Iterable[str], cwd: str, guarded: Sequence[str]) -> None
             place = os.path.dirname(place)
 
 
-def _check_directory(cwd: str, hidden: Iterable[str]) -> None:
+def _check_directory(cwd: str, masks: Iterable[str]) -> None:
     """The working directory is opened as a whole, so it must not hold what is hidden.
 
     Raises:
         InputError: it does.
     """
-    if cwd in _SYSTEM or any(_within(place, [cwd]) for place in hidden):
+    running = [os.path.join(prefix, name) for prefix in _OWN[:3] for name in ("bin", "lib", "lib64")]
+    if cwd in (*SYSTEM, *_OWN) or within(cwd, [*running, _OWN[3]]) or any(within(place, [cwd]) for place in masks):
         raise InputError(
             f"a sandbox cannot be opened in {cwd}: all of it could be written there, with what it holds of yours and "
             "of the system; put the notebook into a directory of its own"
         )
+
+
+def _settings() -> Iterator[str]:
+    """What of /proc sets something for the whole machine: bubblewrap leaves that open to root (`core_pattern`)."""
+    for entry in entries("/proc"):
+        bits = mode(entry.path)
+        if not entry.name.isdecimal() and (stat.S_ISDIR(bits) or (stat.S_ISREG(bits) and bits & 0o222)):
+            yield entry.path
+
+
+def _emptied(path: str, program: str, env: Mapping[str, str]) -> list[str]:
+    """The options for a hidden directory: empty, writable, not to be filled without end."""
+    homes = [os.path.realpath(home) for home in (env.get("HOME", ""), os.path.expanduser("~")) if home]
+    own, free = any(within(home, [path]) for home in homes), path == "/dev/shm" or "tmp" in path
+    size = ["--size", str(_TMP_BYTES if own or free else _SMALL_BYTES)] if "--size" in _help(program) else []
+    return [*size, "--perms", "0700" if own or not free else "1777", "--tmpfs", path]
 
 
 def _covered(path: str) -> list[str]:
@@ -354,43 +303,6 @@ def _covered(path: str) -> list[str]:
     if stat.S_ISLNK(kind):
         return []
     return ["--perms", "0700", "--tmpfs", path] if stat.S_ISDIR(kind) else ["--ro-bind", "/dev/null", path]
-
-
-def _sockets(hidden: Sequence[str], shown: Sequence[str]) -> Iterator[str]:
-    """The sockets of the host's programs that can be seen: a read-only file system does not keep anyone from them."""
-    try:
-        lines = Path("/proc/net/unix").read_bytes().splitlines()[1:]
-    except OSError:
-        return
-    found = [(fields[6], os.fsdecode(fields[7])) for line in lines if len(fields := line.split(None, 7)) > 7]
-    named = [path for _, path in found if path.startswith("/")]
-    relative = {inode: path for inode, path in found if not path.startswith(("/", "@"))}
-    if relative:
-        named += _from_where_they_were_made(relative)
-    for path in sorted({os.path.realpath(path) for path in named}):
-        seen = _within(path, shown) or not _within(path, [*hidden, "/dev"])
-        if seen and stat.S_ISSOCK(_mode(path)):
-            yield path
-
-
-def _from_where_they_were_made(relative: Mapping[bytes, str]) -> Iterator[str]:
-    """Paths of sockets that were bound by a relative one, by their inodes: where the process that has it is."""
-    for number in _entries("/proc"):
-        if number.name.isdecimal():
-            for entry in _entries(os.path.join(number.path, "fd")):
-                try:
-                    link = os.readlink(entry.path)
-                    if link.startswith("socket:[") and (path := relative.get(os.fsencode(link[8:-1]))) is not None:
-                        yield os.path.join(os.readlink(os.path.join(number.path, "cwd")), path)
-                except OSError:  # it has just ended
-                    continue
-
-
-def _mode(path: str) -> int:
-    try:
-        return os.lstat(path).st_mode
-    except (OSError, ValueError):
-        return 0
 
 
 @functools.lru_cache(maxsize=8)
@@ -410,21 +322,3 @@ def _python_places(python: str, env: tuple[tuple[str, str], ...]) -> tuple[tuple
     return (*told[:3], os.path.dirname(os.path.realpath(program))), tuple(
         path for path in told[3:] if os.path.isabs(path)
     )
-
-
-def _real(paths: Iterable[str]) -> list[str]:
-    """Those that exist, without symbolic links."""
-    return [os.path.realpath(path) for path in paths if os.path.exists(path)]
-
-
-def _within(path: str, places: Iterable[str]) -> bool:
-    return any(path == place or path.startswith(place.rstrip("/") + "/") for place in places)
-
-
-def _outermost(paths: Iterable[str]) -> list[str]:
-    """Without those that lie in another one."""
-    kept: list[str] = []
-    for path in sorted(set(paths)):
-        if not _within(path, kept):
-            kept.append(path)
-    return kept

@@ -51,6 +51,7 @@ FEATURES = (
     "calls",
     "guard",
     "finish",
+    "essentials",
     "stdin",
     "pager",
     "tracebacks",

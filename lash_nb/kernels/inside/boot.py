@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import logging
 import os
 import sys
@@ -45,7 +46,7 @@ class Inside:
 
 def load(codes: dict[str, str | types.CodeType]) -> dict[str, types.ModuleType]:
     """The files (source, or compiled) as modules of a package, in `sys.modules` only while they import each other."""
-    package = types.ModuleType(PACKAGE)
+    package, own = types.ModuleType(PACKAGE), dict(vars(builtins))  # whatever a cell does to its own
     package.__path__ = []
     made = {PACKAGE: package}
     sys.modules[PACKAGE] = package
@@ -53,6 +54,7 @@ def load(codes: dict[str, str | types.CodeType]) -> dict[str, types.ModuleType]:
         for name, code in codes.items():
             module = types.ModuleType(f"{PACKAGE}.{name}")
             module.__package__ = PACKAGE
+            module.__dict__["__builtins__"] = own
             sys.modules[module.__name__] = made[module.__name__] = module
             setattr(package, name, module)
             exec(compile(code, f"<lash_nb {name}>", "exec") if isinstance(code, str) else code, module.__dict__)
