@@ -20,6 +20,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="no network, files are read-only but for the working directory (Linux, needs bubblewrap)",
     )
     group.add_argument(
+        "--sandbox-read",
+        metavar="PATH",
+        action="append",
+        default=[],
+        help="what the sandbox shows, read-only, though it lies in a home, in /mnt or the like; repeatable",
+    )
+    group.add_argument(
         "--pass-env",
         metavar="NAME",
         action="append",
@@ -37,6 +44,7 @@ def given(options: argparse.Namespace) -> Managed:
     return Managed(
         python=options.python,
         sandbox=options.sandbox,
+        sandbox_read=tuple(options.sandbox_read),
         pass_env=tuple(options.pass_env),
         resources=ResourceLimits(
             memory_bytes=memory_size(options.memory) if options.memory is not None else None,

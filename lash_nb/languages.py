@@ -61,7 +61,8 @@ def managed_kernel(
 
 
 def _made(settings: KernelSettings, hide: Collection[Path]) -> dict[str, Any]:
-    sandbox = Sandbox(hide=tuple(str(path) for path in hide)) if settings.sandbox else False
+    hidden = tuple(str(path) for path in hide)
+    sandbox = Sandbox(read=settings.sandbox_read, hide=hidden) if settings.sandbox else False
     return {"sandbox": sandbox, "pass_env": settings.pass_env, "resources": settings.resources}
 
 

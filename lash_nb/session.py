@@ -45,6 +45,7 @@ class Session(SessionParts):
         python: which Python that is, if another one: an interpreter's path, or the name of an installed kernel.
         sandbox: True runs the session's own kernels without network, with the files read-only but for `base_dir`
             (Linux, needs bubblewrap); a session that goes on stays in it.
+        sandbox_read: directories that the sandbox shows, read-only, though they lie in a home, in `/mnt` or the like.
         pass_env: names of variables that those kernels get though they look like secrets.
         resources: what they may use of the machine (`ResourceLimits(memory_bytes=2 << 30)`), each for itself.
         spare: True keeps another kernel ready in this process, for the next start or restart (some 60 MB).

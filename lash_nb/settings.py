@@ -54,6 +54,10 @@ class Settings(Configurable):
         help="Run the agent's kernels in a sandbox (Linux, bubblewrap): no network, files are read-only but for the "
         "working directory. LASH_NB_SANDBOX=1 in the environment orders it. Holds from the next session on.",
     ).tag(config=True)
+    sandbox_read = List(
+        Unicode(),
+        help="Directories that the sandbox shows, read-only, though they lie in a home, in /mnt or the like.",
+    ).tag(config=True)
     pass_env = List(
         Unicode(),
         help="Names of environment variables that the agent's kernels get though they look like secrets. Holds from "
@@ -114,6 +118,7 @@ class Settings(Configurable):
         return KernelSettings(
             python=os.path.expanduser(self.python),
             sandbox=self.sandbox,
+            sandbox_read=tuple(os.path.abspath(os.path.expanduser(path)) for path in self.sandbox_read),
             pass_env=tuple(self.pass_env),
             resources=limits,
             spare=self.spare,

@@ -104,7 +104,7 @@ async def _pulled(
             told = [place.told() for place in places]
             content = {"names": names, "together": together, "places": told, "have": list(namespace or ())}
             reply = await asked(life, "lash_pull_request", content, within_s)
-            arrived = Arrived(reply, fd=places[reply["place"]].fd)
+            arrived = Arrived(reply, fd=places[reply["place"]].fd, copied=life.process.sandboxed)
             load = SandboxedUnpickler if life.process.sandboxed else DataUnpickler if data_only else Unpickler
             return await apart(lambda stopped: _loaded(reply, arrived, namespace, load), within_s)  # noqa: B023 (awaited)
         except parcels.GoneError as error:

@@ -21,6 +21,7 @@ __all__ = [
     "SYSTEM",
     "entries",
     "hidden",
+    "homes",
     "mode",
     "outermost",
     "real",
@@ -54,13 +55,18 @@ _FIRST_USER = 1000
 
 def hidden(env: Mapping[str, str]) -> list[str]:
     """The directories that are hidden, those of which others are parts alone."""
-    homes = [env.get("HOME", ""), os.path.expanduser("~"), tempfile.gettempdir()]
+    found = [*HIDDEN, *homes(env), os.path.realpath(tempfile.gettempdir())]
+    return outermost(path for path in found if os.path.isdir(path) and (path in HIDDEN or path not in SYSTEM))
+
+
+def homes(env: Mapping[str, str]) -> list[str]:
+    """This user's homes, and those of others."""
+    found = [env.get("HOME", ""), os.path.expanduser("~")]
     try:
-        homes.append(pwd.getpwuid(os.getuid()).pw_dir)
+        found.append(pwd.getpwuid(os.getuid()).pw_dir)
     except KeyError:  # a user without a name, as in containers
         pass
-    found = [os.path.realpath(path) for path in (*HIDDEN, *homes, *_homes_of_all()) if path]
-    return outermost(path for path in found if os.path.isdir(path) and (path in HIDDEN or path not in SYSTEM))
+    return [os.path.realpath(path) for path in (*found, *_homes_of_all()) if path]
 
 
 def _homes_of_all() -> Iterator[str]:
@@ -74,8 +80,8 @@ def _homes_of_all() -> Iterator[str]:
 
 def secrets(env: Mapping[str, str]) -> list[str]:
     """What it would see though nobody else of this machine may."""
-    homes = {os.path.realpath(home) for home in (env.get("HOME", ""), os.path.expanduser("~")) if home}
-    found = [*_SECRETS, *(os.path.join(home, name) for home in homes if home in SYSTEM for name in _HOME_SECRETS)]
+    mine = {os.path.realpath(home) for home in (env.get("HOME", ""), os.path.expanduser("~")) if home}
+    found = [*_SECRETS, *(os.path.join(home, name) for home in mine if home in SYSTEM for name in _HOME_SECRETS)]
     for place, depth in (("/", 1), ("/etc", 4), ("/opt", 2), ("/srv", 2)):
         found += _closed(place, depth, os.getuid())
     return outermost(path for path in found if os.path.lexists(path))

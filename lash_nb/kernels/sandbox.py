@@ -26,7 +26,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import InputError, KernelStartError
-from .host_places import SHOWN, SYSTEM, entries, hidden, mode, outermost, real, secrets, sockets, within
+from .host_places import SHOWN, SYSTEM, entries, hidden, homes, mode, outermost, real, secrets, sockets, within
 from .seccomp import filter_program
 
 __all__ = ["Confinement", "Sandbox", "check_sandbox", "filter_file", "sandbox_problem", "sandboxed_environment"]
@@ -136,7 +136,7 @@ class Confinement:
         cwd = os.path.realpath(cwd)
         masks = hidden(env)
         if sys.platform.startswith("linux"):
-            _check_directory(cwd, masks)
+            _check_directory(cwd, [*masks, *homes(env)])
         program = _bwrap(cwd)
         problem = _problem(program)
         if problem or program is None:
@@ -199,7 +199,7 @@ def check_sandbox(directory: str | os.PathLike[str]) -> None:
     problem = sandbox_problem()
     if problem:
         raise InputError(problem)
-    _check_directory(os.path.realpath(directory), hidden(os.environ))
+    _check_directory(os.path.realpath(directory), [*hidden(os.environ), *homes(os.environ)])
 
 
 def sandboxed_environment(env: Mapping[str, str]) -> dict[str, str]:
@@ -288,8 +288,8 @@ def _settings() -> Iterator[str]:
 
 def _emptied(path: str, program: str, env: Mapping[str, str]) -> list[str]:
     """The options for a hidden directory: empty, writable, not to be filled without end."""
-    homes = [os.path.realpath(home) for home in (env.get("HOME", ""), os.path.expanduser("~")) if home]
-    own, free = any(within(home, [path]) for home in homes), path == "/dev/shm" or "tmp" in path
+    mine = [os.path.realpath(home) for home in (env.get("HOME", ""), os.path.expanduser("~")) if home]
+    own, free = any(within(home, [path]) for home in mine), path == "/dev/shm" or "tmp" in path
     size = ["--size", str(_TMP_BYTES if own or free else _SMALL_BYTES)] if "--size" in _help(program) else []
     return [*size, "--perms", "0700" if own or not free else "1777", "--tmpfs", path]
 

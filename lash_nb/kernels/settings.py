@@ -20,6 +20,7 @@ from .sandbox import check_sandbox
 __all__ = ["SANDBOX_VARIABLE", "KernelSettings", "Managed", "as_ordered", "bounds_told", "checked_settings"]
 
 SANDBOX_VARIABLE = "LASH_NB_SANDBOX"
+_LISTS = ("pass_env", "sandbox_read")
 _BOUNDS = tuple(field.name for field in fields(ResourceLimits))
 _SANDBOX = (
     "It runs in a sandbox: there is no network, and nothing can be installed. Files can be written in the working "
@@ -34,6 +35,7 @@ class Managed(TypedDict, total=False):
 
     python: str
     sandbox: bool
+    sandbox_read: Collection[str]
     pass_env: Collection[str]
     resources: ResourceLimits | None
     spare: bool
@@ -47,6 +49,8 @@ class KernelSettings:
     """An interpreter's path, or the name of an installed kernel; empty: this interpreter."""
     sandbox: bool = False
     """Without network, with the files read-only but for the working directory."""
+    sandbox_read: tuple[str, ...] = ()
+    """Directories that it shows though they lie in hidden places (homes, `/mnt`, …)."""
     pass_env: tuple[str, ...] = ()
     """Variables of the environment that are passed on though they look like secrets."""
     resources: ResourceLimits = NO_LIMITS
@@ -55,13 +59,19 @@ class KernelSettings:
 
     @classmethod
     def of(cls, given: Managed) -> KernelSettings:
-        """Raises InputError: `pass_env` is one text."""
-        pass_env = given.get("pass_env", ())
-        if isinstance(pass_env, str):
-            raise InputError(f"pass_env is a list of names: pass_env=[{pass_env!r}]")
+        """Raises InputError: what is a list is one text; or a directory is not there."""
+        pass_env, sandbox_read = given.get("pass_env", ()), given.get("sandbox_read", ())
+        for name, value in (("pass_env", pass_env), ("sandbox_read", sandbox_read)):
+            if isinstance(value, str):
+                raise InputError(f"{name} is a list: {name}=[{value!r}]")
+        read = tuple(os.path.abspath(os.path.expanduser(path)) for path in sandbox_read)
+        for path in read:
+            if not os.path.exists(path):
+                raise InputError(f"the sandbox cannot show {path}: there is no such file or directory")
         return cls(
             python=given.get("python", ""),
             sandbox=given.get("sandbox", False),
+            sandbox_read=read,
             pass_env=tuple(pass_env),
             resources=given.get("resources") or NO_LIMITS,
             spare=given.get("spare", False),
@@ -72,6 +82,7 @@ class KernelSettings:
         return Managed(
             python=self.python,
             sandbox=self.sandbox,
+            sandbox_read=self.sandbox_read,
             pass_env=self.pass_env,
             resources=self.resources,
             spare=self.spare,
@@ -86,6 +97,7 @@ class KernelSettings:
         return KernelSettings(
             python=self.python or others.python,
             sandbox=self.sandbox or others.sandbox,
+            sandbox_read=tuple(dict.fromkeys((*others.sandbox_read, *self.sandbox_read))),
             pass_env=tuple(dict.fromkeys((*others.pass_env, *self.pass_env))),
             resources=ResourceLimits(**bounds),
             spare=self.spare or others.spare,
@@ -101,13 +113,13 @@ class KernelSettings:
         if not isinstance(told, Mapping):
             raise InputError("the settings of the kernel are not a JSON object")
         bounds = {name: told[name] for name in _BOUNDS if isinstance(told.get(name), int | float)}
-        passed = told.get("pass_env")
+        lists = {name: told[name] for name in _LISTS if isinstance(told.get(name), list)}
         return cls(
             python=told["python"] if isinstance(told.get("python"), str) else "",
             sandbox=told.get("sandbox", False) is not False,
-            pass_env=tuple(str(name) for name in passed) if isinstance(passed, list) else (),
             resources=ResourceLimits(**bounds),
             spare=told.get("spare") is True,
+            **{name: tuple(map(str, values)) for name, values in lists.items()},
         )
 
     def to_json(self) -> dict[str, Json]:
@@ -115,7 +127,7 @@ class KernelSettings:
         bounds = {name: getattr(self.resources, name) for name in _BOUNDS}
         told: dict[str, Json] = {name: value for name, value in bounds.items() if value is not None}
         told |= {name: getattr(self, name) for name in ("python", "sandbox", "spare") if getattr(self, name)}
-        return told | ({"pass_env": list(self.pass_env)} if self.pass_env else {})
+        return told | {name: list(getattr(self, name)) for name in _LISTS if getattr(self, name)}
 
     def told(self) -> str:
         """What the model has to know of its kernel; "" where that is nothing."""

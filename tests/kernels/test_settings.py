@@ -14,6 +14,7 @@ from lash_nb.kernels.settings import KernelSettings, as_ordered, checked_setting
 FULL = KernelSettings(
     python="python3.12",
     sandbox=True,
+    sandbox_read=("/usr",),
     pass_env=("A_TOKEN", "B_KEY"),
     resources=ResourceLimits(memory_bytes=1 << 30, cpus=1.5, open_files=100, processes=64),
     spare=True,
@@ -27,6 +28,7 @@ AS_JSON = {
     "sandbox": True,
     "spare": True,
     "pass_env": ["A_TOKEN", "B_KEY"],
+    "sandbox_read": ["/usr"],
 }
 
 
@@ -68,6 +70,10 @@ def test_bounds_that_are_none_are_refused() -> None:
 def test_one_text_is_no_list_of_names() -> None:
     with pytest.raises(InputError, match=r"pass_env=\['NAME'\]"):
         KernelSettings.of({"pass_env": "NAME"})
+    with pytest.raises(InputError, match="sandbox_read is a list"):
+        KernelSettings.of({"sandbox_read": "/usr"})
+    with pytest.raises(InputError, match="there is no such file or directory"):
+        KernelSettings.of({"sandbox_read": ["/nowhere/at/all"]})
 
 
 def test_over_others() -> None:

@@ -131,6 +131,16 @@ async def test_a_kernel_of_another_language_is_in_it_too(
     assert stdout_of(result.outputs).split() == ["outside.txt", "work"]  # in a /tmp of its own
 
 
+async def test_what_is_hidden_can_be_shown(directory: Path) -> None:
+    data = started(directory.parent / "data")
+    (data / "table.csv").write_text("a,b\n")
+    code = f"print(open({str(data / 'table.csv')!r}).read())\nopen({str(data / 'other')!r}, 'w')"
+    async with session(directory, cell(code), "Done.", sandbox_read=[str(data)]) as one:
+        turn = await one.run("Look.")
+    assert stdout_of(turn.outputs) == "a,b\n\n"
+    assert [path.name for path in data.iterdir()] == ["table.csv"]
+
+
 async def test_its_state_is_not_to_be_seen_from_inside(directory: Path) -> None:
     state = directory / "state"
     code = f"import os\nprint(os.listdir({str(state)!r}))\nopen({str(state / 'x')!r}, 'w')"

@@ -266,17 +266,22 @@ def digest_of(packed: Any, digests: dict[tuple[int, int], str]) -> str:
 class Arrived:
     """A parcel that the other side wrote, as this process's own memory. `told` is where it is, `size` and `buffers`.
 
+    It is `copied` where the other side is not trusted: memory that is mapped ends this process when who else has the
+    file cuts it.
+
     Raises:
-        GoneError: it is not there any more.
+        GoneError: it is not there any more, or there is no room for a copy.
     """
 
-    def __init__(self, told: dict[str, Any], *, fd: int | None = None) -> None:
+    def __init__(self, told: dict[str, Any], *, fd: int | None = None, copied: bool = False) -> None:
         size = told["size"]
         fd = opened(told, os.O_RDONLY) if fd is None else os.dup(fd)
         try:
             if os.fstat(fd).st_size < size:
                 raise GoneError("it is not whole")
-            self.mapped = size > COPIED_BYTES
+            self.mapped = size > COPIED_BYTES and not copied
+            if copied and not fits_in_memory(size):
+                raise GoneError(f"there is no room for its {size:,} bytes")
             if self.mapped:
                 untracked: Any = {"trackfd": False} if sys.version_info >= (3, 13) else {}  # no descriptor of its own
                 access = mmap.PROT_READ | mmap.PROT_WRITE
