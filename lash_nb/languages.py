@@ -18,7 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 from .errors import KernelAttachError, KernelError, UnknownNameError
 from .kernels import Kernel, OnInput
 from .kernels.changes import Changes
-from .kernels.rundir import find_kernel
+from .kernels.rundir import find_kernel, recorded_as_sandboxed
 from .kernels.sandbox import Sandbox
 from .kernels.settings import KernelSettings
 from .machine.attachments import AdoptingStore
@@ -87,22 +87,20 @@ async def attached_kernel(
     """The living kernel of an earlier process, taken over; `owner` is the session whose cells it ran.
 
     Raises:
-        KernelAttachError: it is gone, or cannot be taken over, or is not in the sandbox that it should be in; nothing
-            was changed.
+        KernelAttachError: it is gone, or cannot be taken over; nothing was changed. One that is not in the sandbox
+            that it should be in was ended.
     """
     managed = import_module("lash_nb.kernels.managed")
     file = kernel.file or find_kernel(kernel.epoch, owner=owner)
     if file is None:
         raise KernelAttachError("its process is gone")
-    attached: Kernel = await managed.ManagedKernel.attach(
-        file,
-        epoch=kernel.epoch,
-        cwd=cwd,
-        store=store,
-        on_input=on_input,
-        **_made(settings, hide),
-        **(_interpreter(settings.python) if kernel.language == "python" else {}),
-    )
+    around: dict[str, Any] = {"epoch": kernel.epoch, "cwd": cwd, "store": store, "on_input": on_input}
+    which = _interpreter(settings.python) if kernel.language == "python" else {}
+    if settings.sandbox and not recorded_as_sandboxed(Path(file)):
+        outside = await managed.ManagedKernel.attach(file, **around)
+        await outside.shutdown()
+        raise KernelAttachError("it ran outside of the sandbox that is asked for, and was ended")
+    attached: Kernel = await managed.ManagedKernel.attach(file, **around, **_made(settings, hide), **which)
     return attached
 
 

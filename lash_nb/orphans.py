@@ -19,8 +19,11 @@ from .stores.blobs import BlobStore
 __all__ = ["end_orphans", "kernel_lives"]
 
 
-def kernel_lives(kernel: RecordedKernel, *, owner: str) -> bool:
-    """Whether the process of that life of a kernel still runs on this machine; `owner` is the session that had it."""
+def kernel_lives(kernel: RecordedKernel, *, owner: str, sandboxed: bool = False) -> bool:
+    """Whether the process of that life of a kernel still runs on this machine; `owner` is the session that had it.
+
+    With `sandboxed` one that does not run in a sandbox counts as none.
+    """
     file = Path(kernel.file) if kernel.file else find_kernel(kernel.epoch, owner=owner)
     if file is None:
         return False
@@ -29,6 +32,8 @@ def kernel_lives(kernel: RecordedKernel, *, owner: str) -> bool:
     except (OSError, ValueError):
         return False
     if not isinstance(told, dict) or told.get("epoch") != kernel.epoch or not isinstance(told.get("pid"), int):
+        return False
+    if sandboxed and told.get("sandboxed") is not True:
         return False
     return lives(told["pid"], told.get("started"))
 

@@ -84,6 +84,7 @@ class Asked:
     """Names under which it may leave some."""
     approve: str = "effects"
     """How it was conducted (`ApprovalMode`). Whoever goes on with it may be stricter, and is looser only if told so."""
+    sandbox: bool = False
 
     def to_json(self) -> dict[str, Json]:
         """As it stands in a record."""
@@ -109,10 +110,11 @@ class Asked:
         for name in ("results", "maybe"):
             if not all(isinstance(one, str) for one in known.get(name, [])):
                 raise DecodeError("expected names", path=f"asked.{name}")
-        return cls(**{**known, "typed": known.get("typed") is True, "share": known.get("share") is not False})
+        flags = {"typed": known.get("typed") is True, "share": known.get("share") is not False}
+        return cls(**{**known, **flags, "sandbox": known.get("sandbox", False) is not False})
 
 
-_LEFT_OUT: tuple[tuple[str, Json], ...] = (("share", True), ("results", []), ("maybe", []))
+_LEFT_OUT: tuple[tuple[str, Json], ...] = (("share", True), ("results", []), ("maybe", []), ("sandbox", False))
 """What is not written, because it is so in nearly all requests."""
 _NUMBER = (int, float, type(None))
 _ASKED_KINDS: dict[str, tuple[type, ...]] = {
@@ -393,7 +395,5 @@ _TAKES = {
     "end": SessionFold._end,
     "closed": SessionFold._closed,
 }
-
-
 _NO_FACTS = ("k", "seq", "last_said", "known", "copied", "folded", "forked_from", "said_anew")
 """What a `session` record says of the session itself."""

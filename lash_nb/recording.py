@@ -67,6 +67,7 @@ class SessionRecorder:
         self.session = session
         self._label = label
         self._facts = facts
+        self.on_taken: Callable[[RecordedSession], None] = lambda session: None  # told it before more is recorded
         self.redactor = redactor or Redactor(os.environ)
         self._journal: Journal | None = None
         self._deltas = DeltaWriter()
@@ -137,6 +138,7 @@ class SessionRecorder:
                 for record in journal.records:
                     fold.take(record)
                 journal.records.clear()  # all that is needed of them is in the session
+                self.on_taken(fold.session)
                 self._label = fold.session.label
                 opening = {**fold.session.facts, **self._opening(), **self._copy(journal, fold.session)}
                 journal.append(opening)

@@ -20,6 +20,7 @@ from .deciding import Decisions, OnApproval
 from .errors import UnknownNameError
 from .host import TurnHost, TurnResult
 from .kernels import Kernel
+from .languages import is_sandboxed
 from .machine.activities import TURN_ACTIVITY
 from .machine.approvals import ApprovalMode
 from .machine.attachments import AttachmentStore
@@ -213,6 +214,7 @@ class RequestRun:
             instructions=around.instructions,
             approve=request.approve,
             share=request.share,
+            sandbox=is_sandboxed(around.kernel),
             results=list(request.results),
             maybe=list(request.maybe),
         )

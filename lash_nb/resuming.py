@@ -46,15 +46,20 @@ def _kernel_before(kernels: Mapping[str, RecordedKernel], language: str) -> Reco
     return next((kernel for name, kernel in kernels.items() if name.casefold() == folded), None)
 
 
-def lost_kernels(kernels: Mapping[str, RecordedKernel], *, owner: str, copied: bool) -> Callable[[str], bool]:
-    """Whether the kernel that had the cells of a language is gone, or is not ours (`copied`); no kernel is touched."""
+def lost_kernels(
+    kernels: Mapping[str, RecordedKernel], *, owner: str, copied: bool, sandboxed: bool = False
+) -> Callable[[str], bool]:
+    """Whether the kernel that had the cells of a language is gone, or is not ours (`copied`); no kernel is touched.
+
+    With `sandboxed` one that does not run in a sandbox is not gone on with.
+    """
     from .kernels.specs import find_spec
     from .orphans import kernel_lives
 
     def lost(language: str) -> bool:
         kernel = _kernel_before(kernels, language)
         if kernel is not None:
-            return copied or kernel.copied or not kernel_lives(kernel, owner=owner)
+            return copied or kernel.copied or not kernel_lives(kernel, owner=owner, sandboxed=sandboxed)
         try:
             spoken = find_spec(language).language if kernels and language.casefold() != "python" else ""
         except UnknownNameError:

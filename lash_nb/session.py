@@ -115,7 +115,6 @@ class Session(SessionParts):
         session.notebook = session.notebook or found.notebook
         try:
             last = session._past.take_up(found, session._recorder, store=session.store, limits=session.limits)
-            session._as_before(session._past.facts)
         except BaseException:
             session._recorder.close()
             raise
@@ -311,6 +310,7 @@ class Session(SessionParts):
     def _check_free(self) -> None:
         if self._closed:
             raise SessionClosedError("this session is closed; make a new one (`%lash new`)")
+        self._check_order()
         if self.running:
             raise LashError("a turn is running in this session: wait for it, stop it, or `say` something to it")
 
@@ -364,7 +364,7 @@ class Session(SessionParts):
             protocol=self.protocol if before is None else before.asked.protocol,
             grammar=self.grammar if before is None else before.asked.grammar,
             instructions=self._instructions,
-            about_kernel=self.kernel_settings.told(),
+            about_kernel="" if self._given else self.kernel_settings.told(),
             tools=self._tools,
             on_log=self._on_log,
             retries=self.retries,

@@ -12,7 +12,6 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, Unpack, get_args
 
@@ -21,10 +20,10 @@ from .calls import RetryPolicy
 from .conversation import Conversation, OnBlock, OnHead
 from .deciding import Decisions, OnApproval, allowed_mode, known_mode
 from .errors import InputError, UnknownNameError
-from .kernels import InputRequest, Kernel
+from .kernels import InputRequest, Kernel, OnInput
 from .kernels.sandbox import check_sandbox
-from .kernels.settings import KernelSettings, Managed, as_ordered
-from .languages import SessionKernels, attached_kernel, managed_kernel
+from .kernels.settings import SANDBOX_VARIABLE, KernelSettings, Managed, as_ordered
+from .languages import SessionKernels, attached_kernel, is_sandboxed, managed_kernel
 from .machine.approvals import ApprovalMode
 from .machine.effects import LogEvent
 from .machine.events import TurnActivity
@@ -36,7 +35,7 @@ from .ports import Inbox
 from .previews import Previews, allowed_previews, known_previews
 from .protocols import PROTOCOLS
 from .protocols.grammar import Grammar
-from .recorded import RecordedKernel
+from .recorded import RecordedKernel, RecordedSession
 from .recording import SessionRecorder
 from .request import Limits, Request
 from .session_model import SessionModel
@@ -69,6 +68,8 @@ class SessionParts:
     """A session without its turns; the arguments are those of `Session`."""
 
     _starting: asyncio.Task[None] | None = None
+    _around: dict[str, Any]
+    """What all kernels of its own are made with, beside the settings."""
 
     def __init__(
         self,
@@ -104,10 +105,7 @@ class SessionParts:
         self.store = BlobStore(self.state_dir / "blobs")
         self._model = SessionModel(model, base_dir=self.base_dir)
         self._redactor = redactor = Redactor(os.environ)
-        self._around: dict[str, Any] = {"cwd": self.base_dir, "store": RedactingStore(self.store, redactor)}
-        self._around |= {"on_input": on_input, "hide": (self.state_dir,)}
-        self.kernel_settings = self._checked(KernelSettings.of(managed))
-        self._kernels = SessionKernels(kernel, kernels or {}, make=self._make_kernel)
+        self._arrange_kernels(kernel, kernels or {}, KernelSettings.of(managed), on_input)
         self.protocol, self.grammar, self.sharing = protocol, grammar, sharing
         self.previews: Previews = allowed_previews(previews and known_previews(previews), env=os.environ)
         self.approve = allowed_mode(known_mode(approve), env=os.environ)
@@ -117,7 +115,9 @@ class SessionParts:
         self._inbox, self._decisions, self._shutting = Inbox(), Decisions(), asyncio.Lock()
         self._recorder = SessionRecorder(self.state_dir, self.id, label=label, facts=self._facts, redactor=redactor)
         self.notebook = Path(notebook).absolute() if notebook is not None else None
+        self._recorder.on_taken = self._as_before
         self._past = SessionPast(self._conversation, self._inbox, self._kernels, self._attach_kernel)
+        self._past.sandboxed = lambda: self.kernel_settings.sandbox
         self._closed, self._shut, self._loop = False, False, shared_loop()
         self._slot = TurnSlot(self._loop)
 
@@ -132,24 +132,44 @@ class SessionParts:
 
     # -- its kernels ---------------------------------------------------------------------------------------------------
 
+    def _arrange_kernels(
+        self, main: Kernel | None, others: Mapping[str, Kernel], settings: KernelSettings, on_input: OnInput | None
+    ) -> None:
+        store = RedactingStore(self.store, self._redactor)
+        self._around = {"cwd": self.base_dir, "store": store, "on_input": on_input, "hide": (self.state_dir,)}
+        self._given = [kernel for kernel in (main, *others.values()) if kernel is not None]
+        self.kernel_settings = self._checked(settings)
+        self._kernels = SessionKernels(main, others, make=self._make_kernel)
+
     def _checked(self, settings: KernelSettings) -> KernelSettings:
         """With what the environment orders. Raises InputError: there can be no sandbox here."""
         settings = as_ordered(settings, os.environ)
         if settings.sandbox:
             check_sandbox(self.base_dir)
+            if not all(map(is_sandboxed, self._given)):
+                raise InputError("a kernel that was given to the session is not in the sandbox that it is to be in")
         return settings
 
-    def _as_before(self, facts: Mapping[str, Any]) -> None:
-        """A session that goes on is in the sandbox in which it was, within its bounds unless others are given."""
-        if "kernel" not in facts:
-            return
+    def _check_order(self) -> None:
+        """Raise InputError where the environment orders the sandbox since, and the kernels are not in it."""
+        if as_ordered(self.kernel_settings, os.environ).sandbox and not self.kernel_settings.sandbox:
+            raise InputError(
+                f"{SANDBOX_VARIABLE} orders the sandbox, and this session began outside: make a new one (`%lash new`)"
+            )
+
+    def _as_before(self, session: RecordedSession) -> None:
+        """A session that goes on is in the sandbox in which it was, and within each bound that is not given anew.
+
+        A notebook or a copied journal can make it stricter alone: nothing else is taken from there.
+        """
         try:
-            before = KernelSettings.from_json(facts["kernel"])
+            before = KernelSettings.from_json(session.facts.get("kernel", {}))
         except InputError:  # damaged: nothing less strict than what it can have been
             before = KernelSettings(sandbox=True)
-        mine = self.kernel_settings
-        told = replace(mine, sandbox=mine.sandbox or before.sandbox, resources=mine.resources or before.resources)
-        self.kernel_settings = self._checked(told)
+        last = session.running or (session.turns[-1] if session.turns else None)
+        sandbox = before.sandbox or (last is not None and last.asked.sandbox)
+        strict = KernelSettings(sandbox=sandbox, resources=before.resources)
+        self.kernel_settings = self._checked(self.kernel_settings.over(strict))
 
     def _make_kernel(self, language: str | None) -> Kernel:
         return managed_kernel(language, settings=self.kernel_settings, **self._around)

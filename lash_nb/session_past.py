@@ -7,7 +7,7 @@ either. A notebook's own word counts where there is no journal, for what `resumi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
@@ -24,7 +24,6 @@ from .machine.activity import ApprovalDecided
 from .machine.approvals import Approval, Decision
 from .machine.attachments import AttachmentStore
 from .machine.execution import NamespaceSummary
-from .machine.wire import Json
 from .ports import Inbox
 from .recorded import RecordedKernel, RecordedSession, RecordedTurn
 from .recording import SessionRecorder
@@ -62,8 +61,8 @@ class SessionPast:
         self._unrecorded: Callable[[], None] | None = None
         """Writes down what is only in the notebook."""
         self._recovered = True
-        self.facts: Mapping[str, Json] = {}
-        """What is recorded of the session as a whole."""
+        self.sandboxed: Callable[[], bool] = lambda: False
+        """Whether the session's kernels are in a sandbox."""
         self.copied = False
         """Whether the journal was copied here from somewhere else: then it is believed no more than a notebook."""
         self._recovering = asyncio.Lock()
@@ -79,7 +78,7 @@ class SessionPast:
             self._inbox.say(text, number=number)
         self.interrupted = session.running
         self.kernels, self.known, self._recovered = session.kernels, session.known, False
-        self.copied, self.facts = session.copied is not None, session.facts
+        self.copied = session.copied is not None
         return session.running or (session.turns[-1] if session.turns else None)
 
     def _read(self, found: Found, recorder: SessionRecorder, limits: Limits) -> RecordedSession:
@@ -94,6 +93,7 @@ class SessionPast:
         seconds = None if limits.max_minutes is None else limits.max_minutes * 60
         bounds = Bounds(steps=limits.max_steps, seconds=seconds, cell_seconds=limits.cell_seconds)
         told = session_of(found.carried, bounds=bounds)
+        recorder.on_taken(told)
         if journal is not None and journal.turns:
             self._unrecorded = partial(recorder.extend, told)
             new = beyond(journal, told)
@@ -138,7 +138,8 @@ class SessionPast:
         """`outstanding`, as far as it can be told without taking a kernel over: to let go of one is to end it."""
         if self.interrupted is None:
             return None
-        lost = lost_kernels(self.kernels, owner=self._conversation.session_id, copied=self.copied)
+        mine = self._conversation.session_id
+        lost = lost_kernels(self.kernels, owner=mine, copied=self.copied, sandboxed=self.sandboxed())
         return outstanding(self.interrupted, lost=lost, said=self._inbox.waiting.values(), model=model)
 
     @property

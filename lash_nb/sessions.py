@@ -21,7 +21,7 @@ from .bridge import shared_loop
 from .deciding import allowed_mode, known_mode
 from .errors import InputError
 from .kernels.sandbox import check_sandbox
-from .kernels.settings import KernelSettings
+from .kernels.settings import KernelSettings, as_ordered
 from .languages import EndsNow
 from .machine.approvals import ApprovalMode
 from .notebook_models import NotebookModels
@@ -158,7 +158,7 @@ class NotebookSessions(NotebookModels):
         told = self._kernels()
         if self.run is not None:
             told = self.run.kernel_over(told)
-        return replace(told, sandbox=told.sandbox or self.sandboxed)
+        return as_ordered(replace(told, sandbox=told.sandbox or self.sandboxed), os.environ)
 
     def want_sandbox(self) -> None:
         """The session's kernel is to be in a sandbox.
@@ -258,7 +258,7 @@ class NotebookSessions(NotebookModels):
 
     def _warm(self) -> None:
         import_module(".live", __package__)
-        with self._lock:
+        with self._lock, contextlib.suppress(InputError):  # no sandbox here, say: the next request tells
             if not self._closed:
                 self.session().warm_up()
                 self._warm_model()

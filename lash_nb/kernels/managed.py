@@ -14,6 +14,7 @@ import os
 import sys
 import weakref
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,8 @@ class ManagedKernel(SharesValues, Kernel):
     """
 
     _memory: RunMemory | None = None
+    _ends = 0
+    """How often `end_now` was called."""
 
     def __init__(
         self,
@@ -109,7 +112,7 @@ class ManagedKernel(SharesValues, Kernel):
             orphan_ttl_s=orphan_ttl_s,
         ).bounded()
         bounds: dict[str, Any] = {"outputs": limits or OutputLimits(), "spill_bytes": spill_bytes}
-        self._start = partial(Start, launch=self._launching, within_s=start_timeout_s, **bounds)
+        self._start = partial(Start, within_s=start_timeout_s, **bounds)
         self._spare, self._store, self._on_input = spare, store, on_input
         self._start_timeout_s = start_timeout_s
         self._interrupt_timeout_s, self._last_try_s = interrupt_timeout_s, min(2.0, interrupt_timeout_s)
@@ -200,6 +203,7 @@ class ManagedKernel(SharesValues, Kernel):
 
     def end_now(self) -> None:
         """Kill the kernel, started or starting, and leave nothing of it; from any thread, idempotent."""
+        self._ends += 1
         if self._life is not None:
             self._life.stays = False
         finalizer, self._finalizer, self._life = self._finalizer, None, None
@@ -222,14 +226,15 @@ class ManagedKernel(SharesValues, Kernel):
         self._requests.followed = self._memory = None
 
     async def _launch(self) -> None:
-        start = self._start(variables=self._launching.variables())
-        life = await asyncio.to_thread(take_spare, start) if self._spare else None
+        start = self._start(launch=self._launching, variables=self._launching.variables())
+        hold = partial(self._hold, ends=self._ends)
         try:
+            life = take_spare(start) if self._spare else None
             if life is None:
-                how: dict[str, Any] = {"store": self._store, "on_input": self._on_input, "opened": self._hold}
+                how: dict[str, Any] = {"store": self._store, "on_input": self._on_input, "opened": hold}
                 life = await started(start, **how)
             else:
-                self._hold(life)
+                hold(life)
                 life.belong_to(store=self._store, on_input=self._on_input)
         except BaseException:
             self._forget()
@@ -238,9 +243,11 @@ class ManagedKernel(SharesValues, Kernel):
         if self._spare:
             prepare_spare(start, store=self._store)
 
-    def _hold(self, life: Life) -> None:
+    def _hold(self, life: Life, *, ends: int | None = None) -> None:
         self._memory = None if life.process.has_inside else RunMemory()
-        self._finalizer = weakref.finalize(self, Life.reap, life)
+        self._finalizer = finalizer = weakref.finalize(self, Life.reap, life)
+        if ends not in (None, self._ends):  # `end_now` came while there was no process yet
+            finalizer()
 
     async def __aenter__(self) -> ManagedKernel:
         await self.start()
@@ -264,8 +271,8 @@ class ManagedKernel(SharesValues, Kernel):
             KernelAttachError: its files are not private, it is another life (`epoch`), it is gone, another host has it,
                 or it does not answer; nothing was changed.
         """
-        process = await asyncio.to_thread(AttachedProcess.take_over, Path(connection_file), epoch=epoch)
         kernel = cls(**options)
+        process = await asyncio.to_thread(AttachedProcess.take_over, Path(connection_file), epoch=epoch)
         try:
             if kernel._launching.sandbox is not None and not process.sandboxed:
                 raise KernelAttachError("the kernel is not in a sandbox, as it should be: start a new one")
@@ -280,6 +287,7 @@ class ManagedKernel(SharesValues, Kernel):
         if not process.has_inside and self._spec is None:
             with contextlib.suppress(LashError):  # needed for `restart` alone
                 self._spec = find_spec(process.display_name or process.language)
+                self._launching = replace(self._launching, spec=self._spec)
         life = Life(process, on_input=self._on_input, store=self._store)
         life.wire.by_message = self._spec is not None and self._spec.interrupt_mode == "message"
         self._hold(life)

@@ -36,6 +36,7 @@ __all__ = [
     "find_kernel",
     "flocked",
     "own",
+    "recorded_as_sandboxed",
     "write_record",
 ]
 
@@ -114,6 +115,13 @@ def find_kernel(epoch: str, *, owner: str) -> Path | None:
                 if ours and json.loads(path.with_name("owner.json").read_text()).get("session") == owner:
                     return path.with_name("connection.json")
     return None
+
+
+def recorded_as_sandboxed(connection_file: Path) -> bool:
+    """Whether the kernel there runs in a sandbox, as its record says."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        return json.loads(connection_file.with_name("kernel.json").read_text()).get("sandboxed") is True
+    return False
 
 
 class RuntimeDirectory:

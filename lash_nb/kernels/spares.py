@@ -96,11 +96,12 @@ def _make(spare: _Spare, store: AdoptingStore | None) -> None:
         life = asyncio.run(started(spare.start, store=store, recorded=False, opened=opened))
     except (LashError, OSError) as error:
         _log.info("no spare kernel: %s", error)
-    with _guard:
-        spare.life = None if spare.unwanted else life
-    if spare.unwanted and life is not None:
-        Life.reap(life)
-    spare.ready.set()
+    finally:
+        with _guard:
+            spare.life = None if spare.unwanted else life
+        if spare.unwanted and life is not None:
+            Life.reap(life)
+        spare.ready.set()
 
 
 def _discard(spare: _Spare | None) -> None:

@@ -42,7 +42,8 @@ async def started(
     Raises:
         KernelStartError: it did not come up; nothing of it is left. InputError: it cannot run in its directory.
     """
-    process = kernel_process(start.launch, variables=start.variables, recorded=recorded)
+    # Until it takes cells there is nothing in it that anybody could take over: it ends with this process.
+    process = kernel_process(start.launch, variables=start.variables, recorded=False)
     life = Life(process, on_input=on_input, store=store)
     spec = start.launch.spec
     life.wire.by_message = spec is not None and spec.interrupt_mode == "message"
@@ -65,6 +66,8 @@ async def started(
     except BaseException:
         Life.reap(life)
         raise
+    if recorded:
+        process.record()
     return life
 
 
