@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .kernels.scripted import ScriptedKernel
     from .machine.approvals import Approval, Decision
     from .models.scripted import ScriptedModel
+    from .request import Limits
     from .runner import run_notebook
     from .session import Session
     from .sharing import Sharing
@@ -29,6 +30,7 @@ _PUBLIC = {
     "ApprovalNeeded": ".errors",
     "Decision": ".machine.approvals",
     "LashError": ".errors",
+    "Limits": ".request",
     "ManagedKernel": ".kernels.managed",
     "ResourceLimits": ".kernels.resources",
     "RetryPolicy": ".calls",
@@ -45,6 +47,7 @@ __all__ = [
     "ApprovalNeeded",
     "Decision",
     "LashError",
+    "Limits",
     "ManagedKernel",
     "ResourceLimits",
     "RetryPolicy",

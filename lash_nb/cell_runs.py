@@ -255,7 +255,7 @@ class CellRuns:
         except KernelDiedError:
             pass  # the cell says so
         except KernelError as error:
-            self._note(f"Nothing could be copied from the user's notebook: {self._why(str(error))}")
+            self._tell(f"Nothing could be copied from the user's notebook: {self._why(str(error))}")
         except Exception as error:  # what a class of the user's does when it is looked at
             self._note(f"Nothing could be copied from the user's notebook: {type(error).__name__}")
 

@@ -186,7 +186,7 @@ def _spelled_out(arguments: Sequence[str]) -> list[str]:
 def _run(options: argparse.Namespace) -> int:
     """Execute every cell of IN and save the result after each. Exit codes: 0 done, 1 a cell or turn failed, 2 bad
     input, 3 a bound was hit, 4 waiting for approval, 5 stopped."""
-    from .run_words import say_mode, say_suggestion
+    from .run_words import say_kernel, say_mode, say_suggestion
     from .stores.documents import parse_value, read_parameters
 
     parameters = read_parameters(options.parameters) if options.parameters else {}
@@ -195,6 +195,7 @@ def _run(options: argparse.Namespace) -> int:
         _check_results(options.results, options.notebook)
     say_suggestion(options.notebook, model=options.model, replay=options.replay)
     say_mode(options.approve)
+    say_kernel(kernel_words.given(options))
     result = _execute(
         options.notebook,
         options.out,

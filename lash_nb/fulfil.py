@@ -15,7 +15,7 @@ from .cell_runs import CellRuns
 from .errors import KernelBusyError, KernelDiedError, KernelError, LashError, UnknownNameError
 from .kernels.changes import changes_text
 from .kernels.summaries import without_values
-from .languages import Confined, TellsChanges
+from .languages import Confined, MayBeStuck, TellsChanges
 from .machine.activity import ChangesSeen, VariableSeen, VariablesSeen
 from .machine.checkpoints import CheckpointDelivery, CheckpointKind
 from .machine.effects import (
@@ -271,10 +271,14 @@ class Fulfilment:
     async def _ensure_kernel(self) -> None:
         """A kernel is there; when it is not the one that was last looked at, what that held is told to be lost."""
         kernel = self.ports.kernel
+        why = "The kernel's process had ended"
         if not kernel.alive:
             await (kernel.restart() if kernel.epoch else kernel.start())
+        elif isinstance(kernel, MayBeStuck) and await kernel.is_stuck():
+            why = "The kernel was still busy with a cell that does not react to interrupts, and was ended"
+            await kernel.restart()
         if self.known_epoch not in ("", kernel.epoch):
-            self._tell(f"The kernel's process had ended; a new one was started. {lost_names(self.known)}")
+            self._tell(f"{why}; a new one was started. {lost_names(self.known)}")
             self._untold = self._untold or (self.known, self.known_epoch)
             self.known = NamespaceSummary()
         if self.known_epoch != kernel.epoch and isinstance(kernel, Confined):

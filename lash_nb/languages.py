@@ -28,6 +28,7 @@ __all__ = [
     "CanBeLeft",
     "Confined",
     "EndsNow",
+    "MayBeStuck",
     "SessionKernels",
     "TellsChanges",
     "attached_kernel",
@@ -152,6 +153,15 @@ class Confined(Protocol):
     @property
     def unmet_limits(self) -> tuple[str, ...]:
         """Which limits could not be put in force in this life, in sentences."""
+        ...
+
+
+@runtime_checkable
+class MayBeStuck(Protocol):
+    """A kernel whose cell may not react to its interrupt."""
+
+    async def is_stuck(self) -> bool:
+        """Whether it can take no cell, because one that was given up still runs."""
         ...
 
 

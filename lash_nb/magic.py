@@ -197,6 +197,9 @@ class Lash(Magics, Settings):
     def _announce(self, choice: ModelChoice) -> None:
         whose = self.sessions.provenance(choice)
         print(choice.announcement + (f"; {whose}" if whose else ""))
+        held = self.sessions.kernel_settings.announced()
+        if held:
+            print(f"the agent's kernel runs {held}")
         self._announced = choice
         self._suggest()
 
@@ -261,8 +264,11 @@ class Lash(Magics, Settings):
         self.sessions.warm_up()
 
     def _new(self, rest: str) -> None:
+        before = self.sessions.current
         self._begin_anew()
-        print(f"session {self.sessions.label}: empty history, fresh kernel")
+        out = before is not None and before.kernel_settings.sandbox and not self.sessions.kernel_settings.sandbox
+        left = ", not in a sandbox (`%%lash --sandbox` makes it one)" if out else ""
+        print(f"session {self.sessions.label}: empty history, fresh kernel{left}")
         with contextlib.suppress(InputError):  # no model yet: the next request says so
             self._announce(self.sessions.choose())
             self.sessions.warm_up()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .deciding import known_mode, tightened
 from .errors import InputError
+from .kernels.settings import KernelSettings, Managed, as_ordered
 from .machine.approvals import ApprovalMode
 from .run_results import RefusedEffect
 from .stores.documents import load_notebook, place_output
@@ -18,7 +19,7 @@ from .suggestion import suggested_model
 from .views.document import visible
 from .views.pieces import cut
 
-__all__ = ["say_interrupted", "say_mode", "say_refused", "say_suggestion"]
+__all__ = ["say_interrupted", "say_kernel", "say_mode", "say_refused", "say_suggestion"]
 
 _NAMED, _TARGET_CHARS = 5, 200
 
@@ -28,6 +29,13 @@ def say_mode(named: ApprovalMode | str | None) -> None:
     told = tightened(None if named is None else known_mode(named), env=os.environ)
     if told:
         print(f"lash-nb: {told}", file=sys.stderr)
+
+
+def say_kernel(given: Managed) -> None:
+    """To what the agent's kernels are held, where that is anything."""
+    held = as_ordered(KernelSettings.of(given), os.environ).announced()
+    if held:
+        print(f"lash-nb: the agent's kernels run {held}", file=sys.stderr)
 
 
 def say_refused(refused: Sequence[RefusedEffect]) -> None:

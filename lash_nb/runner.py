@@ -14,6 +14,7 @@ What is decided here:
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
@@ -129,7 +130,7 @@ def _check_model(model: str, home: Path, replay: str | None) -> None:
 def _check_options(record: object, replay: object, cell_seconds: float | None) -> None:
     if record and replay:
         raise InputError("record and replay: a run does one of them")
-    if cell_seconds is not None and not cell_seconds > 0:
+    if cell_seconds is not None and not 0 < cell_seconds < math.inf:
         raise InputError(f"cell_seconds {cell_seconds:g}: give a number over 0, or none")
 
 
@@ -217,8 +218,7 @@ class _Run:
             "state_dir": os.environ.get("LASH_NB_STATE_DIR") or str(self._output.path.with_suffix(".lash")),
         }
         _clear(self._notebook)
-        self._tell = on_progress or (lambda report: None)
-        self._timeout = timeout
+        self._tell, self._timeout = on_progress or (lambda report: None), timeout
         self._signals, self._stop = 0, asyncio.Event()
         self._cells: list[CellReport] = []
         self._turns: dict[tuple[str, int], TurnSummary] = {}

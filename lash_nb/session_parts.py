@@ -101,7 +101,7 @@ class SessionParts:
         _check_words(protocol, grammar)
         self.id, self.base_dir = session_id or uuid.uuid4().hex, Path(base_dir) if base_dir is not None else Path.cwd()
         self.limits, self.retries = limits or Limits(), retries or RetryPolicy()
-        self.state_dir = Path(state_dir) if state_dir is not None else default_state_dir()
+        self.state_dir = (Path(state_dir) if state_dir is not None else default_state_dir()).absolute()
         self.store = BlobStore(self.state_dir / "blobs")
         self._model = SessionModel(model, base_dir=self.base_dir)
         self._redactor = redactor = Redactor(os.environ)

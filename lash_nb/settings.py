@@ -64,7 +64,9 @@ class Settings(Configurable):
         "the next session on.",
     ).tag(config=True)
     memory = Unicode(
-        "", help="How much memory each of the agent's kernels may use (`2G`, `512M`); empty: no bound."
+        "",
+        help="How much memory each of the agent's kernels may use (`2G`, `512M`); empty: no bound. Holds from the next "
+        "session on, as the other bounds do.",
     ).tag(config=True)
     cpus = Float(None, min=0.1, allow_none=True, help="How many processors it may keep busy; None: no bound.").tag(
         config=True

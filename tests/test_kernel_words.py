@@ -28,12 +28,16 @@ def write(place: Path, *sources: str) -> Path:
     ("arguments", "said"),
     [
         (["--memory", "much"], "'much' is no amount of memory: write it as 512M or 4G"),
-        (["--memory", "1M"], "the limit memory_bytes is too low for a kernel: give 256 MB or more, or none"),
-        (["--processes", "3"], "the limit processes is too low"),
-        (["--open-files", "3"], "the limit open_files is too low"),
-        (["--cpus", "0"], "the limit cpus is too low"),
-        (["--cpus", "nan"], "the limit cpus is too low"),
+        (["--memory", "1M"], "the limit of memory: too few for a kernel; give 256 MB or more, or none"),
+        (["--processes", "3"], "the limit of processes: too few"),
+        (["--open-files", "3"], "the limit of open files: too few"),
+        (["--cpus", "0"], "the limit of processors (cpus): too few"),
+        (["--cpus", "nan"], "the limit of processors (cpus): too few"),
+        (["--cpus", "inf"], "the limit of processors (cpus): give a number, or none, and not inf"),
         (["--cell-seconds", "0"], "give a number over 0"),
+        (["--cell-seconds", "inf"], "give a number over 0"),
+        (["--pass-env", "A=B"], "'A=B' is none"),
+        (["--python", "/nowhere/python"], "there is no Python /nowhere/python"),
     ],
 )
 def test_bounds_that_are_none(

@@ -58,7 +58,7 @@ def _parts(env: Mapping[str, str], home: Path) -> Iterator[Part]:
     for name, least in _PACKAGES:
         yield name, partial(_package, name, least)
     yield "managed kernel", partial(_kernel, home)
-    yield "sandbox", _sandbox
+    yield "sandbox", partial(_sandbox, env)
     yield "limits", _limits
     yield "model", partial(_chosen, env)
     yield from candidate_parts(env, home=home)
@@ -107,10 +107,13 @@ def _platform() -> list[Finding]:
     return [_absent("platform", f"{said}: not tested; Linux is supported in full")]
 
 
-def _sandbox() -> list[Finding]:
+def _sandbox(env: Mapping[str, str]) -> list[Finding]:
     from ..kernels.sandbox import sandbox_problem
+    from ..kernels.settings import SANDBOX_VARIABLE, KernelSettings, as_ordered
 
     problem = sandbox_problem()
+    if problem and as_ordered(KernelSettings(), env).sandbox:
+        return [_bad("sandbox", f"{SANDBOX_VARIABLE} orders it, so nothing can run: {problem}")]
     return [_absent("sandbox", problem) if problem else _good("sandbox", "`--sandbox` works (bubblewrap)")]
 
 

@@ -63,12 +63,15 @@ async def changes(life: Life, since: str, *, within_s: float = _WITHIN_S) -> Cha
     if not isinstance(told, Mapping):
         return Changes()
     here = str(told["from"])
+    # In a sandbox, what is written elsewhere is written nowhere: it goes with the kernel.
+    root = here.rstrip("/") + "/" if life.process.sandboxed else "/"
     return Changes(
         written=tuple(
             WrittenFile(path=_relative(path, here) + ("/" if size is None else ""), bytes=size)
             for path, size in told["written"]
+            if path.startswith(root)
         ),
-        removed=tuple(_relative(path, here) for path in told["removed"]),
+        removed=tuple(_relative(path, here) for path in told["removed"] if path.startswith(root)),
         more=int(told["more"]),
         cwd=_printable(str(told["cwd"])),
         env_set=tuple(map(_printable, told["set"])),

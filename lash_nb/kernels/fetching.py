@@ -62,7 +62,8 @@ async def fetch_value(life: Life, name: str, *, within_s: float, data_only: bool
         why = why_not_here(name, problem)
         if problem["kind"] != "name":
             said = "cannot be sent" if problem["kind"] in ("pickle", "full") else "came, but cannot be loaded here"
-            why = f"{name} {said}: {why}; have it made into data, or written to a file"
+            advice = "" if life.process.sandboxed else "; have it made into data, or written to a file"  # is in `why`
+            why = f"{name} {said}: {why}{advice}"
         raise ValueNotSentError(why)
     return came.values[name]
 

@@ -27,15 +27,13 @@ from . import CellGuard, CellTools, Kernel, OnInput, OutputSink
 from .attached import AttachedProcess
 from .cell_requests import CellRequest, CellRequests
 from .cells import Cell
-from .changes import Changes, changes, mark
-from .differences import differences
 from .flags import Turnstile
 from .ladder import stop, until_ended
 from .launch import Launch
 from .life import Life
 from .memory import RunMemory
 from .outputs import OutputLimits
-from .process import KernelProcess
+from .outside import LooksOutside
 from .resources import NO_LIMITS, ResourceLimits
 from .sandbox import Sandbox
 from .sharing import SharesValues
@@ -43,12 +41,11 @@ from .spares import prepare_spare, take_spare
 from .specs import FoundSpec, find_spec
 from .starting import Start, started
 from .summaries import Summaries
-from .surroundings import Surroundings, take_over
 
 __all__ = ["ManagedKernel"]
 
 
-class ManagedKernel(SharesValues, Kernel):
+class ManagedKernel(SharesValues, LooksOutside, Kernel):
     """A kernel in a process of its own (see `Kernel` for the contract).
 
     Args:
@@ -108,7 +105,7 @@ class ManagedKernel(SharesValues, Kernel):
             debugger=debugger,
             limits=resources or NO_LIMITS,
             sandbox=Sandbox() if sandbox is True else sandbox or None,
-            staging=store.staging if store is not None else None,
+            staging=os.path.abspath(store.staging) if store is not None and store.staging else None,
             orphan_ttl_s=orphan_ttl_s,
         ).bounded()
         bounds: dict[str, Any] = {"outputs": limits or OutputLimits(), "spill_bytes": spill_bytes}
@@ -319,9 +316,7 @@ class ManagedKernel(SharesValues, Kernel):
     ) -> CellResult:
         life = self._require_life()
         life.stays = False
-        current = life.wire.current
-        # Whoever gave it up was in a hurry; it may have ended since, or end now.
-        if current is not None and current.abandoned and not await stop(life.wire, current, within_s=self._last_try_s):
+        if await self.is_stuck():
             raise KernelBusyError("an earlier cell did not react to its interrupt and still runs")
         request = CellRequest(key=key, code=code, on_output=on_output, tools=tools, guard=guard, timeout_s=timeout_s)
         cell = self._requests.claim(request)
@@ -342,6 +337,13 @@ class ManagedKernel(SharesValues, Kernel):
         result = await self._requests.result(life, cell, limit_s if timed_out else None)
         cell.emit_final(result.outputs)
         return result
+
+    async def is_stuck(self) -> bool:
+        """Whether a cell that was given up still runs, also after one more try to end it."""
+        current = self._life.wire.current if self._life is not None else None
+        if self._life is None or current is None or not current.abandoned:
+            return False
+        return not await stop(self._life.wire, current, within_s=self._last_try_s)
 
     async def interrupt(self) -> bool:
         life = self._life
@@ -366,27 +368,6 @@ class ManagedKernel(SharesValues, Kernel):
         if request.reply is None:
             raise KernelDiedError(f"the kernel's process {life.wire.ending}; its variables are gone")
         return self._summaries.take(asked, request.reply)
-
-    async def take_over_surroundings(self, surroundings: Surroundings) -> None:
-        """Have its Python set what the notebook's process has set, as far as it can; never fails."""
-        if self.alive and self._life is not None:
-            await take_over(self._life, surroundings)
-
-    async def differences(self, packages: Mapping[str, str]) -> tuple[str, ...]:
-        """What of another Python keeps values from going over, in sentences; the same one is not asked."""
-        life = self._life
-        same = self._spec is None and self._launching.python == sys.executable
-        if life is None or not self.alive or (same and isinstance(life.process, KernelProcess)):
-            return ()
-        return await differences(life, packages)
-
-    async def mark(self) -> str:
-        """A word for how things outside of variables are now, for `changes`; "" where nobody can tell."""
-        return await mark(self._life) if self.alive and self._life is not None else ""
-
-    async def changes(self, since: str) -> Changes:
-        """What cells have changed since that mark outside of variables, as far as it can be told."""
-        return await changes(self._life, since) if self.alive and self._life is not None else Changes()
 
     def take_background(self) -> tuple[CellOutput, ...]:
         return self._life.wire.take_background() if self._life is not None else ()

@@ -5,6 +5,7 @@ Decided here: what can be asked for, and which requests are a mistake. How it is
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -16,6 +17,12 @@ _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 LEAST_MEMORY_BYTES = 256 << 20
 """A kernel with pandas in it takes about half of that."""
+_WORDS = {
+    "memory_bytes": "the limit of memory",
+    "cpus": "the limit of processors (cpus)",
+    "open_files": "the limit of open files",
+    "processes": "the limit of processes",
+}
 LEAST_OPEN_FILES = 64
 LEAST_PROCESSES = 32
 """Threads count, and a kernel has about ten of its own."""
@@ -39,14 +46,19 @@ class ResourceLimits:
     """Processes and threads, all together."""
 
     def __post_init__(self) -> None:
+        for name in ("memory_bytes", "cpus", "open_files", "processes"):
+            value = getattr(self, name)
+            kinds = (int, float) if name == "cpus" else (int,)
+            if value is not None and (not isinstance(value, kinds) or isinstance(value, bool) or value == math.inf):
+                raise InputError(f"{_WORDS[name]}: give a number, or none, and not {value!r}")
         least = {"open_files": LEAST_OPEN_FILES, "processes": LEAST_PROCESSES, "memory_bytes": LEAST_MEMORY_BYTES}
         for name, bound in least.items():
             value = getattr(self, name)
             if value is not None and value < bound:
                 told = size_text(bound) if name == "memory_bytes" else str(bound)
-                raise InputError(f"the limit {name} is too low for a kernel: give {told} or more, or none")
+                raise InputError(f"{_WORDS[name]}: too few for a kernel; give {told} or more, or none")
         if self.cpus is not None and not self.cpus >= 0.1:
-            raise InputError("the limit cpus is too low for a kernel: give 0.1 or more, or none")
+            raise InputError(f"{_WORDS['cpus']}: too few for a kernel; give 0.1 or more, or none")
 
     def __bool__(self) -> bool:
         return any(value is not None for value in (self.memory_bytes, self.cpus, self.open_files, self.processes))

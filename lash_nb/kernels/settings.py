@@ -7,6 +7,7 @@ Decided here: their JSON form (in a session's record, and for the kernel of a no
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -21,13 +22,17 @@ __all__ = ["SANDBOX_VARIABLE", "KernelSettings", "Managed", "as_ordered", "bound
 
 SANDBOX_VARIABLE = "LASH_NB_SANDBOX"
 _LISTS = ("pass_env", "sandbox_read")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _BOUNDS = tuple(field.name for field in fields(ResourceLimits))
 _SANDBOX = (
-    "It runs in a sandbox: there is no network, and nothing can be installed. Files can be written in the working "
-    "directory and in /tmp, which is empty at first and goes with the kernel; all others are read-only, and home "
-    "directories are hidden."
+    "Your kernel runs in a sandbox: there is no network, and nothing can be installed. What you write in the working "
+    "directory stays; /tmp and the home directory are empty ones of its own that go with the kernel; all other files "
+    "are read-only or hidden. What the user is to get back in variables must be plain data: Python's own types, numpy "
+    "arrays, pandas tables."
 )
-_BOUNDED = "It may use {} at most: code that wants more gets an error, or the kernel is ended with its variables."
+_BOUNDED = (
+    "Your kernel may use {} at most: code that wants more gets an error, or the kernel is ended with its variables."
+)
 
 
 class Managed(TypedDict, total=False):
@@ -59,21 +64,36 @@ class KernelSettings:
 
     @classmethod
     def of(cls, given: Managed) -> KernelSettings:
-        """Raises InputError: what is a list is one text; or a directory is not there."""
+        """Raises InputError: what is given is not of its kind, or not there. TypeError: there is no such argument."""
+        unknown = given.keys() - Managed.__annotations__.keys()
+        if unknown:
+            raise TypeError(f"there is no argument {min(unknown)!r}")
         pass_env, sandbox_read = given.get("pass_env", ()), given.get("sandbox_read", ())
-        for name, value in (("pass_env", pass_env), ("sandbox_read", sandbox_read)):
-            if isinstance(value, str):
-                raise InputError(f"{name} is a list: {name}=[{value!r}]")
+        lists: dict[str, object] = {"pass_env": pass_env, "sandbox_read": sandbox_read}
+        for name, value in lists.items():
+            if not isinstance(value, Collection) or isinstance(value, str):
+                raise InputError(f"{name} is a list of texts: {name}=[{value!r}]")
+        for name in pass_env:
+            if not _NAME.fullmatch(name):
+                raise InputError(
+                    f"pass_env takes the names of variables, and {name!r} is none; values stay where they are"
+                )
+        resources = given.get("resources") or NO_LIMITS
+        if not isinstance(resources, ResourceLimits):
+            raise InputError(f"resources is a ResourceLimits, not {type(resources).__name__}")
+        python = given.get("python", "")
+        if os.path.basename(python) != python and not os.access(os.path.expanduser(python), os.X_OK):
+            raise InputError(f"there is no Python {python} that can be run")
         read = tuple(os.path.abspath(os.path.expanduser(path)) for path in sandbox_read)
         for path in read:
             if not os.path.exists(path):
                 raise InputError(f"the sandbox cannot show {path}: there is no such file or directory")
         return cls(
-            python=given.get("python", ""),
-            sandbox=given.get("sandbox", False),
+            python=python,
+            sandbox=given.get("sandbox", False) is not False,
             sandbox_read=read,
             pass_env=tuple(pass_env),
-            resources=given.get("resources") or NO_LIMITS,
+            resources=resources,
             spare=given.get("spare", False),
         )
 
@@ -132,7 +152,13 @@ class KernelSettings:
     def told(self) -> str:
         """What the model has to know of its kernel; "" where that is nothing."""
         said = ([_SANDBOX] if self.sandbox else []) + bounds_told(self.resources)
-        return "# Your kernel\n\n" + " ".join(said) if said else ""
+        return " ".join(said)
+
+    def announced(self) -> str:
+        """The same for a person, in a few words; "" where that is nothing."""
+        said = ["in a sandbox"] if self.sandbox else []
+        bounds = self.resources.told()
+        return ", ".join([*said, *([f"with {', '.join(bounds)} at most"] if bounds else [])])
 
 
 def bounds_told(limits: ResourceLimits) -> list[str]:

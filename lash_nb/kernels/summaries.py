@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from ..errors import KernelError
+from ..errors import KernelBusyError, KernelError
 from ..machine.execution import NamespaceSummary, VariableSummary
 from ..previews import Previews
 
@@ -49,8 +49,10 @@ class Summaries:
         """The summary that a reply stands for; the next question is for what has changed since.
 
         Raises:
-            KernelError: it is not of that form.
+            KernelBusyError: the kernel could not look. KernelError: it is not of that form.
         """
+        if reply.get("status") == "error":  # it has no thread, file or memory left to look with
+            raise KernelBusyError(f"the kernel could not look at its variables ({reply.get('evalue')})")
         if asked.held is not None and reply.get("same") == asked.token:
             return asked.held
         summary, token = namespace_summary(reply, previews=asked.previews), reply.get("token")

@@ -53,13 +53,13 @@ def test_amounts_of_memory_are_said(size: int, text: str) -> None:
 @pytest.mark.parametrize(
     ("limits", "least"),
     [
-        ({"memory_bytes": 268_435_455}, "memory_bytes is too low for a kernel: give 256 MB"),
-        ({"memory_bytes": 0}, "memory_bytes is too low"),
-        ({"processes": 31}, "processes is too low for a kernel: give 32"),
-        ({"open_files": 63}, "open_files is too low for a kernel: give 64"),
-        ({"cpus": 0.09}, "cpus is too low for a kernel: give 0.1"),
-        ({"cpus": -1}, "cpus is too low"),
-        ({"cpus": float("nan")}, "cpus is too low"),
+        ({"memory_bytes": 268_435_455}, "the limit of memory: too few for a kernel; give 256 MB"),
+        ({"memory_bytes": 0}, "the limit of memory: too few"),
+        ({"processes": 31}, "the limit of processes: too few for a kernel; give 32"),
+        ({"open_files": 63}, "the limit of open files: too few for a kernel; give 64"),
+        ({"cpus": 0.09}, "too few for a kernel; give 0.1"),
+        ({"cpus": -1}, "too few"),
+        ({"cpus": float("nan")}, "too few"),
     ],
 )
 def test_limits_that_are_too_low_are_refused(limits: dict[str, float], least: str) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from lash_nb import ScriptedModel, Session
 from lash_nb.errors import InputError
 from lash_nb.kernels.resources import ResourceLimits
 from lash_nb.kernels.settings import KernelSettings, as_ordered, checked_settings
@@ -63,7 +65,7 @@ def test_odd_values_count_as_not_said() -> None:
 
 
 def test_bounds_that_are_none_are_refused() -> None:
-    with pytest.raises(InputError, match="too low"):
+    with pytest.raises(InputError, match="too few for a kernel"):
         KernelSettings.from_json({"memory_bytes": 5})
 
 
@@ -74,6 +76,30 @@ def test_one_text_is_no_list_of_names() -> None:
         KernelSettings.of({"sandbox_read": "/usr"})
     with pytest.raises(InputError, match="there is no such file or directory"):
         KernelSettings.of({"sandbox_read": ["/nowhere/at/all"]})
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"pass_env": None}, "pass_env is a list of texts"),
+        ({"pass_env": ["A=B"]}, "names of variables, and 'A=B' is none"),
+        ({"pass_env": [""]}, "names of variables"),
+        ({"resources": {"memory_bytes": 1 << 30}}, "resources is a ResourceLimits, not dict"),
+        ({"python": "/nowhere/python"}, "there is no Python /nowhere/python"),
+    ],
+)
+def test_what_is_not_of_its_kind_is_refused(given: Any, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        KernelSettings.of(given)
+
+
+@pytest.mark.parametrize("name", ["sandboxed", "memory", "cell_seconds"])
+def test_an_argument_that_there_is_not_is_no_silence(name: str) -> None:
+    given: Any = {name: True}
+    with pytest.raises(TypeError, match=f"there is no argument '{name}'"):
+        KernelSettings.of(given)
+    with pytest.raises(TypeError):
+        Session(ScriptedModel([]), **given)
 
 
 def test_over_others() -> None:
@@ -99,11 +125,10 @@ def test_the_environment_orders_the_sandbox(value: str, ordered: bool) -> None:
 
 def test_what_the_model_is_told() -> None:
     told = FULL.told()
-    assert told.startswith("# Your kernel\n\nIt runs in a sandbox: there is no network")
+    assert told.startswith("Your kernel runs in a sandbox: there is no network")
     bounds = "1 GB of memory, 1.5 processors, 100 open files in each process, 64 processes and threads"
-    assert told.endswith(
-        f"It may use {bounds} at most: code that wants more gets an error, or the kernel is ended with its variables."
-    )
+    more = "code that wants more gets an error, or the kernel is ended with its variables."
+    assert told.endswith(f"Your kernel may use {bounds} at most: {more}")
 
 
 def test_where_there_is_no_bubblewrap_the_sandbox_is_refused_before_anything_is_run(

@@ -93,8 +93,8 @@ async def test_the_model_is_told_of_the_sandbox_and_of_its_bounds(directory: Pat
         await one.set_model(model)
         await one.run("Hello?")
     told = system_prompt(model)
-    assert "sandbox: there is no network" in told
-    assert "It may use 1 GB of memory, 100 processes and threads at most" in told
+    assert "runs in a sandbox: there is no network" in told
+    assert "may use 1 GB of memory, 100 processes and threads at most" in told
 
 
 async def test_variables_go_there_and_plain_data_comes_back(directory: Path) -> None:
