@@ -120,7 +120,7 @@ async def test_nothing_runs_without_a_yes(resume: Resume, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("living", [True, False])
 def test_what_is_lost_goes_by_the_kernel_of_that_language(living: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lash_nb.orphans.kernel_lives", lambda kernel, owner: living)
+    monkeypatch.setattr("lash_nb.orphans.kernel_lives", lambda kernel, owner, sandboxed: living)
     monkeypatch.setattr("lash_nb.kernels.specs.find_spec", found_spec)
     kernels = {name: RecordedKernel(language=name, epoch="0123456789abcdef") for name in ("python", "R")}
     lost = lost_kernels(kernels, owner="one", copied=False)

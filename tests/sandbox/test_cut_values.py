@@ -1,4 +1,4 @@
-"""A kernel that cuts off the file of values under its reader: memory that is mapped would end this process by SIGBUS."""
+"""A kernel that cuts off the file of values under its reader: mapped memory would end this process by SIGBUS."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ import pytest
 from lash_nb import ManagedKernel, ResourceLimits, ScriptedModel, Session, Sharing
 from lash_nb.errors import InputError, KernelAttachError
 from lash_nb.kernels.settings import KernelSettings
+from lash_nb.kernels.spares import drop_spare
 from lash_nb.languages import managed_kernel
 from lash_nb.machine.execution import StreamOutput
 from lash_nb.machine.llm import TextBlock
@@ -160,6 +161,70 @@ async def test_a_session_that_goes_on_is_in_it_again(directory: Path) -> None:
         assert again.kernel_settings.sandbox
         assert again.kernel_settings.resources.processes == 99
         turn = await again.run("Try.")
+    assert "Read-only file system" in stdout_of(turn.outputs)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"resources": ResourceLimits(memory_bytes=1 << 30)},
+        {"pass_env": ["LASH_TEST_TOKEN"]},
+        {"spare": True},
+        {"sandbox": False},
+    ],
+    ids=["resources", "pass_env", "spare", "sandbox"],
+)
+async def test_nothing_that_is_given_takes_it_out(directory: Path, given: dict[str, Any]) -> None:
+    async with session(directory, cell("x = 1"), "Done.") as one:
+        await one.run("Begin.")
+    for reply in (given, {}):  # what is recorded then is not looser, either
+        model = ScriptedModel([cell(TRIES), "Done."])
+        again = Session.resume(one.id, model=model, state_dir=directory.parent / "state", base_dir=directory, **reply)
+        async with again:
+            turn = await again.run("Try.")
+        assert "Read-only file system" in stdout_of(turn.outputs)
+    drop_spare()
+
+
+async def test_a_notebook_alone_says_that_it_was_in_it(directory: Path) -> None:
+    path = notebook(directory / "in.ipynb", "%%lash --sandbox\nTry.", replies={"1": [cell("x = 1"), "Done."]})
+    done = await asyncio.to_thread(run, str(path))
+    assert done.returncode == 0, done.stderr
+    model = ScriptedModel([cell(TRIES), "Done."])
+    elsewhere = directory.parent / "elsewhere"
+    again = Session.resume(directory / "in.out.ipynb", model=model, state_dir=elsewhere, base_dir=directory)
+    async with again:
+        turn = await again.run("Try.")
+    assert "Read-only file system" in stdout_of(turn.outputs)
+
+
+async def test_its_bounds_hold_one_by_one(directory: Path) -> None:
+    async with session(directory, cell("x = 1"), "Done.", resources=ResourceLimits(memory_bytes=1 << 30)) as one:
+        await one.run("Begin.")
+    state = directory.parent / "state"
+    given = ResourceLimits(open_files=200)
+    again = Session.resume(one.id, model=ScriptedModel([]), state_dir=state, base_dir=directory, resources=given)
+    async with again:
+        assert again.kernel_settings.resources == ResourceLimits(memory_bytes=1 << 30, open_files=200)
+
+
+def test_a_kernel_that_is_given_is_in_it_or_is_refused(directory: Path) -> None:
+    with pytest.raises(InputError, match="a kernel that was given to the session is not in the sandbox"):
+        session(directory, kernel=ManagedKernel(cwd=directory))
+    session(directory, kernel=ManagedKernel(cwd=directory, sandbox=True)).close()
+
+
+async def test_the_environment_may_order_it_later(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with session(directory, "Hello.", sandbox=False) as one:
+        monkeypatch.setenv("LASH_NB_SANDBOX", "1")
+        with pytest.raises(InputError, match="LASH_NB_SANDBOX orders the sandbox, and this session began outside"):
+            await one.run("Hello?")
+
+
+async def test_its_state_may_be_at_a_relative_place(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(directory)
+    async with session(directory, cell(TRIES), "Done.", state_dir="state") as one:
+        turn = await one.run("Try.")
     assert "Read-only file system" in stdout_of(turn.outputs)
 
 
