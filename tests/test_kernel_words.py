@@ -61,7 +61,7 @@ def test_what_is_told_arrives(tmp_path: Path) -> None:
     path = write(tmp_path, SHOW)
     given = ["--memory", "2G", "--cpus", "1.5", "--processes", "100", "--pass-env", "A_TOKEN", "--pass-env", "B"]
     assert main(["run", str(path), *given]) == 0
-    out: Any = nbformat.read(tmp_path / "in.out.ipynb", as_version=4)
+    out = v4.reads((tmp_path / "in.out.ipynb").read_text())
     assert json.loads(out.cells[0].outputs[0].text) == {
         "memory_bytes": 2147483648,
         "cpus": 1.5,

@@ -18,6 +18,7 @@ from ..machine.wire import Json
 from . import OutputSink
 from .flags import Flag, post
 from .inner_calls import InnerCalls
+from .inputs import OpenInputs
 from .numbering import Numbering
 from .outputs import OutputFold
 
@@ -72,6 +73,7 @@ class Cell:
         self.frames = frames
         self.fold = fold
         self.calls = calls
+        self.inputs = OpenInputs(calls.questions)
         self.sent = Flag()
         self.ended = Flag()
         self.begun = begun

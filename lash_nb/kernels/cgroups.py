@@ -1,8 +1,9 @@
 """Linux control groups, version 2 or 1, as far as this process may make them: bounds for several processes together.
 
-Decided here: where a group of ours can be made, what is written into it, how it is emptied and removed. Sources: the
-kernel's `admin-guide/cgroup-v2` and `admin-guide/cgroup-v1`. A group is made below the one this process is in; in
-version 2 also beside it, because a group that holds processes cannot hand controllers down.
+Decided here: where a group of ours can be made, what is written into it, how it is emptied and removed, with the groups
+that were made in it. Sources: the kernel's `admin-guide/cgroup-v2` and `admin-guide/cgroup-v1`. A group is made below
+the one this process is in; in version 2 also beside it, because a group that holds processes cannot hand controllers
+down.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-__all__ = ["Group", "make_group", "removed"]
+from .children import Children, signal_all
+from .guardian import start_time
+
+__all__ = ["Group", "KillCount", "found_groups", "make_group", "removed"]
 
 _PREFIX = "lash-nb-"
 _STALE_S = 60.0
@@ -65,6 +69,13 @@ class Group:
             with contextlib.suppress(ProcessLookupError):
                 self._write("cgroup.procs", pid)
 
+    def memory_used(self) -> int:
+        """Bytes that its processes use now; 0 where it is not told."""
+        name = "memory.current" if self.version == 2 else "memory.usage_in_bytes"
+        with contextlib.suppress(OSError, ValueError):
+            return int((self.path / name).read_text())
+        return 0
+
     def oom_kills(self) -> int:
         """How many of its processes were killed because its memory was used up."""
         name = "memory.events" if self.version == 2 else "memory.oom_control"
@@ -75,18 +86,44 @@ class Group:
         return 0
 
     def kill(self) -> None:
-        """SIGKILL to whatever is in it."""
+        """SIGKILL to whatever is in it, and in the groups in it."""
         with contextlib.suppress(OSError):
             self._write("cgroup.kill", 1)
             return
-        with contextlib.suppress(OSError, ValueError):
-            for line in (self.path / "cgroup.procs").read_text().split():
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(int(line), signal.SIGKILL)
+        for place in _inside_out(self.path):
+            started: Children = {pid: start for pid in _processes(place) if (start := start_time(pid)) is not None}
+            # Whoever is still there when its start is known is not another process that has got the same id.
+            still = set(_processes(place))
+            signal_all({pid: start for pid, start in started.items() if pid in still}, signal.SIGKILL)
 
     def _write(self, name: str, value: object) -> None:
         with open(self.path / name, "w") as file:
             file.write(str(value))
+
+
+class KillCount:
+    """How many processes of some groups were killed because their memory was used up, since somebody looked."""
+
+    def __init__(self, groups: Iterable[Group] = ()) -> None:
+        self._groups = tuple(group for group in groups if group.has("memory"))
+        self._seen = self._now()
+
+    def look(self) -> None:
+        """Take those up to now as known."""
+        self._seen = self._now()
+
+    def new(self) -> int:
+        """Those since then."""
+        return self._now() - self._seen
+
+    def _now(self) -> int:
+        return sum(group.oom_kills() for group in self._groups)
+
+
+def found_groups(paths: Iterable[str]) -> tuple[Group, ...]:
+    """Those groups of ours that are there, by their directories."""
+    places = [Path(path) for path in paths if Path(path).name.startswith(_PREFIX)]
+    return tuple(Group(place, version=_version(place)) for place in places if place.is_dir())
 
 
 def make_group(controllers: Iterable[str], *, proc: Path = Path("/proc/self")) -> tuple[list[Group], list[str]]:
@@ -116,18 +153,34 @@ def removed(paths: Iterable[str], *, within_s: float = 1.0) -> bool:
         if not left or time.monotonic() > ends:
             return not left
         for path in left:
-            Group(path, version=2 if (path / "cgroup.events").exists() else 1).kill()
+            Group(path, version=_version(path)).kill()
         time.sleep(0.01)
 
 
 def _remove(path: Path) -> bool:
-    try:
-        path.rmdir()
-    except FileNotFoundError:
-        return True
-    except OSError:  # a process is in it, or just was
-        return False
+    for place in _inside_out(path):
+        try:
+            place.rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError:  # a process is in it, or just was
+            return False
     return True
+
+
+def _inside_out(path: Path) -> list[Path]:
+    """A group and all groups in it, those first that have none in them."""
+    return [Path(place) for place, _, _ in os.walk(path, topdown=False)] or [path]
+
+
+def _processes(path: Path) -> list[int]:
+    with contextlib.suppress(OSError, ValueError):
+        return [int(line) for line in (path / "cgroup.procs").read_text().split()]
+    return []
+
+
+def _version(path: Path) -> int:
+    return 2 if (path / "cgroup.events").exists() else 1
 
 
 def _groups(controller: str, proc: Path) -> Iterator[Group]:
@@ -178,9 +231,9 @@ def _mounts(proc: Path) -> Iterator[tuple[Path, str, set[str] | None]]:
 
 
 def _sweep(parent: Path) -> None:
-    """Remove empty groups that a process left which was killed."""
+    """Remove empty groups that a process left which was killed; one is not empty with a young one in it."""
     before = time.time() - _STALE_S
     for path in parent.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
-            if path.stat().st_mtime < before:
-                path.rmdir()  # refused by the system while anything is in it
+            if all(place.stat().st_mtime < before for place in _inside_out(path)):
+                _remove(path)  # refused by the system while a process is in it

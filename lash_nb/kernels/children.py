@@ -2,7 +2,9 @@
 
 Decided here: which of them belong to a cell (those begun since it was sent), and how they end when it is interrupted:
 half a second after it SIGTERM, then SIGKILL, never to a process that has got the same id since. Looking costs a third
-of a millisecond, so it is done for interrupted cells alone. A child that made itself a daemon is no
+of a millisecond, so it is done for interrupted cells alone. What serves the whole kernel whichever cell needed it first
+is spared: multiprocessing's resource tracker and its fork server. What a thread of an earlier cell starts while a later
+one runs is taken for that one's: /proc does not tell them apart. A child that made itself a daemon is no
 descendant any more; what tells it is the variable `LASH_NB_RUNTIME_DIR` in the environment that it was started with.
 """
 
@@ -23,6 +25,8 @@ Children = dict[int, int]
 """When each process started, in ticks since boot, by its id: the two together are never used again."""
 
 _MARK = b"LASH_NB_RUNTIME_DIR="
+_SERVERS = (b"resource_tracker import main", b"forkserver import main")
+"""In the code that a server of the whole kernel was started with: multiprocessing's, and loky's."""
 _GRACE_S = 0.5
 """How long a child of an interrupted cell has for each signal."""
 
@@ -69,7 +73,7 @@ class CellChildren:
         if self._stopping:
             self._look()
         for pid in tuple(self._doomed):  # what they have started meanwhile
-            self._doomed |= descendants(pid)
+            self._doomed |= {child: started for child, started in descendants(pid).items() if not _serves(child)}
         self._doomed = signal_all(self._doomed, self._next)
         if self._doomed and self._next is signal.SIGTERM:
             self._due, self._next = now + _GRACE_S, signal.SIGKILL
@@ -84,7 +88,7 @@ class CellChildren:
 
     def _look(self) -> None:
         found = begun_since(self._pid, self._since).items() - self._earlier.items()
-        self._doomed |= dict(found)
+        self._doomed |= {pid: started for pid, started in found if not _serves(pid)}
 
 
 def ticks() -> int:
@@ -183,6 +187,27 @@ def _by_parent() -> dict[int, list[int]]:
             fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
             found.setdefault(int(fields[1]), []).append(pid)
     return found
+
+
+def _serves(pid: int) -> bool:
+    """Whether it is a server of multiprocessing's; what a fork server forks has its command line, and is none."""
+    return _is_server(pid) and not _is_server(_parent(pid))
+
+
+def _is_server(pid: int) -> bool:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return any(word.startswith(b"from ") and any(code in word for code in _SERVERS) for word in words)
+
+
+def _parent(pid: int) -> int:
+    """0 when it has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def _all() -> Iterable[int]:

@@ -35,7 +35,7 @@ async def until_ended(wire: Wire, cell: Cell, *, timeout_s: float | None, stop_w
 
 
 async def _ended_within(cell: Cell, timeout_s: float | None) -> bool:
-    """Whether it ended in time; while it waits for a decision no time counts."""
+    """Whether it ended in time; while it waits for a decision, or for what a person types, no time counts."""
     began = time.monotonic()
     left_s = timeout_s
     while not await cell.ended.wait(left_s):

@@ -295,6 +295,7 @@ class ManagedKernel(SharesValues, LooksOutside, Kernel):
                     self._requests.follow(life, running, told.get("calls"))
             elif process.exited():
                 raise KernelAttachError("the kernel's process has ended; its variables are gone: start a new one")
+            life.unmet_limits = await asyncio.to_thread(process.settle, self._launching.limits)
         except BaseException:
             self._forget()
             await life.wire.close().wait(5.0)
@@ -331,6 +332,7 @@ class ManagedKernel(SharesValues, LooksOutside, Kernel):
         """Run a cell, or follow the one given, which runs already."""
         if cell is None:
             cell = self._requests.cell(life, request)
+            life.process.look()
             life.wire.submit(cell)
         limit_s, stop_s = request.timeout_s, self._interrupt_timeout_s
         timed_out = not await until_ended(life.wire, cell, timeout_s=limit_s, stop_within_s=stop_s)

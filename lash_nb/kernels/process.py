@@ -29,7 +29,7 @@ from typing import Protocol
 
 from ..errors import InputError, KernelStartError
 from . import guardian
-from .children import descendants
+from .children import Children, descendants
 from .groups import Leader, end_strays, leader_in, signal_leader
 from .guardian import start_time
 from .limiting import Limiting, spare_the_host
@@ -97,6 +97,10 @@ class RunningProcess(Protocol):
         """Keep the log bounded; cheap, to be called now and then."""
         ...
 
+    def look(self) -> None:
+        """Take what was killed up to now for want of memory as known; cheap, to be called before each cell."""
+        ...
+
     def let_go(self) -> None:
         """Leave it running, with its files, to whoever takes it over. A second call does nothing."""
         ...
@@ -108,7 +112,7 @@ class RunningProcess(Protocol):
 
 def spill_place(staging: str | None, epoch: str, shared: Path) -> Path:
     """Where a kernel writes what it does not keep inline: beside the store that takes it, if that has a place."""
-    return Path(staging) / f"spill-{epoch}" if staging else shared / "spill"
+    return Path(staging).absolute() / f"spill-{epoch}" if staging else shared / "spill"
 
 
 def _connection(directory: Path, key: str) -> tuple[dict[str, object], Endpoints]:
@@ -122,6 +126,9 @@ def _connection(directory: Path, key: str) -> tuple[dict[str, object], Endpoints
 
 class KernelProcess:
     """A kernel process of our own (see `RunningProcess`)."""
+
+    _bounded: tuple[int, ...] = ()
+    """Whose memory is bounded."""
 
     def __init__(
         self,
@@ -150,11 +157,11 @@ class KernelProcess:
         self.owner_pid = os.getpid()
         self.epoch = uuid.uuid4().hex
         self.language, self.display_name, self.has_inside = language, display_name, has_inside
-        self._guard = threading.Lock()
-        self._closed = False
+        self._guard, self._closed = threading.Lock(), False
         RuntimeDirectory.sweep()
         self.sandboxed = confinement is not None
         self._limits, self._limiting, self._recorded = limits, Limiting(), recorded
+        self._family: Children = {}  # what descended from it when it was killed
         self._inner: Leader | None = None
         """The leader of the group that SIGINT goes to, with its start, where that is not the process itself."""
         self._directory = RuntimeDirectory.create(in_memory=self.sandboxed)
@@ -259,22 +266,26 @@ class KernelProcess:
 
     def settle(self) -> tuple[str, ...]:
         """Put its limits in force, now that it is up and no cell has run; what could not be, in sentences."""
-        family = list(descendants(self.pid))
-        if self.sandboxed:
-            self._inner = leader_in(self.pid)
-        else:
-            family.insert(0, self.pid)
-        if self._limits:
-            self._limiting = Limiting.of(self._limits, family)
-        with contextlib.suppress(OSError):  # then another host takes it over without that
-            self._write_record()
-        return self._limiting.unmet
+        with self._guard:  # else it may be closed meanwhile, and its id another process's
+            if self._closed:
+                return ()
+            family = list(descendants(self.pid))
+            if self.sandboxed:
+                self._inner = leader_in(self.pid)
+            else:
+                family.insert(0, self.pid)
+            if self._limits:
+                self._limiting, self._bounded = Limiting.of(self._limits, family), tuple(family)
+            with contextlib.suppress(OSError):  # then another host takes it over without that
+                self._write_record()
+            return self._limiting.unmet
 
     def _identity(self) -> dict[str, object]:
         return {
             "sandboxed": self.sandboxed,
             "group": self._inner,
-            "limits": [str(group.path) for group in self._limiting.groups],
+            "outer": os.environ.get("LASH_NB_RUNTIME_DIR"),  # the kernel that this host runs in: it ends with that
+            **self._limiting.record(),
             "epoch": self.epoch,
             "pid": self.pid,
             "started": start_time(self.pid),
@@ -310,6 +321,8 @@ class KernelProcess:
         # A process that is not reaped keeps its id and its group's, so this never hits a stranger.
         with self._guard, contextlib.suppress(ProcessLookupError, PermissionError):
             if not self._closed and self._popen.returncode is None and os.getpid() == self.owner_pid:
+                if number == signal.SIGKILL:
+                    self._family |= descendants(self.pid)
                 if number == signal.SIGINT and self._inner is not None:
                     signal_leader(self._inner, number)
                 else:
@@ -336,8 +349,16 @@ class KernelProcess:
         return self._directory.log_tail()
 
     def trim_log(self) -> None:
-        """Keep the log bounded; cheap, to be called now and then."""
+        """Keep the log bounded, and a kernel at its bound of memory able to say so; cheap, for now and then."""
         self._directory.trim_log()
+        self.look()
+        for pid in self._bounded:
+            self._limiting.relieve(pid)
+
+    def look(self) -> None:
+        """Take what was killed up to now for want of memory as known: when the kernel ends later, that is not why."""
+        if not self.exited():
+            self._limiting.kills.look()
 
     def let_go(self) -> None:
         """Leave it running, with its files, to whoever takes it over. A second call does nothing."""
@@ -365,7 +386,7 @@ class KernelProcess:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._popen.wait(timeout=_REAP_S)
             self._limiting.end()
-            end_strays(self.directory)
+            end_strays(self.directory, self._family)
             if self.pidfd is not None:
                 os.close(self.pidfd)
             self._directory.remove()

@@ -26,7 +26,7 @@ from .bundles import BundleLimits
 from .cells import Cell
 from .children import CellChildren
 from .flags import Flag
-from .inputs import answer
+from .inputs import ask
 from .numbering import Numbering
 from .outputs import OutputFold, OutputLimits
 from .process import RunningProcess
@@ -41,7 +41,7 @@ _BATCH = 500
 """Messages taken from one socket before the others have their turn."""
 _LAST_WORDS_S = 0.05
 """How long outputs of a dead kernel may still arrive."""
-_TRIM_LOG_S = 5.0
+_LOOK_S = 1.0
 _OUTPUT_TYPES = frozenset({"stream", "display_data", "update_display_data", "execute_result", "error"})
 _BACKGROUND = OutputLimits(
     stream_head_chars=8 * 1024,
@@ -89,7 +89,7 @@ class Wire:
         self._current: Cell | None = None
         self._requests: dict[str, Request] = {}
         self._sockets: dict[str, zmq.Socket[bytes]] = {}
-        self._trim_at = 0.0
+        self._look_at = 0.0
         self._numbering = Numbering() if not process.has_inside else None
         self._dead_at: float | None = None
         self._children = CellChildren(process.pid)
@@ -219,8 +219,8 @@ class Wire:
         more = False
         for name in ("iopub", "shell", "control", "stdin"):
             more = self._drain(name, now) or more
-        if now >= self._trim_at:
-            self._trim_at = now + _TRIM_LOG_S
+        if now >= self._look_at:
+            self._look_at = now + _LOOK_S
             self.process.trim_log()
         due = self._watch(now, poller)
         if self._current is not None:
@@ -319,17 +319,14 @@ class Wire:
                 self._background.apply(msg_type, self._session.unpack(content), buffers)
 
     def _refuse_or_ask(self, head: Content, content: Content) -> None:
-        """Answer `input()`: the end of the file, unless a handler was given, which may block, so it gets a thread."""
+        """Answer `input()`: the end of the file, unless a handler was given."""
         request = InputRequest(prompt=str(content.get("prompt", "")), password=content.get("password") is True)
 
-        def reply() -> None:
-            _, frames = self.pack("input_reply", {"value": answer(request, self._on_input)}, parent=head)
+        def reply(value: str) -> None:
+            _, frames = self.pack("input_reply", {"value": value}, parent=head)
             self._thread.post(lambda: self._send("stdin", frames))
 
-        if self._on_input is None:
-            reply()
-        else:
-            threading.Thread(target=reply, name="lash_nb input", daemon=True).start()
+        ask(request, self._on_input, inputs=self._current.inputs if self._current is not None else None, then=reply)
 
     def _send(self, channel: str, frames: list[bytes]) -> None:
         sock = self._sockets.get(channel)
@@ -389,6 +386,8 @@ class Wire:
     def _interrupt(self, now: float) -> None:
         """SIGINT, and a message behind it: an event loop parked in `select` is not woken by the signal alone."""
         self._children.interrupting(now)
+        if self._current is not None:
+            self._current.inputs.withdraw()
         if self.by_message:
             self.tell("interrupt_request", {})
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -18,6 +19,7 @@ from lash_nb.errors import KernelAttachError
 from lash_nb.kernels.attached import AttachedProcess
 from lash_nb.kernels.guardian import lives, start_time
 from lash_nb.kernels.process import RunningProcess
+from lash_nb.kernels.resources import ResourceLimits
 from lash_nb.kernels.rundir import flocked
 
 from .hosts import Host, host, launch, wait_for
@@ -211,6 +213,53 @@ def test_a_kernel_that_was_taken_over(crashed: Host) -> None:
     assert process.exited()
     assert crashed.nothing_left()
     assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_what_is_not_in_force_is_said_by_who_takes_over(crashed: Host) -> None:
+    rewritten(crashed.directory / "kernel.json", unmet=["There is no means here."], bounds={"processes": 64})
+    process = AttachedProcess.take_over(crashed.connection_file, epoch=None)
+    assert process.settle() == ("There is no means here.",)
+    assert process.settle(ResourceLimits(processes=64)) == ("There is no means here.",)
+    process.close()
+
+
+def test_what_the_new_host_asks_for_is_put_in_force_where_it_is_stricter(crashed: Host) -> None:
+    record = crashed.directory / "kernel.json"
+    process = AttachedProcess.take_over(crashed.connection_file, epoch=None)
+    assert process.settle(ResourceLimits(open_files=100)) == ()
+    assert resource.prlimit(crashed.kernel, resource.RLIMIT_NOFILE) == (100, 100)
+    assert json.loads(record.read_text())["bounds"] == {"open_files": 100}
+    process.let_go()
+    process = AttachedProcess.take_over(crashed.connection_file, epoch=crashed.epoch)
+    assert process.settle(ResourceLimits(open_files=200)) == ()
+    assert resource.prlimit(crashed.kernel, resource.RLIMIT_NOFILE) == (100, 100)
+    assert json.loads(record.read_text())["bounds"] == {"open_files": 100}
+    process.close()
+    assert process.settle(ResourceLimits(open_files=64)) == ()
+
+
+@pytest.mark.parametrize(
+    ("kills", "said"),
+    [
+        (1, "ended (how is not known: this process did not start it)"),
+        (2, "ended, it seems because what it may use of the memory was used up (this process did not start it)"),
+    ],
+)
+def test_it_is_said_when_it_ends_because_its_memory_is_used_up(
+    crashed: Host, tmp_path: Path, kills: int, said: str
+) -> None:
+    group = tmp_path / "lash-nb-made-up"
+    group.mkdir()
+    (group / "memory.limit_in_bytes").write_text("1000000000")
+    (group / "memory.oom_control").write_text("oom_kill 1\n")
+    rewritten(crashed.directory / "kernel.json", limits=[str(group)])
+    process = AttachedProcess.take_over(crashed.connection_file, epoch=None)
+    (group / "memory.oom_control").write_text(f"oom_kill {kills}\n")
+    os.kill(crashed.kernel, signal.SIGKILL)
+    wait_for(process.exited)
+    process.look()  # too late to take it as known
+    assert process.ending() == said
+    process.close()
 
 
 def test_a_kernel_that_is_let_go_is_as_it_was(crashed: Host) -> None:

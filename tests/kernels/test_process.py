@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from lash_nb.errors import KernelStartError
+from lash_nb.kernels.attached import AttachedProcess
 from lash_nb.kernels.guardian import lives, start_time
 from lash_nb.kernels.process import KernelProcess, RunningProcess
 from lash_nb.kernels.rundir import RuntimeDirectory, flocked
 
-from .hosts import host, launch, wait_for
+from .hosts import Host, host, launch, wait_for
 
 
 def mode(path: Path) -> int:
@@ -38,7 +39,8 @@ def runtime_directories() -> set[Path]:
         first.remove()
 
 
-def test_the_files_of_a_kernel() -> None:
+def test_the_files_of_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LASH_NB_RUNTIME_DIR", raising=False)
     process: RunningProcess = KernelProcess(
         argv=["sleep", "100"], cwd=None, env={**os.environ}, language="sleepish", display_name="Sleep 1"
     )
@@ -58,6 +60,9 @@ def test_the_files_of_a_kernel() -> None:
             "sandboxed": False,
             "group": None,
             "limits": [],
+            "unmet": [],
+            "bounds": {},
+            "outer": None,
         }
         own = {"pid": os.getpid(), "started": start_time(os.getpid())}
         assert json.loads((directory / "host.json").read_text()) == own
@@ -127,6 +132,58 @@ def test_what_the_kernel_leaves_behind_is_killed() -> None:
         wait_for(lambda: not lives(child, None))
     finally:
         process.close()
+
+
+def test_what_descends_from_it_ends_with_it_without_its_mark_too() -> None:
+    process = launch("sh", "-c", "setsid env -i sh -c 'echo $$; exec sleep 100' & exec sleep 100")
+    wait_for(process.log_tail)
+    child = int(process.log_tail())
+    assert os.getsid(child) != process.pid
+    process.kill()
+    process.close()
+    assert not lives(child, None)
+
+
+def test_a_kernel_whose_host_runs_in_a_kernel_ends_with_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    outer = launch("sleep", "100")
+    monkeypatch.setenv("LASH_NB_RUNTIME_DIR", str(outer.directory))
+    with host("sleep") as inner:
+        assert inner.kernel_lives()
+        outer.close()
+        assert not inner.kernel_lives()
+        assert not lives(inner.pid, None)
+        assert inner.swept()
+
+
+def test_a_kernel_whose_host_ran_in_a_kernel_and_crashed_ends_with_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    outer = launch("sleep", "100")
+    monkeypatch.setenv("LASH_NB_RUNTIME_DIR", str(outer.directory))
+    with host("sleep") as middle:
+        monkeypatch.setenv("LASH_NB_RUNTIME_DIR", str(middle.directory))
+        with host("sleep") as inner:
+            inner.kill()
+            middle.kill()
+            assert middle.kernel_lives()
+            assert inner.kernel_lives()
+            outer.close()
+            assert not middle.kernel_lives()
+            assert not inner.kernel_lives()
+            assert middle.swept()
+            assert inner.swept()
+
+
+def test_a_kernel_that_another_host_has_taken_over_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    outer = launch("sleep", "100")
+    monkeypatch.setenv("LASH_NB_RUNTIME_DIR", str(outer.directory))
+    inner = Host("sleep")
+    inner.close()
+    ours = AttachedProcess.take_over(inner.connection_file, epoch=inner.epoch)
+    try:
+        outer.close()
+        assert not ours.exited()
+    finally:
+        ours.close()
+    assert inner.nothing_left()
 
 
 def test_the_log_is_bounded() -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+import lash_nb
 from lash_nb.errors import KernelBusyError
-from lash_nb.kernels import CellTools, ToolOffer
+from lash_nb.kernels import CellTools, InputRequest, ToolOffer
 from lash_nb.kernels.managed import ManagedKernel
 from lash_nb.machine.execution import CellOutcome, CellResult, DisplayOutput, FinishValue, StreamOutput
 from lash_nb.machine.tool_calls import PendingToolCall, ToolCallOutput, ToolCancelled, ToolSucceeded
@@ -279,3 +284,77 @@ async def test_of_long_gone_cells_it_is_known_that_they_ran(kernel: ManagedKerne
     again = await kernel.run(key, code)
     assert (again.outcome, again.recovered, again.outputs, again.finish) == (CellOutcome.OK, True, (), None)
     assert "no longer kept" in again.detail
+
+
+# ------------------------------------------------------------------------------------ parts and servers
+
+
+async def test_a_part_that_was_replaced_by_one_that_works_stays(kernel: ManagedKernel) -> None:
+    code = """
+from ipykernel.zmqshell import ZMQDisplayPublisher
+class Mine(ZMQDisplayPublisher): pass
+ip = get_ipython(); kept = ip.display_pub
+ip.display_pub = Mine(parent=ip, session=kept.session, pub_socket=kept.pub_socket)
+"""
+    assert (await ok(kernel, code)).outputs == ()
+    assert texts(await ok(kernel, "type(ip.display_pub).__name__")) == ["'Mine'"]
+    (shown,) = (await ok(kernel, "display('shown')")).outputs
+    assert isinstance(shown, DisplayOutput)
+    result = await ok(kernel, "ip.display_pub = object()")
+    assert texts(result) == ["[put back, because the kernel cannot work without: get_ipython().display_pub]\n"]
+    await ok(kernel, "ip.display_pub = kept")
+
+
+async def test_an_interrupt_spares_the_servers_of_multiprocessing(kernel: ManagedKernel) -> None:
+    code = """
+import multiprocessing, os, time
+from multiprocessing import resource_tracker, shared_memory
+memory = shared_memory.SharedMemory(create=True, size=10)
+context = multiprocessing.get_context('forkserver')
+process = context.Process(target=os.system, args=('trap "" INT; sleep 60',)); process.start()
+tracker = resource_tracker._resource_tracker._pid
+server = multiprocessing.forkserver._forkserver._forkserver_pid
+while True: pass
+"""
+    assert (await kernel.run(fresh(), code, timeout_s=2)).outcome is CellOutcome.TIMEOUT
+    code = "process.join(5); os.kill(tracker, 0); os.kill(server, 0); process.exitcode"
+    assert texts(await ok(kernel, code)) == ["-15"]
+    code = "process = context.Process(target=abs, args=(1,)); process.start(); process.join(); process.exitcode"
+    assert texts(await ok(kernel, f"memory.close(); memory.unlink(); {code}")) == ["0"]
+
+
+async def test_the_time_in_which_a_person_types_does_not_count() -> None:
+    def slow(request: InputRequest) -> str:
+        time.sleep(1)
+        return "typed"
+
+    async with ManagedKernel(on_input=slow) as kernel:
+        assert texts(await kernel.run(fresh(), "input('who? ')", timeout_s=0.5)) == ["'typed'"]
+        result = await kernel.run(fresh(), "input('who? ')\nwhile True: pass", timeout_s=0.5)
+        assert result.outcome is CellOutcome.TIMEOUT
+        code = "try: input('who? ')\nexcept KeyboardInterrupt: pass\nwhile True: pass"  # what is typed comes too late
+        task = asyncio.ensure_future(kernel.run(fresh(), code, timeout_s=0.5))
+        await asyncio.sleep(0.2)
+        await kernel.interrupt()
+        began = time.monotonic()
+        assert (await task).outcome is CellOutcome.TIMEOUT
+        assert time.monotonic() - began < 0.9
+
+
+def test_a_newer_lash_nb_on_the_disk_is_not_mixed_with_this_one(tmp_path: Path) -> None:
+    copy = tmp_path / "lash_nb"
+    shutil.copytree(Path(lash_nb.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    code = f"""
+import sys
+sys.path.insert(0, {str(tmp_path)!r})
+from pathlib import Path
+from lash_nb.kernels.inside import __file__ as file, bootstrap, compiled
+here = Path(file).parent
+assert here.is_relative_to({str(tmp_path)!r})
+first = bootstrap(file="parts"), compiled()
+(here / "loading.py").write_text("raise ValueError")
+(here / "finish.py").rename(here / "ending.py")
+assert (bootstrap(file="parts"), compiled()) == first
+bootstrap()
+"""
+    subprocess.run([sys.executable, "-I", "-c", code], check=True, timeout=20)

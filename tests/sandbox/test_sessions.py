@@ -24,6 +24,7 @@ from lash_nb.machine.llm import TextBlock
 from lash_nb.stores.blobs import MemoryBlobStore
 from tests.conversations import cell
 
+v4: Any = nbformat.v4
 TRIES = """
 import os, socket, subprocess
 said = [subprocess.run(["echo", "child"], capture_output=True, text=True).stdout.strip()]
@@ -268,9 +269,9 @@ def notebook(path: Path, *cells: str, replies: dict[str, list[str]]) -> Path:
     path.parent.mkdir(exist_ok=True)
     (path.parent / "script.json").write_text(json.dumps({"turns": replies}))
     first = "%load_ext lash_nb\n%lash model scripted:script.json"
-    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in (first, *cells)])
+    nb = v4.new_notebook(cells=[v4.new_code_cell(source) for source in (first, *cells)])
     nb.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(nb, path)
+    path.write_text(v4.writes(nb))
     return path
 
 
@@ -282,7 +283,7 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 def outputs(path: Path) -> list[str]:
-    nb = nbformat.read(path, as_version=4)
+    nb: Any = v4.reads(path.read_text())
     return [
         "".join(str(o.get("text") or o.get("data", {}).get("text/plain", "")) for o in cell.outputs)
         for cell in nb.cells

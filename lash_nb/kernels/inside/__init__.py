@@ -60,6 +60,7 @@ FEATURES = (
     "surroundings",
     "changes",
     "interrupts",
+    "headroom",
     "watchdog",
 )
 REQUIRED = frozenset({"calls", "control", "finish", "guard", "ledger", "namespace", "outlet", "parents"})
@@ -74,19 +75,24 @@ def bootstrap(*, options: Mapping[str, object] | None = None, file: str = "") ->
     """
     given: dict[str, object] = {"features": FEATURES, "options": dict(options or {}), "version": VERSION}
     name = "loading" if file else "boot"
-    given |= {"file": file} if file else {"codes": {part: _source(part) for part in (*PARTS, *FEATURES)}}
+    sources = _sources()
+    given |= {"file": file} if file else {"codes": {part: sources[part] for part in (*PARTS, *FEATURES)}}
     # exec with a namespace of its own, in one expression: nothing is bound in the user's
-    first = f"compile({_source(name)!r}, '<lash_nb {name}>', 'exec')"
+    first = f"compile({sources[name]!r}, '<lash_nb {name}>', 'exec')"
     return f"exec({first}, {{'__name__': 'lash_nb_boot', 'GIVEN': {given!r}}})"
 
 
-def _source(name: str) -> str:
-    return (files(__package__) / f"{name}.py").read_text("utf-8")
+@cache
+def _sources() -> dict[str, str]:
+    """All of them, read once: they fit each other and this module, though a newer lash_nb be installed meanwhile."""
+    here = files(__package__)
+    return {name: (here / f"{name}.py").read_text("utf-8") for name in ("boot", "loading", *PARTS, *FEATURES)}
 
 
 @cache
 def compiled() -> bytes:
     """Everything inside as code of this Python, each named as its sources would be there; what pip compiled is used."""
+    _sources()  # of the same moment
     codes = {}
     for name in ("boot", *PARTS, *FEATURES):
         full_name = f"{__package__}.{name}"

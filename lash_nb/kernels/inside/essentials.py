@@ -48,6 +48,14 @@ PARTS = {
     "sys.stderr": "pub_thread",
 }
 """What the kernel uses that a cell can replace."""
+CALLED = {
+    "display_pub": "clear_output publish set_parent",
+    "displayhook": "__call__ set_parent",
+    "events": "register trigger unregister",
+    "log": "debug error info warning",
+    "payload_manager": "clear_payload read_payload write_payload",
+}
+"""What the kernel calls on those of them that cells replace by something of another kind."""
 MODULES = ("sys", "builtins", "zmq", "IPython", "ipykernel")
 """Those without which no part of it works."""
 
@@ -77,10 +85,11 @@ class Essentials:
         self.hidden = {name: value for name, value in shell.user_ns.items() if name.startswith("_")}
         self.user_ns = shell.user_ns
         self.bound = (getattr, setattr, callable, type, all, map, Exception)
+        self.is_a = isinstance
 
     def put_back(self) -> list[str]:
         """The names of what had to be."""
-        get, put, is_callable, kind, every, each, any_error = self.bound
+        get, put, is_callable, _, every, each, any_error = self.bound
         found: list[str] = []
         live = self.live
         if not every(each(is_, each(live.get, self.builtins), self.values)):
@@ -96,8 +105,7 @@ class Essentials:
                 now = None
             if now is value:
                 continue
-            serves = is_callable(now) if is_callable(value) else kind(now) is kind(value)
-            if not serves or name == "key":
+            if name == "key" or not self.stands_in(name, now, value):
                 put(owner, name, value)
                 found += [label]
         for handlers, values in self.handlers:
@@ -108,6 +116,16 @@ class Essentials:
             self.user_ns.update(self.hidden)
             found += ["the namespace's own names"]
         return found + self.put_back_modules() + self.put_back_streams()
+
+    def stands_in(self, name: str, now: Any, value: Any) -> bool:
+        """Whether what is in the place of one of the parts will do."""
+        get, _, is_callable, kind, every, each, any_error = self.bound
+        if name not in CALLED:
+            return is_callable(now) if is_callable(value) else self.is_a(now, kind(value))
+        try:
+            return every(each(is_callable, [get(now, called) for called in CALLED[name].split()]))
+        except any_error:
+            return False
 
     def serves(self, name: str, now: Any, value: Any) -> bool:
         """Whether what is in a builtin's place will do."""

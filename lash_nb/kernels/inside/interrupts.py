@@ -29,11 +29,10 @@ from typing import Any
 NUMBER = signal.SIGRTMIN + 9 if hasattr(signal, "SIGRTMIN") else None
 """The second signal."""
 INSIST_AFTER_S = 0.3
-OFTEN_HANDLED = tuple(
-    getattr(signal, name) for name in ("SIGALRM", "SIGVTALRM", "SIGPROF", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
-)
-"""Signals for which cells have handlers, and that may come after them: a timer left on, say."""
-
+HANDLED = tuple(sorted(map(int, signal.valid_signals() - {signal.SIGINT, NUMBER})))
+"""Signals for which cells may have handlers, and that may come after them: a timer left on, a child's end."""
+FAILURES = 100
+"""So often in a row the loop may fail before it ends, which it must where its selector is gone."""
 
 RAW: Any = importlib.import_module("_signal")
 """`signal` without its enumerations, which cost 10 µs a call."""
@@ -49,7 +48,13 @@ class Quiet:
         try:
             self.handler(signum, frame)
         except BaseException as error:
-            print(f"a handler of {signal.Signals(signum).name} raised {type(error).__name__}: {error}", file=sys.stderr)
+            tell(f"a handler of signal {signum} ({signal.strsignal(signum)})", error)
+
+
+def tell(who: str, error: BaseException) -> None:
+    """Of an error that nobody can take, on a stderr that may be broken."""
+    with contextlib.suppress(Exception):
+        print(f"{who} raised {type(error).__name__}: {error}", file=sys.stderr)
 
 
 class Interrupts:
@@ -82,6 +87,37 @@ class Interrupts:
                 return True
             frame = frame.f_back
         return False
+
+    def of_cells(self, number: int, handler: Any) -> bool:
+        """Whether a handler is a cell's, and in force.
+
+        Not the kernel's own, nor asyncio's; and not one over which C code has set its own, as `faulthandler.register`
+        does: Python does not know of that, and would replace it.
+        """
+        if not callable(handler):
+            return False
+        code = getattr(handler, "__code__", None)
+        if code is not None and code.co_filename.startswith((*self.machinery, "<lash_nb")):
+            return False
+        return self.action is None or self.action(number) == self.action_of_python
+
+    @functools.cached_property
+    def action(self) -> Callable[[int], int | None] | None:
+        """Tells the address of the function that the system calls for a signal; None where it cannot be asked."""
+        import ctypes
+
+        sigaction: Any = getattr(ctypes.CDLL(None), "sigaction", None)
+        found = (ctypes.c_void_p * 64)()  # larger than any `struct sigaction`, of which the handler is the first member
+        return None if sigaction is None else lambda number: found[0] if sigaction(number, None, found) == 0 else None
+
+    @functools.cached_property
+    def action_of_python(self) -> int | None:
+        """The same for each signal with a handler written in Python: SIGINT has ours for a moment."""
+        before = RAW.signal(signal.SIGINT, self.of_sync_cell)
+        try:
+            return self.action(signal.SIGINT) if self.action is not None else None
+        finally:
+            RAW.signal(signal.SIGINT, before)
 
     def theirs(self, task: Any) -> bool:
         """Whether a task is user code's, and none of the kernel's own."""
@@ -121,6 +157,15 @@ class Interrupts:
             self.of_sync_cell(signum, frame)
         elif self.keeps_the_loop(frame):
             raise asyncio.CancelledError("interrupted")  # the loop logs it, and goes on
+
+    def of_nobody(self, error: BaseException) -> None:
+        """An error came out of the loop itself; a cell that awaits in it does not wait on for what the error ended."""
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            return  # a thread has thrown it in, or a callback has raised it
+        if self.inside.ledger.in_code and self.future is not None:
+            self.future.cancel(f"a handler raised {type(error).__name__} in the event loop")
+        else:
+            tell("a handler that the event loop came upon", error)
 
     def keeps_the_loop(self, frame: Any) -> bool:
         """Whether the loop is in a callback that is not the kernel's own."""
@@ -174,14 +219,19 @@ class Interrupts:
     # -- between cells -------------------------------------------------------------------------------------------------
 
     def at_the_beginning(self) -> None:
-        """Ours are in force whatever earlier cells did, and theirs as they set them."""
+        """Of any message: ours are in force whatever earlier cells did."""
         self.waits = False
         RAW.signal(signal.SIGINT, self.of_sync_cell)
         if NUMBER is not None:
             RAW.signal(NUMBER, self.of_anything)
-        for number in OFTEN_HANDLED:
+
+    def at_the_code(self) -> None:
+        """A cell's code is about to begin: its handlers are as cells set them."""
+        if threading.current_thread() is not self.main:
+            return
+        for number in HANDLED:
             handler = RAW.getsignal(number)
-            if type(handler) is Quiet:
+            if type(handler) is Quiet and self.of_cells(number, handler):
                 RAW.signal(number, handler.handler)
 
     def at_the_end(self) -> None:
@@ -193,30 +243,52 @@ class Interrupts:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.main.ident or 0), None)
         if threading.current_thread() is not self.main:
             return
-        for number in OFTEN_HANDLED:
+        for number in HANDLED:
             handler = RAW.getsignal(number)
-            if callable(handler) and type(handler) is not Quiet:
+            if type(handler) is not Quiet and self.of_cells(number, handler):
                 RAW.signal(number, Quiet(handler))
         RAW.pthread_sigmask(signal.SIG_UNBLOCK, self.numbers)
 
 
 def keep_the_loop(interrupts: Interrupts) -> None:
-    """Nobody but the kernel stops the kernel's loop: it would end with it, in the middle of what it is doing."""
+    """Nobody but the kernel stops the kernel's loop: it would end with it, in the middle of what it is doing.
+
+    What a cell runs of it, nested (`nest_asyncio`), the cell may stop. Nor is an error that comes out of it a reason to
+    end, while no cell is on the stack: of a signal's handler, say, or SystemExit of a callback.
+    """
     loop: Any = asyncio.get_running_loop()
-    original_stop = loop.stop
+    original_stop, every_error = loop.stop, BaseException
+    failures, stopped_nested = 0, False
+
+    def nested(frame: Any) -> bool:
+        """Whether a cell runs the loop that is the innermost one there."""
+        while frame is not None and frame.f_code is not run_once.__code__:
+            frame = frame.f_back
+        return interrupts.in_cell(frame)
 
     def stop() -> None:
-        code = sys._getframe(1).f_code
+        nonlocal stopped_nested
+        frame = sys._getframe(1)
+        code = frame.f_code
         if code is asyncio.Handle._run.__code__ or not code.co_filename.startswith(interrupts.machinery):
-            raise RuntimeError("the kernel's event loop cannot be stopped: it runs the cells")
+            if not nested(frame):
+                raise RuntimeError("the kernel's event loop cannot be stopped: it runs the cells")
+            stopped_nested = True
         original_stop()
 
     def run_once() -> None:
+        nonlocal failures, stopped_nested
         try:
             kind._run_once(loop)  # looked up each time: nest_asyncio replaces it
-        except (KeyboardInterrupt, SystemExit):  # thrown in by a thread, or of a callback: it is no reason to end
-            if interrupts.in_cell(sys._getframe()):  # a cell that runs the loop itself, nested
+            failures = 0
+        except every_error as error:
+            failures += 1
+            if failures > FAILURES or interrupts.in_cell(sys._getframe()):
                 raise
+            if failures == 1:
+                interrupts.of_nobody(error)
+        if stopped_nested and not interrupts.in_cell(sys._getframe()):  # the cell's loop is over, however it ended
+            loop._stopping = stopped_nested = False
 
     kind: Any = type(loop)
     with contextlib.suppress(AttributeError):  # a loop of another kind
@@ -322,4 +394,5 @@ def install(shell: Any, inside: Any) -> None:
     keep_the_loop(interrupts)
     keep_loops_going(interrupts)
     inside.handlers["lash_stop_request"] = interrupts.asked
+    inside.ledger.at_code.append(interrupts.at_the_code)
     inside.ledger.at_end.append(interrupts.at_the_end)

@@ -17,6 +17,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -89,8 +90,10 @@ class Ledger:
         self.idle_since = time.monotonic()
         self.repair: Callable[[], None] = lambda: None
         """Called when a cell's code has ended, before anything else is done: it may have left nothing that works."""
+        self.at_code: list[Callable[[], None]] = []
+        """Called when a cell's code is about to begin."""
         self.at_end: list[Callable[[], None]] = []
-        """Called then, while SIGINT is ignored."""
+        """Called when it has ended, behind `repair`, while SIGINT is ignored."""
 
     def interrupted(self) -> bool:
         """SIGINT came; whether there is code of a cell to interrupt."""
@@ -218,17 +221,20 @@ class Requests:
 
     async def do_execute(self, code: str, silent: bool, *args: Any, **kwargs: Any) -> dict[str, Any]:
         entry = self.ledger.running
+        reply: dict[str, Any] | None = None
         try:
             self.ledger.in_code = True
             try:
+                for call in self.ledger.at_code:
+                    call()
                 if entry is not None and entry.interrupts:  # the host saw it begin, and its code had not
                     self.ledger.interrupted()
                     raise KeyboardInterrupt
-                reply: dict[str, Any] = await self.original_do(code, silent, *args, **kwargs)
+                reply = await self.original_do(code, silent, *args, **kwargs)
             finally:
                 self.ledger.in_code = False
                 if self.getpid() != self.inside.pid:
-                    self.end_child()
+                    self.end_child(reply)
                 self.after_code()
             if entry is None:
                 return reply
@@ -248,25 +254,48 @@ class Requests:
         self.settle(entry, kept)
         return {**kept, "lash_nb": entry.note(recovered=False)}
 
-    def end_child(self) -> None:
-        """Code has forked, and its child has come to the cell's end: as a second kernel it would take our messages."""
+    def end_child(self, reply: dict[str, Any] | None) -> None:
+        """Code has forked, and its child has come to the cell's end: as a second kernel it would take our messages.
+
+        It ends as Python would have ended there; without `reply` for the error that is being handled.
+        """
+        status = 1
         try:
-            for stream in (sys.stdout, sys.stderr):
-                stream.flush()
+            sys.stdout.flush()
+            status = 0 if reply is not None and reply["status"] == "ok" else self.error_status(sys.exc_info()[1])
+            sys.stderr.flush()
         finally:
-            self.leave(0)
+            self.leave(status)
+
+    def error_status(self, error: BaseException | None) -> int:
+        """Tell the error (None: the cell's) on stderr, unless it only says how to exit; the exit status."""
+        if error is None:
+            result = self.shell.last_execution_result
+            error = result.error_in_exec if result.error_before_exec is None else result.error_before_exec
+        if isinstance(error, SystemExit):
+            if error.code is None or isinstance(error.code, int):
+                return (error.code or 0) & 0xFF
+            print(error.code, file=sys.stderr)
+        elif error is not None:
+            place = error.__traceback__
+            while place is not None and place.tb_frame.f_globals is not self.shell.user_ns:
+                place = place.tb_next  # the frames of the kernel
+            traceback.print_exception(error.with_traceback(place))
+        return 1
 
     def after_code(self) -> None:
         """The kernel's own code goes on, with what the cell has left of it."""
-        self.ledger.repair()
-        in_main = self.current_thread() is self.main
-        before = self.handle(signal.SIGINT, signal.SIG_IGN) if in_main else None
         try:
-            for call in self.ledger.at_end:
-                call()
-        finally:
-            if in_main:
-                self.handle(signal.SIGINT, before)
+            self.ledger.repair()
+        finally:  # a handler of the cell's may raise until `at_end` has been called
+            in_main = self.current_thread() is self.main
+            before = self.handle(signal.SIGINT, signal.SIG_IGN) if in_main else None
+            try:
+                for call in self.ledger.at_end:
+                    call()
+            finally:
+                if in_main:
+                    self.handle(signal.SIGINT, before)
 
     def tell(self, entry: Entry, kind: str, content: dict[str, Any]) -> None:
         """As an output of the cell."""
