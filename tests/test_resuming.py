@@ -380,7 +380,7 @@ def test_a_kernel_of_the_original_is_lost_to_a_copy_though_it_lives(
     copied: bool, whole_copy: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also once the copy was written anew, so that its file is its own."""
-    monkeypatch.setattr("lash_nb.orphans.kernel_lives", lambda kernel, owner: True)
+    monkeypatch.setattr("lash_nb.orphans.kernel_lives", lambda kernel, owner, sandboxed: True)
     kernels = {"python": RecordedKernel(language="python", epoch="e", copied=copied)}
     assert lost_kernels(kernels, owner="one", copied=whole_copy)("python")
     ours = {"python": RecordedKernel(language="python", epoch="e")}

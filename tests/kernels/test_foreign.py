@@ -153,8 +153,13 @@ async def test_it_can_be_left_and_taken_over(bash_spec: None) -> None:
     await asyncio.sleep(1.0)  # by then its guardian has looked
     again = await ManagedKernel.attach(file, epoch=epoch)
     assert texts(await again.run(fresh(), "echo $((x + 1))")) == ["42\n"]
+    await again.restart()
+    assert texts(await again.run(fresh(), "echo $((1 + 1))")) == ["2\n"]  # and not as Python
+    directory, again_file = file.parent, again.connection_file
     await again.shutdown()
-    assert not file.parent.exists()
+    assert again_file is not None
+    assert not again_file.parent.exists()
+    assert not directory.exists()
 
 
 def test_a_language_that_is_not_installed_is_said(bash_spec: None) -> None:

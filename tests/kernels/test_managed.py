@@ -335,3 +335,14 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(monkeypatch: pytest.Monk
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert os.listdir(root) == []
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.002, 0.01, 0.05, 0.2])
+async def test_it_can_be_ended_at_any_moment_of_its_start(after_s: float) -> None:
+    kernel = ManagedKernel()
+    starting = asyncio.ensure_future(kernel.start())
+    await asyncio.sleep(after_s)
+    await asyncio.to_thread(kernel.end_now)
+    with pytest.raises(KernelStartError):
+        await starting
+    assert not kernel.alive
