@@ -190,10 +190,12 @@ def test_it_ends_with_its_process(tmp_path: Path, then: str) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as host:
         try:
             assert host.stdout is not None
-            _, spare, directory = host.stdout.readline().split()
+            main, spare, directory = host.stdout.readline().split()
             if then == "end":
                 assert host.wait(30) == 0
         finally:
             host.kill()
     wait_for(lambda: not lives(int(spare), None) and not marked(directory))
     wait_for(lambda: not Path(directory).exists() or then == "wait")
+    if then == "wait":  # the other one waits for somebody to take it over
+        os.kill(int(main), signal.SIGKILL)
