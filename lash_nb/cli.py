@@ -195,7 +195,8 @@ def _run(options: argparse.Namespace) -> int:
         _check_results(options.results, options.notebook)
     say_suggestion(options.notebook, model=options.model, replay=options.replay)
     say_mode(options.approve)
-    say_kernel(kernel_words.given(options))
+    kernel = kernel_words.given(options)
+    say_kernel(kernel)
     result = _execute(
         options.notebook,
         options.out,
@@ -205,7 +206,7 @@ def _run(options: argparse.Namespace) -> int:
         replay=options.replay,
         approve=options.approve,
         cell_seconds=options.cell_seconds,
-        **kernel_words.given(options),
+        **kernel,
     )
     if options.results is not None:
         _write_json(options.results, [_turn(turn) for turn in result.turns])

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, ClassVar
 
-from .inside.unpickling import CODE_FORM, CannotBeMadeError, Unpickler
+from .inside.unpickling import CannotBeMadeError, Unpickler
 
 __all__ = ["DataUnpickler", "SandboxedUnpickler"]
 
@@ -131,16 +131,8 @@ class DataUnpickler(Unpickler):
 class SandboxedUnpickler(Unpickler):
     """Makes what is listed here alone: who sends it is not trusted at all. What is more is a CannotBeMadeError."""
 
-    def __init__(
-        self,
-        file: Any,
-        *,
-        buffers: Sequence[Any],
-        live: dict[str, Any],
-        renewed: Collection[str] = (),
-        code_form: str = CODE_FORM,
-    ) -> None:
-        super().__init__(file, buffers=buffers, live=live, renewed=renewed, code_form=code_form)
+    def __init__(self, file: Any, *, buffers: Sequence[Any], **options: Any) -> None:
+        super().__init__(file, buffers=buffers, **options)
         self._careful = _Careful(file, buffers=buffers, find=self.find_class)
 
     def find_class(self, module: str, name: str) -> Any:

@@ -18,7 +18,7 @@ from ..machine.wire import Json
 from .resources import NO_LIMITS, ResourceLimits
 from .sandbox import check_sandbox
 
-__all__ = ["SANDBOX_VARIABLE", "KernelSettings", "Managed", "as_ordered", "bounds_told", "checked_settings"]
+__all__ = ["SANDBOX_VARIABLE", "KernelSettings", "Managed", "as_ordered", "checked_settings"]
 
 SANDBOX_VARIABLE = "LASH_NB_SANDBOX"
 _LISTS = ("pass_env", "sandbox_read")
@@ -151,7 +151,9 @@ class KernelSettings:
 
     def told(self) -> str:
         """What the model has to know of its kernel; "" where that is nothing."""
-        said = ([_SANDBOX] if self.sandbox else []) + bounds_told(self.resources)
+        said = [_SANDBOX] if self.sandbox else []
+        if self.resources:
+            said.append(_BOUNDED.format(", ".join(self.resources.told())))
         return " ".join(said)
 
     def announced(self) -> str:
@@ -159,11 +161,6 @@ class KernelSettings:
         said = ["in a sandbox"] if self.sandbox else []
         bounds = self.resources.told()
         return ", ".join([*said, *([f"with {', '.join(bounds)} at most"] if bounds else [])])
-
-
-def bounds_told(limits: ResourceLimits) -> list[str]:
-    """One sentence, or none."""
-    return [_BOUNDED.format(", ".join(limits.told()))] if limits else []
 
 
 def as_ordered(settings: KernelSettings, env: Mapping[str, str]) -> KernelSettings:

@@ -15,13 +15,12 @@ import asyncio
 import contextlib
 import json
 import os
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from lash_nb.kernels.managed import ManagedKernel
 from lash_nb.machine.execution import CellOutcome, CellResult, ResultOutput, StreamOutput
+from tests.own_places import own_place
 
 from .ours import next_key
 
@@ -77,25 +76,6 @@ async def crowd(*, kernels: int, cells: int) -> tuple[list[CellResult], float]:
     return wrong, time.perf_counter() - begun
 
 
-@contextlib.contextmanager
-def _place() -> Iterator[Path]:
-    """A directory of its own for the runtime directories, and a mark for the processes."""
-    names = ("XDG_RUNTIME_DIR", "TMPDIR", _MARK)
-    before = {name: os.environ.get(name) for name in names}
-    with tempfile.TemporaryDirectory(prefix="crowd") as directory:
-        os.environ |= dict.fromkeys(names, directory)
-        tempfile.tempdir = None  # read anew
-        try:
-            yield Path(directory)
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
-            tempfile.tempdir = None
-
-
 def _present(place: Path) -> set[str]:
     """The marked processes, everything in `place`, and what our descriptors are of."""
     found = {f"file {path.name}" for path in place.iterdir()}
@@ -116,7 +96,7 @@ def main() -> None:
     parser.add_argument("--kernels", type=int, default=20)
     parser.add_argument("--cells", type=int, default=50)
     options = parser.parse_args()
-    with _place() as place:
+    with own_place("crowd", _MARK) as place:
         asyncio.run(crowd(kernels=1, cells=1))  # what is opened once in a process' life is open now
         before = _present(place)
         wrong, seconds = asyncio.run(crowd(kernels=options.kernels, cells=options.cells))

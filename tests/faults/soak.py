@@ -22,10 +22,8 @@ import os
 import signal
 import statistics
 import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 from lash_nb.errors import KernelBusyError, KernelDiedError, LashError
@@ -34,6 +32,7 @@ from lash_nb.machine.execution import CellOutcome, CellResult
 from lash_nb.stores.blobs import BlobStore
 from tests.bench.ours import next_key, text_of
 from tests.bench.peers import WrongAnswerError
+from tests.own_places import own_place
 
 from .soak_cells import Act, Plan, misfit, plan
 
@@ -263,25 +262,6 @@ def _gone(place: Path) -> dict[int, str]:
     return left
 
 
-@contextlib.contextmanager
-def _place() -> Iterator[Path]:
-    """A directory of its own for everything, which also marks the processes."""
-    names = ("XDG_RUNTIME_DIR", "TMPDIR", _MARK)
-    before = {name: os.environ.get(name) for name in names}
-    with tempfile.TemporaryDirectory(prefix="soak") as directory:
-        os.environ |= dict.fromkeys(names, directory)
-        tempfile.tempdir = None  # read anew
-        try:
-            yield Path(directory)
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
-            tempfile.tempdir = None
-
-
 async def _soak(options: argparse.Namespace, store: BlobStore) -> dict[str, object]:
     soak = Soak(kernels=options.kernels, seed=options.seed, store=store)
     begun = time.monotonic()
@@ -314,7 +294,7 @@ def main() -> None:
     parser.add_argument("--kernels", type=int, default=20)
     parser.add_argument("--seed", type=int, default=9)
     options = parser.parse_args()
-    with _place() as place:
+    with own_place("soak", _MARK) as place:
         store = BlobStore(place / "blobs")
         figures = asyncio.run(_soak(options, store))
         orphans = _gone(place)
