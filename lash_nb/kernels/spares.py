@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from ..errors import LashError
 from ..machine.attachments import AdoptingStore
 from .flags import Flag
+from .guardian import lives
 from .life import Life
 from .starting import Start, started
 
@@ -64,7 +65,8 @@ def take_spare(start: Start) -> Life | None:
         if spare is None or spare.pid != os.getpid() or spare.start != start or spare.life is None:
             return None
         _spare = None
-    if spare.life.alive:
+    # One that was killed is a zombie first, and can be waited for only when its last thread has gone.
+    if spare.life.alive and lives(spare.life.process.pid, None):
         spare.life.process.record()
         return spare.life
     _discard(spare)

@@ -250,7 +250,9 @@ def in_bubblewrap(program: bytes, code: str) -> subprocess.CompletedProcess[str]
         file.write(program)
         file.seek(0)
         fd = file.fileno()
-        command = [*SANDBOX, "--tmpfs", "/tmp", "--seccomp", str(fd), sys.executable, "-c", code]
+        # The interpreter may lie in /tmp itself.
+        python = ["--ro-bind", sys.prefix, sys.prefix]
+        command = [*SANDBOX, "--tmpfs", "/tmp", *python, "--seccomp", str(fd), sys.executable, "-c", code]
         return subprocess.run(command, pass_fds=[fd], capture_output=True, text=True, timeout=60)
 
 
