@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .kernels.scripted import ScriptedKernel
     from .machine.approvals import Approval, Decision
     from .models.scripted import ScriptedModel
-    from .request import Limits
+    from .requested import Limits
     from .runner import run_notebook
     from .session import Session
     from .sharing import Sharing

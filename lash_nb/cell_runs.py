@@ -89,7 +89,7 @@ class CellRuns:
         if self.approvals.asks_cells(guarded=guarded):
             await self._note_kernel(effect.language)
             # Whoever goes on with a turn that is left waiting has not these variables.
-            await self._share_used(effect)
+            await self.share_used(effect)
         decision = await self.approvals.cell(effect, guarded=guarded)
         asked, effect = effect, replace(effect, code=decision.code) if decision.code is not None else effect
         shown_code = ports.redactor.text(effect.code) if asked is not effect else effect.code
@@ -104,7 +104,7 @@ class CellRuns:
 
         try:
             if decision.allows:
-                await self._share_used(effect)
+                await self.share_used(effect)
                 result = await self._run_in(self._kernel(effect.language), effect, on_output, known)
             else:
                 result = _not_run(rejected_text(decision))
@@ -243,7 +243,7 @@ class CellRuns:
         if isinstance(kernel, TakesValues):
             self._shared(await sharing.push(values, kernel))
 
-    async def _share_used(self, effect: ExecCode) -> None:
+    async def share_used(self, effect: ExecCode) -> None:
         """Before a cell runs, what it uses goes over; one that may have begun had it already."""
         kernel, sharing = self._ports.kernel, self._ports.sharing
         if sharing is None or self._outstanding(effect) or effect.language.casefold() != kernel.language.casefold():
@@ -251,7 +251,7 @@ class CellRuns:
         if not (isinstance(kernel, TakesValues) and kernel.alive):
             return
         try:
-            self._shared(await sharing.for_cell(effect.code, kernel))
+            self._shared(await sharing.for_cell(effect.code, kernel, afresh=self._ports.afresh))
         except KernelDiedError:
             pass  # the cell says so
         except KernelError as error:

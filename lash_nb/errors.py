@@ -23,6 +23,7 @@ LashError
 ├── JournalError                a session's journal cannot be written or read
 │   ├── JournalInUseError       another process writes it; says which
 │   └── CorruptJournalError     it is damaged, and not merely cut off at its end
+├── CheckFailedError            a check of a turn does not hold, and the model does not put it right
 ├── ModelCallError              a model call failed; `.error` is the typed record
 ├── ApprovalNeeded              a turn waits for a decision, and nobody is there; `.approval` says on what
 ├── TurnFailed                  a turn ended without an answer; `.turn` is what there is of it
@@ -43,6 +44,7 @@ __all__ = [
     "ApprovalNeeded",
     "BlobError",
     "CassetteError",
+    "CheckFailedError",
     "CorruptCheckpointError",
     "CorruptJournalError",
     "DecodeError",
@@ -188,6 +190,10 @@ class JournalInUseError(JournalError):
 
 class CorruptJournalError(JournalError):
     """A journal is damaged in its midst: records after the damage are whole. Nothing was changed."""
+
+
+class CheckFailedError(LashError):
+    """What had to hold at the end of a turn does not; the turn has failed by it."""
 
 
 class ModelCallError(LashError):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .asked import Asked
 from .errors import CorruptCheckpointError, DecodeError, InputError, JournalError, NotebookError
 from .machine.activities import TURN_ACTIVITY
 from .machine.activity import ApprovalAsked
@@ -20,7 +21,7 @@ from .machine.approvals import APPROVAL, Approval
 from .machine.effects import ExecCode, ToolCalls
 from .machine.execution import NamespaceSummary, VariableSummary
 from .machine.state import TurnCheckpoint
-from .recorded import Asked, RecordedKernel, RecordedSession, RecordedTurn, protocol_of
+from .recorded import RecordedKernel, RecordedSession, RecordedTurn, protocol_of
 from .stores.carried import Carried, CarriedSession, CarriedTurn, Trouble, carried
 from .stores.documents import load_notebook
 from .stores.envelopes import Envelope, fold_envelope

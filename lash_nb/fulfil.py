@@ -12,6 +12,7 @@ from typing import assert_never
 from .approving import mode_text
 from .calls import ModelCall
 from .cell_runs import CellRuns
+from .checks import checks_told
 from .errors import KernelBusyError, KernelDiedError, KernelError, LashError, UnknownNameError
 from .kernels.changes import changes_text
 from .kernels.summaries import without_values
@@ -46,6 +47,7 @@ from .ports import TurnPorts
 from .protocols.namespace import lost_names, notebook_block
 from .protocols.observations import observe
 from .tool_runs import ToolRuns
+from .verifying import Verifying
 
 __all__ = ["Fulfilment"]
 
@@ -74,6 +76,7 @@ class Fulfilment:
         self._tools = ToolRuns(ports)
         self._cells = CellRuns(ports, tools=self._tools, tell=self._tell, note=self._notices.append)
         self.approvals = self._cells.approvals
+        self._verifying = Verifying(ports, self._cells)
         self._inputs = ports.inputs
         if ports.sharing is not None:
             ports.sharing.begin_turn()
@@ -99,7 +102,7 @@ class Fulfilment:
             case ExecCode():
                 return await self._run(effect)
             case Checkpoint():
-                return self._deliver(effect)
+                return await self._deliver(effect)
             case _:
                 assert_never(effect)
 
@@ -216,7 +219,8 @@ class Fulfilment:
         await self._look_outside()
         notices = [*self._notices]
         self._notices.clear()
-        notices = [text for text in (mode_text(self.ports.approve), *notices) if text]
+        standing = mode_text(self.ports.approve), checks_told(self.ports.checks)
+        notices = [text for text in (*standing, *notices) if text]
         redactor = self.ports.redactor
         if self._untold is None:  # else it is to be known by the next host, too, until the model is told
             self.ports.log.looked(redactor.namespace(self.known))
@@ -313,10 +317,14 @@ class Fulfilment:
         made = await call.make(effect.request, context=context)
         return LlmComplete(id=effect.id, result=made.result, text_streamed=made.text_streamed)
 
-    def _deliver(self, effect: Checkpoint) -> CheckpointResponse:
-        """What the user said meanwhile."""
+    async def _deliver(self, effect: Checkpoint) -> CheckpointResponse:
+        """What the user said meanwhile; else, where the turn is to end, what does not hold."""
         messages = self._take_inbox(effect.checkpoint)
-        return CheckpointResponse(id=effect.id, delivery=CheckpointDelivery(committed_user_messages=messages))
+        delivery = CheckpointDelivery(committed_user_messages=messages)
+        if not messages and effect.checkpoint is CheckpointKind.BEFORE_COMPLETION:
+            problem = await self._verifying.problem(effect)
+            delivery = CheckpointDelivery(messages=() if problem is None else (problem,))
+        return CheckpointResponse(id=effect.id, delivery=delivery)
 
     def said_ahead(self) -> tuple[Message, ...]:
         """What the user said before the first model call, once; it is recorded with the effect that comes next."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from .machine.attachments import AttachmentStore
 from .machine.effects import EffectId, LogEvent, Response, WaitingEffect
 from .machine.events import TurnActivity
 from .machine.execution import NamespaceSummary
+from .machine.picture import TurnPicture
 from .machine.state import TurnCheckpoint
 from .machine.tool_calls import PendingToolCall, ToolCallOutput
 from .models import CallContext, Model
@@ -25,7 +26,10 @@ from .sharing import Sharing
 from .toolkits import ToolFunction
 from .trust import Redactor
 
-__all__ = ["Inbox", "Resumed", "TurnLog", "TurnPorts", "Unrecorded"]
+__all__ = ["Inbox", "Resumed", "TurnLog", "TurnPorts", "Unrecorded", "Verify"]
+
+Verify = Callable[[TurnPicture], Awaitable[str | None]]
+"""Looks, on the session's loop, at a turn that wants to end; a text is fed back, None lets it end."""
 
 
 def _no_other(language: str) -> Kernel:
@@ -175,6 +179,12 @@ class TurnPorts:
     """Whose variables the turn sees and uses; None: nobody's."""
     inputs: Mapping[str, Any] = field(default_factory=dict)
     """Values that go over before the first model call."""
+    afresh: bool = False
+    """Whether each cell gets new copies of what it uses of those."""
+    checks: tuple[str, ...] = ()
+    """Expressions that must hold in the main kernel before the turn may end."""
+    verify: Callable[[], Awaitable[str | None]] | None = None
+    """Looks at the turn when it wants to end; what it gives is fed back."""
     approve: ApprovalMode = ApprovalMode.ALL
     decisions: Decisions = field(default_factory=Decisions)
     on_approval: OnApproval | None = None

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from .asked import Asked
 from .compacting import compacted, extension
 from .errors import InputError, JournalError
 from .kernels import Kernel
@@ -28,7 +29,7 @@ from .machine.config import TurnProtocol
 from .machine.deltas import DeltaWriter
 from .machine.state import TurnCheckpoint
 from .machine.wire import Json
-from .recorded import Asked, RecordedSession, SessionFold
+from .recorded import RecordedSession, SessionFold
 from .stores.journal import Journal, read_records, session_directory
 from .stores.segments import inode, segment_of
 from .trust import Redactor

@@ -7,128 +7,43 @@ call that was outstanding is prepared anew when the kernel of before is gone, so
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from typing import Any
 
-from .calls import RetryPolicy
+from .asked import Asked
 from .cell_runs import tools_told
 from .conversation import Conversation
-from .deciding import Decisions, OnApproval
 from .errors import UnknownNameError
 from .host import TurnHost, TurnResult
 from .kernels import Kernel
 from .languages import is_sandboxed
 from .machine.activities import TURN_ACTIVITY
-from .machine.approvals import ApprovalMode
-from .machine.attachments import AttachmentStore
 from .machine.config import TurnMachineConfig
 from .machine.driver import CheckedDriver
-from .machine.effects import EffectId, LogEvent
+from .machine.effects import EffectId
 from .machine.events import PluginEvent, StatusRuntimeEvent, TokenUsageEvent, TurnActivity, TurnStarted
 from .machine.outcomes import FinalValue, Finished
 from .machine.picture import TurnPicture
 from .machine.state import PrepareIteration, TurnCheckpoint, WaitingLlm
 from .machine.turn import TurnMachine
-from .models import CallContext, Model, ModelTraits
+from .models import CallContext, ModelTraits
 from .models.prices import call_price
-from .ports import Inbox, Resumed, TurnPorts
-from .previews import Previews
+from .ports import Resumed, TurnPorts, Verify
 from .protocols import PROTOCOLS, ModelProtocol, ValidateValue
-from .protocols.grammar import Grammar
 from .protocols.termination import CodeTermination, FinishRequired, Natural
-from .recorded import Asked, RecordedKernel, RecordedTurn
-from .recording import SessionRecorder
-from .sharing import Sharing
-from .toolkits import ToolFunction
-from .trust import Redactor
+from .requested import Interrupted, Request, Surroundings
 from .turn_recorder import TurnRecorder
 from .turns import Turn
-from .typed import OutputType, schema_validator
+from .typed import schema_validator
 
-__all__ = ["Interrupted", "Limits", "Request", "RequestRun", "Surroundings"]
+__all__ = ["RequestRun"]
 
 _log = logging.getLogger("lash_nb")
 
 _REDACTED = "The request held a secret, which was taken out: neither model nor record gets it."
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """The bounds of a turn; a bound that is hit is stated as the reason of its end."""
-
-    max_steps: int | None = 30
-    """Model calls (the reference's `max_turns`); one more is granted to say what was done."""
-    max_minutes: float | None = 30.0
-    cell_seconds: float | None = None
-    """User code has no time limit of its own."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What is asked, and within which bounds."""
-
-    text: str
-    redacted: bool = False
-    """Whether a secret was taken out of it."""
-    wanted: OutputType | None = None
-    schema: Any = None
-    max_steps: int | None = None
-    time_limit_s: float | None = None
-    cell_limit_s: float | None = None
-    approve: ApprovalMode = ApprovalMode.EFFECTS
-    context: str = ""
-    """What the model is told with it, beside the user's words; empty: nothing."""
-    inputs: Mapping[str, Any] = field(default_factory=dict)
-    """Values that the kernel gets, by name."""
-    results: tuple[str, ...] = ()
-    """Variables that the turn is to leave in the kernel."""
-    maybe: tuple[str, ...] = ()
-    """Names under which it may leave some."""
-    share: bool = True
-    """Whether it sees and uses the variables of the session's `Sharing`."""
-    on_activity: Callable[[TurnActivity], None] | None = None
-    on_approval: OnApproval | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What all turns of a session share."""
-
-    label: str
-    model: Model
-    kernel: Kernel
-    kernels: Callable[[str], Kernel]
-    """That of another language."""
-    store: AttachmentStore
-    inbox: Inbox
-    redactor: Redactor
-    recorder: SessionRecorder
-    protocol: str | None = None
-    """None: the one that suits the model."""
-    grammar: Grammar = "tags"
-    instructions: str = ""
-    about_kernel: str = ""
-    """What the model has to know of how its kernel runs, for all turns."""
-    tools: Mapping[str, ToolFunction] = field(default_factory=dict)
-    on_log: Callable[[LogEvent], None] = lambda event: None
-    retries: RetryPolicy = field(default_factory=RetryPolicy)
-    previews: Previews = "sample"
-    sharing: Sharing | None = None
-    decisions: Decisions = field(default_factory=Decisions)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interrupted:
-    """A turn that an earlier process began, and what has become of its kernels."""
-
-    turn: RecordedTurn
-    kernels: Mapping[str, RecordedKernel]
-    """Those that had its cells, by language."""
-    kernel_lost: bool = False
-    """Whether the main one is gone."""
 
 
 class RequestRun:
@@ -217,6 +132,7 @@ class RequestRun:
             sandbox=is_sandboxed(around.kernel),
             results=list(request.results),
             maybe=list(request.maybe),
+            checks=list(request.checks),
         )
 
     def _protocol(self, around: Surroundings, traits: ModelTraits) -> ModelProtocol:
@@ -316,6 +232,9 @@ class RequestRun:
             previews=around.previews,
             sharing=around.sharing if request.share else None,
             inputs=request.inputs,
+            afresh=request.afresh,
+            checks=request.checks,
+            verify=None if request.verify is None else partial(self._verified, request.verify),
             approve=request.approve,
             decisions=around.decisions,
             on_approval=request.on_approval,
@@ -328,6 +247,9 @@ class RequestRun:
             cell_limit_s=request.cell_limit_s,
             retries=around.retries,
         )
+
+    async def _verified(self, verify: Verify) -> str | None:
+        return await verify(self.picture)
 
     def _saw(self, activity: TurnActivity) -> None:
         self._tell(activity)

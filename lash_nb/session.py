@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from .asked import Asked
 from .bridge import OnTick, undisturbed
 from .deciding import OnApproval, allowed_mode, check, check_recordable, known_mode, stricter
 from .errors import ApprovalNeeded, LashError, SessionClosedError
@@ -23,9 +24,11 @@ from .following import read_session
 from .machine.approvals import Approval, ApprovalMode, Decision
 from .machine.events import TurnActivity
 from .models import Model
+from .ports import Verify
 from .previews import allowed_previews
-from .recorded import Asked, RecordedTurn
-from .request import Interrupted, Limits, Request, RequestRun, Surroundings
+from .recorded import RecordedTurn
+from .request import RequestRun
+from .requested import Interrupted, Limits, Request, Surroundings
 from .resuming import Outstanding
 from .session_parts import SessionParts
 from .turns import Turn
@@ -139,6 +142,9 @@ class Session(SessionParts):
         maybe: Sequence[str] = (),
         share: bool = True,
         context: str = "",
+        check: str | Sequence[str] = (),
+        verify: Verify | None = None,
+        afresh: bool = False,
         max_steps: int | None = None,
         model: Model | str | None = None,
         approve: ApprovalMode | str | None = None,
@@ -156,6 +162,10 @@ class Session(SessionParts):
             results, maybe: names of variables that it is told to leave in the kernel (`session.kernel.value`), or may.
             share: False keeps the variables of the session's `Sharing` from this turn.
             context: what the model is told with the request, beside the user's own words.
+            check: expressions that must hold in the main kernel before the turn may end; what does not hold is fed
+                back to the model, three times at most, then the turn fails.
+            verify: looks at the turn's picture when it wants to end; what it gives is fed back likewise.
+            afresh: True gives each cell new copies of what it uses of the `Sharing`.
             max_steps: another bound than the session's for this turn.
             model: another model than the session's for this turn; one that is given as an object stays the caller's.
             approve, on_approval: others than the session's for this turn.
@@ -172,10 +182,10 @@ class Session(SessionParts):
             SessionClosedError: the session was closed.
             CancelledError: the caller was cancelled; the turn was stopped, and is the last of `turns`.
         """
-        given: dict[str, Any] = {"inputs": inputs, "share": share, "context": context}
+        given: dict[str, Any] = {"inputs": inputs, "share": share, "context": context, "afresh": afresh}
         value: dict[str, Any] = {"output_type": output_type, "schema": schema, "results": results, "maybe": maybe}
         watched: dict[str, Any] = {"on_activity": on_activity, "on_approval": on_approval}
-        bounds: dict[str, Any] = {"max_steps": max_steps, "approve": approve}
+        bounds: dict[str, Any] = {"max_steps": max_steps, "approve": approve, "check": check, "verify": verify}
         work = self._asked(text, model=model, raise_on_failure=raise_on_failure, **given, **value, **watched, **bounds)
         return await self._loop.wait(work, on_tick=on_tick)
 
@@ -289,6 +299,7 @@ class Session(SessionParts):
             schema=asked.schema if asked.typed else None,
             results=tuple(asked.results),
             maybe=tuple(asked.maybe),
+            checks=tuple(asked.checks),
             share=asked.share,
             max_steps=asked.max_steps,
             time_limit_s=asked.time_limit_s,

@@ -17,6 +17,7 @@ from typing import Any, Self, Unpack, get_args
 
 from .bridge import shared_loop, undisturbed
 from .calls import RetryPolicy
+from .checks import checked_expressions
 from .conversation import Conversation, OnBlock, OnHead
 from .deciding import Decisions, OnApproval, allowed_mode, known_mode
 from .errors import InputError, UnknownNameError
@@ -31,13 +32,13 @@ from .machine.llm import LlmUsage
 from .machine.wire import Json
 from .models import Model
 from .models.choice import ModelChoice
-from .ports import Inbox
+from .ports import Inbox, Verify
 from .previews import Previews, allowed_previews, known_previews
 from .protocols import PROTOCOLS
 from .protocols.grammar import Grammar
 from .recorded import RecordedKernel, RecordedSession
 from .recording import SessionRecorder
-from .request import Limits, Request
+from .requested import Limits, Request
 from .session_model import SessionModel
 from .session_past import SessionPast
 from .sharing import Sharing
@@ -173,6 +174,10 @@ class SessionParts:
 
     def _make_kernel(self, language: str | None) -> Kernel:
         return managed_kernel(language, settings=self.kernel_settings, **self._around)
+
+    def scratch_kernel(self) -> Kernel:
+        """Another kernel like the main one, not started: to try something out in. The caller ends it."""
+        return self._make_kernel(None)
 
     async def _attach_kernel(self, kernel: RecordedKernel) -> Kernel:
         return await attached_kernel(kernel, owner=self.id, settings=self.kernel_settings, **self._around)
@@ -319,6 +324,9 @@ class SessionParts:
         maybe: Sequence[str] = (),
         share: bool = True,
         context: str = "",
+        check: str | Sequence[str] = (),
+        verify: Verify | None = None,
+        afresh: bool = False,
         max_steps: int | None = None,
         approve: ApprovalMode | str | None = None,
         on_activity: Callable[[TurnActivity], None] | None = None,
@@ -339,6 +347,9 @@ class SessionParts:
             results=checked_names(results, what="results"),
             maybe=checked_names(maybe, what="maybe"),
             share=share,
+            checks=checked_expressions(check),
+            verify=verify,
+            afresh=afresh,
             max_steps=max_steps if max_steps is not None else self.limits.max_steps,
             time_limit_s=None if minutes is None else minutes * 60,
             cell_limit_s=self.limits.cell_seconds,

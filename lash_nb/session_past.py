@@ -27,7 +27,7 @@ from .machine.execution import NamespaceSummary
 from .ports import Inbox
 from .recorded import RecordedKernel, RecordedSession, RecordedTurn
 from .recording import SessionRecorder
-from .request import Interrupted, Limits
+from .requested import Interrupted, Limits
 from .resuming import Outstanding, lost_kernels, outstanding
 from .turn_recorder import TurnRecorder
 

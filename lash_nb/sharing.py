@@ -112,6 +112,12 @@ class Sharing:
         self._copied: set[str] = set()
         """The names under which it has, or had, copies of ours."""
 
+    def sibling(self) -> Sharing:
+        """The same variables for another kernel."""
+        one = Sharing(self._namespace, hidden=self._hidden, look_s=self._look_s)
+        one.patterns, one._surroundings = self.patterns, self._surroundings
+        return one
+
     def begin_turn(self) -> None:
         """Look at everything anew."""
         self._digests.clear()
@@ -168,7 +174,9 @@ class Sharing:
 
     # -- what goes over ------------------------------------------------------------------------------------------------
 
-    async def for_cell(self, code: str, kernel: TakesValues) -> VariablesShared | None:
+    async def for_cell(
+        self, code: str, kernel: TakesValues, *, afresh: bool = False
+    ) -> VariablesShared | None:
         """Send what a cell uses and the kernel lacks, before it runs; None: nothing had to.
 
         Raises KernelError: the kernel did not take them.

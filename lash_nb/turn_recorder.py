@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .asked import Asked
 from .errors import JournalError
 from .kernels import Kernel
 from .kernels.rundir import own
@@ -28,7 +29,7 @@ from .machine.execution import NAMESPACE, NamespaceSummary
 from .machine.state import TurnCheckpoint
 from .machine.tool_calls import TOOL_CALL_OUTPUT, PendingToolCall, ToolCallOutput
 from .machine.wire import Json
-from .recorded import Asked, protocol_of
+from .recorded import protocol_of
 from .recording import SessionRecorder, now_text
 
 __all__ = ["TurnRecorder"]

@@ -13,7 +13,7 @@ from lash_nb.errors import InputError
 from lash_nb.machine.approvals import Approval, ApprovalMode, Decision, EffectKind, Verdict, Wish
 from lash_nb.machine.picture import PictureState
 from lash_nb.machine.picture_parts import NoteKind
-from lash_nb.request import Limits
+from lash_nb.requested import Limits
 
 from .approvers import YES, Person, Ran, Watch, model
 from .conversations import cell, history, last_message

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from lash_nb import ScriptedKernel, ScriptedModel, Session
+from lash_nb.asked import Asked
 from lash_nb.compacting import compacted
 from lash_nb.errors import CorruptJournalError, DecodeError, JournalError
 from lash_nb.kernels.scripted import ScriptedCell
 from lash_nb.machine.execution import FinishValue
 from lash_nb.machine.state import TurnCheckpoint
 from lash_nb.machine.tool_calls import PendingToolCall
-from lash_nb.recorded import Asked, RecordedSession, RecordedTurn, SessionFold, protocol_of
+from lash_nb.recorded import RecordedSession, RecordedTurn, SessionFold, protocol_of
 from lash_nb.stores.journal import read_records
 
 from .conversations import cell

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from lash_nb import ScriptedKernel, ScriptedModel, Session
+from lash_nb.asked import Asked
 from lash_nb.calls import RetryPolicy
 from lash_nb.cli import main
 from lash_nb.kernels.scripted import ScriptedCell
@@ -19,7 +20,7 @@ from lash_nb.machine.state import WaitingTools
 from lash_nb.machine.tool_calls import PendingToolCall
 from lash_nb.models import ModelTraits
 from lash_nb.models.scripted import Reply
-from lash_nb.recorded import Asked, RecordedTurn, protocol_of
+from lash_nb.recorded import RecordedTurn, protocol_of
 from lash_nb.stores.envelopes import make_envelope
 from lash_nb.stores.journal import drop_archives, session_directory
 from lash_nb.stores.notebook import make_block

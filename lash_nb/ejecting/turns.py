@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..asked import Asked
 from ..earlier import earlier_sessions
 from ..errors import DecodeError, JournalError
 from ..following import read_session
@@ -22,7 +23,7 @@ from ..machine.execution import FinishValue
 from ..machine.messages import AppendOnly, Message, MessageRole
 from ..machine.picture import StepPicture, TurnPicture
 from ..machine.state import TurnCheckpoint
-from ..recorded import Asked, RecordedSession, RecordedTurn, protocol_of
+from ..recorded import RecordedSession, RecordedTurn, protocol_of
 from ..stores.blobs import BlobStore
 from ..stores.carried import Carried, CarriedSession, Trouble, carried
 from ..stores.mentions import journal_place, journal_places, mentions, session_beside

@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lash_nb.asked import Asked
 from lash_nb.machine.checkpoints import CheckpointDelivery
 from lash_nb.machine.config import TurnMachineConfig
 from lash_nb.machine.driver import CheckedDriver
@@ -52,7 +53,6 @@ from lash_nb.machine.messages import AppendOnly, Message, MessageRole, Part, Par
 from lash_nb.machine.state import TurnCheckpoint
 from lash_nb.machine.turn import TurnMachine
 from lash_nb.protocols.code import CODE_TURN_PROTOCOL, CodeProtocol
-from lash_nb.recorded import Asked
 from lash_nb.recording import SessionRecorder
 from lash_nb.turn_recorder import TurnRecorder
 

@@ -1,0 +1,84 @@
+"""Whether a turn may end: its checks, and what whoever asked wants to look at; what does not hold goes to the model.
+
+Decided here: it is looked at each time the model wants to end the turn, after the value's type; what is wrong is fed
+back a bounded number of times, then the turn fails. A check may compute, and nothing else. What is recorded for its
+cell answers it again after a crash, like every other cell.
+"""
+
+from __future__ import annotations
+
+from .cell_runs import CellRuns
+from .checks import check_cell, check_failure, failures_told, held_text
+from .errors import CheckFailedError, KernelError
+from .kernels import CellGuard
+from .machine.approvals import ApprovalMode, Decision, Wish
+from .machine.effects import Checkpoint, ExecCode
+from .machine.events import PluginEvent, StatusRuntimeEvent
+from .machine.execution import CellOutcome, CellResult
+from .machine.messages import MessageRole, PluginMessage, PluginOrigin
+from .ports import TurnPorts
+
+__all__ = ["MOST_REFUSALS", "Verifying"]
+
+MOST_REFUSALS = 3
+"""How often the model is told what does not hold, before the turn ends by it."""
+_NOTHING_ELSE = "a check computes, and does nothing else"
+
+
+class Verifying:
+    """Looks at the end of one turn."""
+
+    def __init__(self, ports: TurnPorts, cells: CellRuns) -> None:
+        self._ports, self._cells = ports, cells
+        self._refused = 0
+
+    async def problem(self, effect: Checkpoint) -> PluginMessage | None:
+        """What the model is told instead of the turn's end; None: it may end.
+
+        Raises:
+            CheckFailedError: it was told so often enough.
+        """
+        ports = self._ports
+        told, shown = "", ""
+        if ports.checks:
+            told, shown = await self._checked(effect)
+        if not told and ports.verify is not None:
+            told = shown = await ports.verify() or ""
+        if shown:
+            event = StatusRuntimeEvent(key="check", label=ports.redactor.text(shown))
+            ports.on_activity(PluginEvent(plugin_id="check", event=event))
+        if not told:
+            return None
+        self._refused += 1
+        if self._refused > MOST_REFUSALS:
+            raise CheckFailedError(f"{shown}; the model was told {MOST_REFUSALS} times, and did not put it right")
+        return PluginMessage(
+            role=MessageRole.SYSTEM, content=ports.redactor.text(told), origin=PluginOrigin(plugin_id="check")
+        )
+
+    async def _checked(self, effect: Checkpoint) -> tuple[str, str]:
+        """What the model and the reader are told; the first is empty when all of them hold."""
+        failures = []
+        for number, expression in enumerate(self._ports.checks):
+            failure = check_failure(expression, await self._evaluated(effect, number, check_cell(expression)))
+            if failure is not None:
+                failures.append(failure)
+        if not failures:
+            return "", held_text(self._ports.checks)
+        shown = "; ".join(map(str, failures))
+        return failures_told(failures), f"check{'s do' if len(failures) > 1 else ' does'} not hold: {shown}"
+
+    async def _evaluated(self, effect: Checkpoint, number: int, code: str) -> CellResult:
+        ports, kernel = self._ports, self._ports.kernel
+        await self._cells.share_used(ExecCode(id=effect.id, language=kernel.language, code=code))
+        key = f"{kernel.epoch}:{ports.session_id}:{ports.context.turn}:{effect.id}:check{number}"
+        guard = CellGuard(on_effect=_refused) if ports.approve is not ApprovalMode.ALL else None
+        try:
+            await ports.log.uses(kernel)
+            return await kernel.run(key, code, guard=guard, timeout_s=ports.cell_limit_s)
+        except KernelError as error:
+            return CellResult(outcome=CellOutcome.ABORTED, detail=str(error))
+
+
+async def _refused(wish: Wish) -> Decision:
+    return Decision.reject(_NOTHING_ELSE)
