@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -26,10 +26,13 @@ from .sharing import Sharing
 from .toolkits import ToolFunction
 from .trust import Redactor
 
-__all__ = ["Inbox", "Resumed", "TurnLog", "TurnPorts", "Unrecorded", "Verify"]
+__all__ = ["Conclude", "Inbox", "Resumed", "TurnLog", "TurnPorts", "Unrecorded", "Verify"]
 
 Verify = Callable[[TurnPicture], Awaitable[str | None]]
 """Looks, on the session's loop, at a turn that wants to end; a text is fed back, None lets it end."""
+
+Conclude = Callable[[TurnPicture], Awaitable[Sequence[TurnActivity]]]
+"""Does what is to be done for a turn that may end; what is to be told of it."""
 
 
 def _no_other(language: str) -> Kernel:
@@ -185,6 +188,8 @@ class TurnPorts:
     """Expressions that must hold in the main kernel before the turn may end."""
     verify: Callable[[], Awaitable[str | None]] | None = None
     """Looks at the turn when it wants to end; what it gives is fed back."""
+    conclude: Callable[[], Awaitable[Sequence[TurnActivity]]] | None = None
+    """Called once it may end."""
     approve: ApprovalMode = ApprovalMode.ALL
     decisions: Decisions = field(default_factory=Decisions)
     on_approval: OnApproval | None = None

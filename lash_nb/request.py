@@ -7,11 +7,11 @@ call that was outstanding is prepared anew when the kernel of before is gone, so
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 from .asked import Asked
 from .cell_runs import tools_told
@@ -29,9 +29,9 @@ from .machine.outcomes import FinalValue, Finished
 from .machine.picture import TurnPicture
 from .machine.state import PrepareIteration, TurnCheckpoint, WaitingLlm
 from .machine.turn import TurnMachine
-from .models import CallContext, ModelTraits
+from .models import CallContext, Model, ModelTraits, TakesPart
 from .models.prices import call_price
-from .ports import Resumed, TurnPorts, Verify
+from .ports import Resumed, TurnPorts
 from .protocols import PROTOCOLS, ModelProtocol, ValidateValue
 from .protocols.termination import CodeTermination, FinishRequired, Natural
 from .requested import Interrupted, Request, Surroundings
@@ -44,6 +44,9 @@ __all__ = ["RequestRun"]
 _log = logging.getLogger("lash_nb")
 
 _REDACTED = "The request held a secret, which was taken out: neither model nor record gets it."
+
+
+_Given = TypeVar("_Given")
 
 
 class RequestRun:
@@ -60,6 +63,7 @@ class RequestRun:
         self._watcher = request.on_activity
         self._recorder: TurnRecorder | None = None
         self._priced_as = ""
+        self._partner: TakesPart | None = None
         self._envelope: dict[str, Any] | None = None
         self._over = False
         """Whether its last envelope was made: a head that comes later is none."""
@@ -71,6 +75,7 @@ class RequestRun:
         protocol = self._protocol(around, traits)
         machine = self._machine(around, protocol)
         self._record(around, protocol)
+        self._joined(around.model)
         host = TurnHost(machine, self._ports(around, protocol))
         try:
             await host.run()
@@ -80,6 +85,11 @@ class RequestRun:
                 self.turn = self._ended(host.result(), around)
         assert self.turn is not None
         return self.turn
+
+    def _joined(self, model: Model) -> None:
+        if isinstance(model, TakesPart):
+            self._partner = model
+            model.join(self._saw)
 
     async def leave(self, around: Surroundings) -> Turn:
         """End a turn that an earlier process began, without doing anything more for it."""
@@ -234,7 +244,8 @@ class RequestRun:
             inputs=request.inputs,
             afresh=request.afresh,
             checks=request.checks,
-            verify=None if request.verify is None else partial(self._verified, request.verify),
+            verify=None if request.verify is None else partial(self._with_picture, request.verify),
+            conclude=None if request.conclude is None else partial(self._with_picture, request.conclude),
             approve=request.approve,
             decisions=around.decisions,
             on_approval=request.on_approval,
@@ -248,8 +259,8 @@ class RequestRun:
             retries=around.retries,
         )
 
-    async def _verified(self, verify: Verify) -> str | None:
-        return await verify(self.picture)
+    async def _with_picture(self, asks: Callable[[TurnPicture], Awaitable[_Given]]) -> _Given:
+        return await asks(self.picture)
 
     def _saw(self, activity: TurnActivity) -> None:
         self._tell(activity)
@@ -261,6 +272,8 @@ class RequestRun:
     def _tell(self, activity: TurnActivity) -> None:
         if self._recorder is not None:
             self._recorder.told(activity)
+        if self._partner is not None:
+            self._partner.saw(activity)
         self._show(activity)
 
     def _show(self, activity: TurnActivity) -> None:

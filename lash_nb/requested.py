@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from .calls import RetryPolicy
-from .deciding import Decisions, OnApproval
+from .checks import checked_expressions
+from .deciding import Decisions, OnApproval, allowed_mode, known_mode
+from .errors import InputError
 from .kernels import Kernel
 from .machine.approvals import ApprovalMode
 from .machine.attachments import AttachmentStore
 from .machine.effects import LogEvent
 from .machine.events import TurnActivity
 from .models import Model
-from .ports import Inbox, Verify
+from .ports import Conclude, Inbox, Verify
 from .previews import Previews
 from .protocols.grammar import Grammar
 from .recorded import RecordedKernel, RecordedTurn
 from .recording import SessionRecorder
 from .sharing import Sharing
 from .toolkits import ToolFunction
-from .trust import Redactor
+from .trust import Redactor, whole_text
 from .typed import OutputType
+from .wanted import checked_names, context_text
 
-__all__ = ["Interrupted", "Limits", "Request", "Surroundings"]
+__all__ = ["Interrupted", "Limits", "Request", "Surroundings", "requested"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +68,7 @@ class Request:
     checks: tuple[str, ...] = ()
     """Expressions that must hold in the kernel before the turn may end."""
     verify: Verify | None = None
+    conclude: Conclude | None = None
     afresh: bool = False
     """Whether each cell gets new copies of the variables that it uses, whatever became of those before."""
     on_activity: Callable[[TurnActivity], None] | None = None
@@ -106,3 +111,56 @@ class Interrupted:
     """Those that had its cells, by language."""
     kernel_lost: bool = False
     """Whether the main one is gone."""
+
+
+def requested(
+    text: str,
+    *,
+    redactor: Redactor,
+    limits: Limits,
+    mode: ApprovalMode,
+    output_type: Any = None,
+    schema: Any = None,
+    inputs: Mapping[str, Any] | None = None,
+    results: Sequence[str] = (),
+    maybe: Sequence[str] = (),
+    share: bool = True,
+    context: str = "",
+    check: str | Sequence[str] = (),
+    verify: Verify | None = None,
+    conclude: Conclude | None = None,
+    afresh: bool = False,
+    max_steps: int | None = None,
+    approve: ApprovalMode | str | None = None,
+    on_activity: Callable[[TurnActivity], None] | None = None,
+    on_approval: OnApproval | None = None,
+) -> Request:
+    """A request, with `limits` and `mode` where it has none of its own; the rest is as for `Session.run`.
+
+    Raises InputError: something of it cannot be used.
+    """
+    if not text.strip():
+        raise InputError("the request is empty: write what you want under `%%lash`, or after `%lash ask`")
+    minutes = limits.max_minutes
+    kept = redactor.text(text)
+    return Request(
+        text=kept,
+        redacted=kept != whole_text(text),
+        wanted=OutputType(output_type) if output_type is not None else None,
+        schema=schema,
+        context=redactor.text(context_text(context, results, maybe)),
+        inputs={name: (inputs or {})[name] for name in checked_names(inputs or {}, what="inputs")},
+        results=checked_names(results, what="results"),
+        maybe=checked_names(maybe, what="maybe"),
+        share=share,
+        checks=checked_expressions(check),
+        verify=verify,
+        conclude=conclude,
+        afresh=afresh,
+        max_steps=max_steps if max_steps is not None else limits.max_steps,
+        time_limit_s=None if minutes is None else minutes * 60,
+        cell_limit_s=limits.cell_seconds,
+        approve=mode if approve is None else allowed_mode(known_mode(approve), env=os.environ),
+        on_activity=on_activity,
+        on_approval=on_approval,
+    )

@@ -24,7 +24,7 @@ from .following import read_session
 from .machine.approvals import Approval, ApprovalMode, Decision
 from .machine.events import TurnActivity
 from .models import Model
-from .ports import Verify
+from .ports import Conclude, Verify
 from .previews import allowed_previews
 from .recorded import RecordedTurn
 from .request import RequestRun
@@ -144,6 +144,7 @@ class Session(SessionParts):
         context: str = "",
         check: str | Sequence[str] = (),
         verify: Verify | None = None,
+        conclude: Conclude | None = None,
         afresh: bool = False,
         max_steps: int | None = None,
         model: Model | str | None = None,
@@ -165,6 +166,7 @@ class Session(SessionParts):
             check: expressions that must hold in the main kernel before the turn may end; what does not hold is fed
                 back to the model, three times at most, then the turn fails.
             verify: looks at the turn's picture when it wants to end; what it gives is fed back likewise.
+            conclude: called with the picture of a turn that may end; gives what is to be told of it.
             afresh: True gives each cell new copies of what it uses of the `Sharing`.
             max_steps: another bound than the session's for this turn.
             model: another model than the session's for this turn; one that is given as an object stays the caller's.
@@ -184,9 +186,12 @@ class Session(SessionParts):
         """
         given: dict[str, Any] = {"inputs": inputs, "share": share, "context": context, "afresh": afresh}
         value: dict[str, Any] = {"output_type": output_type, "schema": schema, "results": results, "maybe": maybe}
-        watched: dict[str, Any] = {"on_activity": on_activity, "on_approval": on_approval}
-        bounds: dict[str, Any] = {"max_steps": max_steps, "approve": approve, "check": check, "verify": verify}
-        work = self._asked(text, model=model, raise_on_failure=raise_on_failure, **given, **value, **watched, **bounds)
+        hooks: dict[str, Any] = {"verify": verify, "conclude": conclude}
+        watched: dict[str, Any] = {"on_activity": on_activity, "on_approval": on_approval, **hooks}
+        bounds: dict[str, Any] = {"max_steps": max_steps, "approve": approve, "check": check}
+        work = self._asked(
+            text, model=model, raise_on_failure=raise_on_failure, **given, **value, **watched, **bounds, **hooks
+        )
         return await self._loop.wait(work, on_tick=on_tick)
 
     def run_sync(self, text: str, *, on_tick: OnTick | None = None, **options: Any) -> Turn:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .models import Model
+from .models import KEPT, Model
 from .models.choice import ModelChoice, choose_model, open_model
 
 __all__ = ["SessionModel"]
@@ -50,7 +50,8 @@ class SessionModel:
     def fall_back_on(self, name: str, *, trusted: bool) -> None:
         """The model of an earlier turn answers when no other was given; one that only a notebook names, if it is a
         cassette."""
-        if self._given is None and self._model is None and (trusted or name.startswith("replay:")):
+        known = self._given is not None or self._model is not None or name == KEPT
+        if not known and (trusted or name.startswith("replay:")):
             self._given = name or None
 
     def replace(self, model: Model) -> None:

@@ -10,14 +10,13 @@ import asyncio
 import os
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Self, Unpack, get_args
 
 from .bridge import shared_loop, undisturbed
 from .calls import RetryPolicy
-from .checks import checked_expressions
 from .conversation import Conversation, OnBlock, OnHead
 from .deciding import Decisions, OnApproval, allowed_mode, known_mode
 from .errors import InputError, UnknownNameError
@@ -27,18 +26,17 @@ from .kernels.settings import SANDBOX_VARIABLE, KernelSettings, Managed, as_orde
 from .languages import SessionKernels, attached_kernel, is_sandboxed, managed_kernel
 from .machine.approvals import ApprovalMode
 from .machine.effects import LogEvent
-from .machine.events import TurnActivity
 from .machine.llm import LlmUsage
 from .machine.wire import Json
 from .models import Model
 from .models.choice import ModelChoice
-from .ports import Inbox, Verify
+from .ports import Inbox
 from .previews import Previews, allowed_previews, known_previews
 from .protocols import PROTOCOLS
 from .protocols.grammar import Grammar
 from .recorded import RecordedKernel, RecordedSession
 from .recording import SessionRecorder
-from .requested import Limits, Request
+from .requested import Limits, Request, requested
 from .session_model import SessionModel
 from .session_past import SessionPast
 from .sharing import Sharing
@@ -46,12 +44,10 @@ from .stores.blobs import BlobStore
 from .stores.redacting import RedactingStore
 from .stores.state_dir import default_state_dir
 from .toolkits import ToolFunction, checked_tools
-from .trust import Redactor, whole_text
+from .trust import Redactor
 from .turn_slot import TurnSlot
 from .turns import Turn, dollars_of
-from .typed import OutputType
 from .version import __version__
-from .wanted import checked_names, context_text
 
 __all__ = ["SessionParts"]
 
@@ -313,49 +309,15 @@ class SessionParts:
         if not self.running:
             await self._model.close_retired()
 
-    def _requested(
-        self,
-        text: str,
-        *,
-        output_type: Any = None,
-        schema: Any = None,
-        inputs: Mapping[str, Any] | None = None,
-        results: Sequence[str] = (),
-        maybe: Sequence[str] = (),
-        share: bool = True,
-        context: str = "",
-        check: str | Sequence[str] = (),
-        verify: Verify | None = None,
-        afresh: bool = False,
-        max_steps: int | None = None,
-        approve: ApprovalMode | str | None = None,
-        on_activity: Callable[[TurnActivity], None] | None = None,
-        on_approval: OnApproval | None = None,
-    ) -> Request:
+    def _requested(self, text: str, *, on_approval: OnApproval | None = None, **options: Any) -> Request:
         """A request with the session's settings where it has none of its own; see `Session.run`."""
-        if not text.strip():
-            raise InputError("the request is empty: write what you want under `%%lash`, or after `%lash ask`")
-        minutes = self.limits.max_minutes
-        kept = self._redactor.text(text)
-        return Request(
-            text=kept,
-            redacted=kept != whole_text(text),
-            wanted=OutputType(output_type) if output_type is not None else None,
-            schema=schema,
-            context=self._redactor.text(context_text(context, results, maybe)),
-            inputs={name: (inputs or {})[name] for name in checked_names(inputs or {}, what="inputs")},
-            results=checked_names(results, what="results"),
-            maybe=checked_names(maybe, what="maybe"),
-            share=share,
-            checks=checked_expressions(check),
-            verify=verify,
-            afresh=afresh,
-            max_steps=max_steps if max_steps is not None else self.limits.max_steps,
-            time_limit_s=None if minutes is None else minutes * 60,
-            cell_limit_s=self.limits.cell_seconds,
-            approve=self.approve if approve is None else allowed_mode(known_mode(approve), env=os.environ),
-            on_activity=on_activity,
+        return requested(
+            text,
+            redactor=self._redactor,
+            limits=self.limits,
+            mode=self.approve,
             on_approval=on_approval or self._on_approval,
+            **options,
         )
 
     # -- what there is -------------------------------------------------------------------------------------------------

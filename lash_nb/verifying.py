@@ -48,6 +48,7 @@ class Verifying:
             event = StatusRuntimeEvent(key="check", label=ports.redactor.text(shown))
             ports.on_activity(PluginEvent(plugin_id="check", event=event))
         if not told:
+            await self._conclude()
             return None
         self._refused += 1
         if self._refused > MOST_REFUSALS:
@@ -55,6 +56,10 @@ class Verifying:
         return PluginMessage(
             role=MessageRole.SYSTEM, content=ports.redactor.text(told), origin=PluginOrigin(plugin_id="check")
         )
+
+    async def _conclude(self) -> None:
+        for activity in await self._ports.conclude() if self._ports.conclude is not None else ():
+            self._ports.on_activity(activity)
 
     async def _checked(self, effect: Checkpoint) -> tuple[str, str]:
         """What the model and the reader are told; the first is empty when all of them hold."""

@@ -155,6 +155,16 @@ class ChangesSeen:
     text: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeKept:
+    """The turn's code is kept, and runs without a model when its cell is run again; how it differs from before."""
+
+    sha256: str
+    cells: int
+    diff: str = ""
+    """As a unified diff; empty when nothing was kept before, or nothing of it was changed."""
+
+
 HostActivity: TypeAlias = (
     TurnStarted
     | CodeDelta
@@ -162,6 +172,7 @@ HostActivity: TypeAlias = (
     | CellOutputs
     | CodeBlockCompleted
     | CallPrice
+    | CodeKept
     | ApprovalAsked
     | ApprovalDecided
     | VariablesSeen

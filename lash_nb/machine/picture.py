@@ -14,7 +14,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from .activity import ApprovalAsked, ApprovalDecided, ChangesSeen, VariableSeen, VariablesSeen, VariablesShared
+from .activity import (
+    ApprovalAsked,
+    ApprovalDecided,
+    ChangesSeen,
+    CodeKept,
+    VariableSeen,
+    VariablesSeen,
+    VariablesShared,
+)
 from .approvals import Approval, Decision, Verdict
 from .events import (
     CallPrice,
@@ -237,6 +245,10 @@ class TurnPicture:
                 return self._decided(approval, decision)
             case VariablesSeen(variables=variables):
                 return replace(self, variables=variables)
+            case CodeKept(cells=cells, diff=diff):
+                several = "" if cells == 1 else "s"
+                kept = f"kept: {cells} cell{several}, which run{'' if several else 's'} without a model the next time"
+                return self._noted(NoteKind.KEPT, f"the kept code was repaired:\n{diff}" if diff else kept)
             case ChangesSeen(text=text):
                 return replace(self, changes=text)
             case VariablesShared():

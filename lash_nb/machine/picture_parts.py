@@ -48,6 +48,8 @@ class NoteKind(StrEnum):
     """What was decided on something that the agent's code was to do."""
     SHARED = "shared"
     """Copies of the notebook's variables went over to the agent's kernel."""
+    KEPT = "kept"
+    """Its code is kept: a sentence, and behind the first line what was changed in it, as a diff."""
     RETRY = "retry"
     """A model call is made again: of interest only while it happens."""
 

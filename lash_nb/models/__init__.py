@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol, TypeAlias, assert_never
+from typing import Protocol, TypeAlias, assert_never, runtime_checkable
 
 from ..machine.attachments import AttachmentStore
+from ..machine.events import TurnActivity
 from ..machine.llm import (
     LlmOutputPart,
     LlmRequest,
@@ -28,6 +29,7 @@ from ..machine.llm import (
 )
 
 __all__ = [
+    "KEPT",
     "MODELS",
     "NAME_FORMS",
     "OFFLINE",
@@ -39,6 +41,7 @@ __all__ = [
     "Opening",
     "ReasoningChunk",
     "Sampling",
+    "TakesPart",
     "TextChunk",
     "ToolCallChunk",
     "play",
@@ -136,6 +139,17 @@ class Model(Protocol):
         """Lets go of connections and files; idempotent."""
 
 
+@runtime_checkable
+class TakesPart(Protocol):
+    """A model of one turn, which follows what happens in it."""
+
+    def join(self, tell: Callable[[TurnActivity], None]) -> None:
+        """The turn begins; `tell` takes what it has to say beside its answers."""
+
+    def saw(self, activity: TurnActivity) -> None:
+        """What happens in the turn, in order."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
     """What a model's factory gets: the part of the name behind the colon, and the surroundings."""
@@ -160,6 +174,9 @@ MODELS: Mapping[str, str] = MappingProxyType(
     }
 )
 """The registry: the word before a name's colon → `module:attribute` of a callable (Opening) -> Model."""
+
+KEPT = "kept code"
+"""Who answers where code that was kept runs in the place of a model; nothing that could be opened."""
 
 NAME_FORMS = (
     "openai:MODEL",

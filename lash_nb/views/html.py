@@ -22,6 +22,7 @@ __all__ = [
     "answer_html",
     "dollars_text",
     "footer_text",
+    "kept_parts",
     "note_text",
     "notes_html",
     "other_errors",
@@ -213,7 +214,20 @@ def _waiting_html(picture: TurnPicture) -> str:
 def notes_html(notes: Sequence[Note], *, after: int) -> str:
     """The notes that stand behind a step; what was only of interest while it happened is left out."""
     shown = [note for note in notes if note.after == after and note.kind is not NoteKind.RETRY]
-    return "\n".join(f"<p><em>{_escaped(note_text(note))}</em></p>" for note in shown)
+    return "\n".join(map(_note_html, shown))
+
+
+def _note_html(note: Note) -> str:
+    text, diff = kept_parts(note)
+    return f"<p><em>{_escaped(text)}</em></p>{_inset(_pre(clean(diff))) if diff else ''}"
+
+
+def kept_parts(note: Note) -> tuple[str, str]:
+    """A note's sentence, and what was changed in code that is kept."""
+    if note.kind is not NoteKind.KEPT:
+        return note_text(note), ""
+    text, _, diff = note_text(note).partition("\n")
+    return text, diff
 
 
 def note_text(note: Note) -> str:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..machine.attachments import AttachmentStore
-from ..machine.picture import NoteKind, StepPicture, TurnPicture
+from ..machine.picture import Note, NoteKind, StepPicture, TurnPicture
 from ..machine.wire import Json
 from .html import (
     footer_text,
-    note_text,
+    kept_parts,
     other_errors,
     picture_html,
     step_status,
@@ -67,10 +67,10 @@ def picture_text(picture: TurnPicture, *, with_request: bool = False) -> str:
     parts: list[str] = []
     if with_request and picture.request:
         parts.append(f"Request:\n{_indented(clean(picture.request))}")
-    parts.extend(_notes(picture, after=0))
+    parts.extend(_notes_text(picture, after=0))
     for number, step in enumerate(picture.steps, start=1):
         parts.extend(_step_text(step, number))
-        parts.extend(_notes(picture, after=number))
+        parts.extend(_notes_text(picture, after=number))
     if picture.pending is not None:
         code = waiting_code(picture)
         parts.append(f"{waiting_text(picture)}\n{_indented(code)}" if code else waiting_text(picture))
@@ -92,10 +92,22 @@ def _indented(text: str) -> str:
     return "\n".join(f"    {line}" if line else "" for line in text.strip("\n").split("\n"))
 
 
-def _notes(picture: TurnPicture, *, after: int) -> Iterator[str]:
-    for note in picture.notes:
-        if note.after == after and note.kind is not NoteKind.RETRY:
-            yield clean(note_text(note))
+def _notes(picture: TurnPicture, *, after: int) -> Iterator[Note]:
+    return (note for note in picture.notes if note.after == after and note.kind is not NoteKind.RETRY)
+
+
+def _notes_text(picture: TurnPicture, *, after: int) -> Iterator[str]:
+    for note in _notes(picture, after=after):
+        text, diff = kept_parts(note)
+        yield f"{clean(text)}\n{_indented(clean(diff))}" if diff else clean(text)
+
+
+def _notes_markdown(picture: TurnPicture, *, after: int) -> Iterator[str]:
+    for note in _notes(picture, after=after):
+        text, diff = kept_parts(note)
+        yield f"*{_literal(text)}*"
+        if diff:
+            yield fenced(clean(diff), language="diff")
 
 
 def _step_text(step: StepPicture, number: int) -> Iterator[str]:
@@ -127,10 +139,10 @@ def picture_markdown(picture: TurnPicture, *, with_request: bool = False) -> str
     parts: list[str] = []
     if with_request and picture.request:
         parts.extend(["#### Request", fenced(clean(picture.request))])
-    parts.extend(f"*{_literal(note)}*" for note in _notes(picture, after=0))
+    parts.extend(_notes_markdown(picture, after=0))
     for number, step in enumerate(picture.steps, start=1):
         parts.extend(_step_markdown(step, number))
-        parts.extend(f"*{_literal(note)}*" for note in _notes(picture, after=number))
+        parts.extend(_notes_markdown(picture, after=number))
     if picture.pending is not None:
         code = waiting_code(picture)
         language = picture.pending.language

@@ -1,0 +1,175 @@
+"""Kept code in the place of a model: it answers a turn's first calls, and hands over where that code does not do.
+
+Decided here: the cells are given as they were kept, without the words of then; what a model said of the results is
+said again only when they are the same. When a cell does not run to its end, or what it gave is refused, the model
+behind is asked, which sees all of it as its own work so far. Where there is none, or it is forbidden, the turn fails
+and says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+from .errors import ModelCallError, UnknownModelError
+from .machine.activity import TurnStarted
+from .machine.events import CodeBlockCompleted, PluginEvent, StatusRuntimeEvent, TurnActivity
+from .machine.execution import CellOutcome, CellOutput, ErrorOutput, StreamOutput
+from .machine.llm import (
+    LlmCallError,
+    LlmRequest,
+    LlmResponse,
+    LlmTerminalReason,
+    ProviderFailureKind,
+    TextOutput,
+)
+from .models import KEPT, CallContext, Model, ModelTraits, OnDelta, play
+from .protocols.grammar import Grammar, render_cell
+from .protocols.snippet_cells import read_cell
+from .stores.kept import KeptCode
+
+__all__ = ["REPAIR", "KeptModel", "results_digest"]
+
+REPAIR = (
+    "The first cells of this turn are code that was kept from an earlier run of this notebook, on the data of then. "
+    "It runs again on the data of today. Where it fails, or does not give what is asked for, repair it: change as "
+    "little as needed, keep what still works, and let it cope with the data in its old form, too, where that is easy. "
+    "What you run from there on is kept in its place."
+)
+"""What the model behind is told with the request."""
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
+
+
+def results_digest(cells: Iterable[tuple[CellOutput, ...]]) -> str:
+    """The digest of what cells gave, errors left out: the same for the same texts, values and pictures."""
+    digest = hashlib.sha256()
+    for outputs in cells:
+        for output in outputs:
+            if not isinstance(output, ErrorOutput):
+                digest.update(json.dumps(_shown(output), ensure_ascii=False, sort_keys=True, default=str).encode())
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def _shown(output: CellOutput) -> list[Any]:
+    if isinstance(output, StreamOutput):
+        return ["stream", output.name, _plain(output.head), _plain(output.tail), output.omitted_chars]
+    assert not isinstance(output, ErrorOutput)
+    return ["data", {mime: _plain(value) for mime, value in output.data.items()}, output.metadata.get("lash_nb")]
+
+
+def _plain(value: object) -> object:
+    return _ADDRESS.sub("0x", value) if isinstance(value, str) else value
+
+
+class KeptModel:
+    """Answers one turn with kept code.
+
+    Args:
+        kept: that code.
+        behind: opens the model that repairs it. Raises UnknownModelError: there is none. None: it is forbidden.
+        grammar: how a cell is marked.
+    """
+
+    name = KEPT
+
+    def __init__(self, kept: KeptCode, *, behind: Callable[[], Model] | None, grammar: Grammar) -> None:
+        self._kept, self._behind, self._grammar = kept, behind, grammar
+        self._model: Model | None = None
+        self._given = 0
+        self._done: list[CodeBlockCompleted] = []
+        self._tell: Callable[[TurnActivity], None] = lambda activity: None
+
+    @property
+    def handed_over(self) -> bool:
+        """Whether the model behind was asked."""
+        return self._model is not None
+
+    @property
+    def conducted_by(self) -> str:
+        """The name of the model behind, once it was asked."""
+        return self._model.name if self._model is not None else ""
+
+    def traits(self, *, session: str, turn: int) -> ModelTraits:
+        """Those of the model behind, so that it can go on with the turn."""
+        try:
+            traits = self._behind().traits(session=session, turn=turn) if self._behind is not None else ModelTraits()
+        except UnknownModelError:
+            return ModelTraits()
+        if traits.protocol == "snippet" and (len(self._kept.cells) > 1 or read_cell(self._kept.cells[0]) is None):
+            return ModelTraits(vision=traits.vision, priced_as=traits.priced_as)
+        return traits
+
+    def join(self, tell: Callable[[TurnActivity], None]) -> None:
+        """The turn in which it answers takes what it has to tell."""
+        self._tell = tell
+
+    def saw(self, activity: TurnActivity) -> None:
+        """What happens in that turn."""
+        if isinstance(activity, CodeBlockCompleted):
+            self._done.append(activity)
+
+    async def complete(
+        self, request: LlmRequest, *, context: CallContext, on_delta: OnDelta | None = None
+    ) -> LlmResponse:
+        """The next of the kept cells, then the answer; else what the model behind says.
+
+        Raises: ModelCallError: there is none that could repair the code, or it may not be asked; and as that model.
+        """
+        text = None if self._model is not None else self._next(context)
+        if text is None:
+            return await self._ask(request, context, on_delta)
+        response = LlmResponse(full_text=text, parts=(TextOutput(text=text),), terminal_reason=LlmTerminalReason.STOP)
+        return await play(response, on_delta=on_delta, chunk_size=4_096)
+
+    def _next(self, context: CallContext) -> str | None:
+        """None: what was kept does not do."""
+        cells = self._kept.cells
+        if any(done.outcome is not CellOutcome.OK for done in self._done) or len(self._done) != self._given:
+            return None
+        if self._given < len(cells):
+            code = cells[self._given]
+            self._given += 1
+            return code if context.protocol == "snippet" else render_cell(code, self._grammar)
+        if self._kept.answer is None or self._given > len(cells):
+            return None
+        self._given += 1
+        if results_digest(done.outputs for done in self._done) == self._kept.results:
+            return self._kept.answer
+        when = f" on {self._kept.date}" if self._kept.date else ""
+        return (
+            f"This is what the code that was kept{when} gives today. The results are not those of then, so what was "
+            "said of them is not said again."
+        )
+
+    async def _ask(self, request: LlmRequest, context: CallContext, on_delta: OnDelta | None) -> LlmResponse:
+        if self._model is None:
+            self._model = model = self._opened()
+            event = StatusRuntimeEvent(key="kept", label=f"the kept code did not do: {model.name} repairs it")
+            self._tell(PluginEvent(plugin_id="kept", event=event))
+            about = {"request": context.user_text, "protocol": context.protocol}
+            self._tell(TurnStarted(turn=context.turn, model=model.name, **about))
+        return await self._model.complete(replace(request, model=self._model.name), context=context, on_delta=on_delta)
+
+    def _opened(self) -> Model:
+        try:
+            if self._behind is not None:
+                return self._behind()
+            why = "no model may be asked (--frozen)"
+        except UnknownModelError as error:
+            why = f"there is no model to repair it: {error}"
+        raise ModelCallError(
+            LlmCallError(
+                message=f"the kept code did not do, and {why}",
+                retryable=False,
+                kind=ProviderFailureKind.VALIDATION,
+                terminal_reason=LlmTerminalReason.PROVIDER_ERROR,
+            )
+        )
+
+    async def aclose(self) -> None:
+        """Nothing: the model behind is whose it was."""
