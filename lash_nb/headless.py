@@ -71,6 +71,8 @@ class HeadlessKernel:
     def __init__(self, notebook: NotebookNode, *, output: Output, name: str) -> None:
         self._client = _Client(notebook, output=output, kernel_name=name, iopub_timeout=30)
         self._name = name
+        self._has_ids = notebook.nbformat_minor >= 5
+        """Else each that is there was made up for this run."""
 
     async def start(self, *, cwd: Path, options: Mapping[str, Any]) -> None:
         """Start it in `cwd`.
@@ -100,6 +102,9 @@ class HeadlessKernel:
             CellError: it raised, and no tag allows that.
             KernelDiedError: the kernel is gone, or the task was cancelled.
         """
+        client: Any = self._client.kc
+        # As pages do: lash_nb in the kernel tells cells apart by it.
+        client.session.metadata = {"cellId": cell.id} if self._has_ids and "id" in cell else {}
         try:
             await self._client.async_execute_cell(cell, index)
         except CellExecutionError as error:

@@ -71,13 +71,13 @@ class KeptModel:
 
     Args:
         kept: that code.
-        behind: opens the model that repairs it. Raises UnknownModelError: there is none. None: it is forbidden.
+        behind: opens the model that repairs it. Raises UnknownModelError: there is none.
         grammar: how a cell is marked.
     """
 
     name = KEPT
 
-    def __init__(self, kept: KeptCode, *, behind: Callable[[], Model] | None, grammar: Grammar) -> None:
+    def __init__(self, kept: KeptCode, *, behind: Callable[[], Model], grammar: Grammar) -> None:
         self._kept, self._behind, self._grammar = kept, behind, grammar
         self._model: Model | None = None
         self._given = 0
@@ -97,7 +97,7 @@ class KeptModel:
     def traits(self, *, session: str, turn: int) -> ModelTraits:
         """Those of the model behind, so that it can go on with the turn."""
         try:
-            traits = self._behind().traits(session=session, turn=turn) if self._behind is not None else ModelTraits()
+            traits = self._behind().traits(session=session, turn=turn)
         except UnknownModelError:
             return ModelTraits()
         if traits.protocol == "snippet" and (len(self._kept.cells) > 1 or read_cell(self._kept.cells[0]) is None):
@@ -157,14 +157,12 @@ class KeptModel:
 
     def _opened(self) -> Model:
         try:
-            if self._behind is not None:
-                return self._behind()
-            why = "no model may be asked (--frozen)"
+            return self._behind()
         except UnknownModelError as error:
-            why = f"there is no model to repair it: {error}"
+            message = f"the kept code did not do, and there is no model to repair it: {error}"
         raise ModelCallError(
             LlmCallError(
-                message=f"the kept code did not do, and {why}",
+                message=message,
                 retryable=False,
                 kind=ProviderFailureKind.VALIDATION,
                 terminal_reason=LlmTerminalReason.PROVIDER_ERROR,

@@ -125,38 +125,17 @@ class Lash(Magics, Settings):
     # -- a request -----------------------------------------------------------------------------------------------------
 
     def _turn(self, line: str, text: str) -> CellTurn:
-        from .live import CellRequest, CellTurn
+        from .request_words import RequestWords
 
-        given = self._parse(line)
-        if not text.strip():
-            raise InputError("the request is empty: write what you want under `%%lash`, or after `%lash ask`")
-        if given.max_steps is not None and given.max_steps < 1:
-            raise InputError(f"--max-steps {given.max_steps}: a turn takes at least one model call")
-        mode = self.sessions.mode(given.approve and unquoted(given.approve))
-        options: dict[str, Any] = {"max_steps": given.max_steps, "approve": mode}
-        if given.type:
-            wanted = self._evaluated(unquoted(given.type))
-            options["schema" if isinstance(wanted, dict) else "output_type"] = wanted
-        choice = self.sessions.choose(given.model and unquoted(given.model))
-        model = self.sessions.open(choice.name)
-        if given.new:
-            self._begin_anew()
-        if given.sandbox:
-            self.sessions.want_sandbox()
-        if not given.quiet:
-            self._announce_news(choice)
-            self._say_what_is_left()
-        self.sessions.conducted = choice
-        options |= self._variable_words.value_options(given, text, self.sessions, shell=self._shell)
-        request = CellRequest(
-            text=text.strip("\n"),
-            model=model,
-            options=options,
-            quiet=given.quiet,
+        words = RequestWords(
+            self.sessions,
+            shell=self._shell,
             live=not self._captured,
-            raises=not given.no_raise,
+            announce=self._announce_news,
+            begin_anew=self._begin_anew,
+            on_shown=self._shown.append,
         )
-        return CellTurn(request, self.sessions, on_shown=self._shown.append)
+        return words.turn(self._parse(line), text)
 
     def _parse(self, line: str) -> Any:
         for token in line.split():
@@ -169,12 +148,6 @@ class Lash(Magics, Settings):
         except UsageError as error:
             message = str(error)
         raise InputError(f"`%%lash {line}`: {message}; the request goes below that line (help is `%lash?`)")
-
-    def _evaluated(self, expression: str) -> Any:
-        try:
-            return eval(expression, self._shell.user_global_ns, self._shell.user_ns)
-        except Exception as error:
-            raise InputError(f"-t {expression}: {type(error).__name__}: {error}") from error
 
     @property
     def _captured(self) -> bool:
@@ -202,11 +175,6 @@ class Lash(Magics, Settings):
             print(f"the agent's kernel runs {held}")
         self._announced = choice
         self._suggest()
-
-    def _say_what_is_left(self) -> None:
-        session = self.sessions.current
-        if session is not None and session.interrupted:
-            print(f"turn {session.next_number}, which was interrupted, is ended as it stands")
 
     def _suggest(self) -> None:
         """Once: what the notebook's author would like, which is not what you chose."""

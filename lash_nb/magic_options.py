@@ -15,7 +15,7 @@ __all__ = ["OPTIONS_NOT_BUILT", "as_magic", "is_edit", "unquoted"]
 Magic = TypeVar("Magic", bound=Callable[..., Any])
 
 OPTIONS_NOT_BUILT = (
-    "--check", "--keep", "--kernel", "--max-cost",
+    "--kernel", "--max-cost",
 )  # fmt: skip
 
 _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
@@ -30,6 +30,19 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
             "help": "the agent sees none of your variables and gets none (it keeps copies that it has)",
         },
     ),
+    (
+        ("--check",),
+        {
+            "metavar": "EXPR",
+            "action": "append",
+            "help": "what must hold in the agent's kernel before the turn may end; repeatable",
+        },
+    ),
+    (
+        ("--keep",),
+        {"action": "store_true", "help": "keep the code: the next run of the cell needs a model only where it fails"},
+    ),
+    (("--refresh",), {"action": "store_true", "help": "ask the model anew for what is kept; with --keep"}),
     (("--context",), {"metavar": "N", "type": int, "help": "of how many of your earlier cells the model is told (20)"}),
     (("--max-steps",), {"metavar": "N", "type": int, "help": "how many model calls the turn may take"}),
     (("--approve",), {"metavar": "MODE", "help": "what is asked about: effects, every (cell), all (nothing is), plan"}),

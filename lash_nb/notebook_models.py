@@ -25,6 +25,10 @@ from .trust import Redactor
 
 __all__ = ["NotebookModels"]
 
+_FROZEN = (
+    "--frozen: no model may be asked, and there are no recorded answers beside the notebook; a cell whose code was "
+    "kept here (--keep) needs neither"
+)
 _CASSETTE = ".cassette.jsonl"
 
 
@@ -80,6 +84,8 @@ class NotebookModels:
     def ordered(self) -> str:
         """The option of the run that decides over the model; empty when none does."""
         run = self.run
+        if run and run.kept == "frozen":
+            return "--frozen"
         if run and run.model:
             return "-m"
         return "--replay" if run and run.replay and self.cassette and self.cassette.is_file() else ""
@@ -95,6 +101,8 @@ class NotebookModels:
 
     def _chosen(self, named: str | None) -> ModelChoice:
         ordered = self.ordered
+        if ordered == "--frozen":
+            return self._recorded(named)
         if ordered == "-m":
             assert self.run
             return replace(choose_model(self.run.model), why="-m of the run")
@@ -117,6 +125,16 @@ class NotebookModels:
             if name or not self.resumed_model:
                 raise
             return replace(choose_model(self.resumed_model), why="the session that goes on")
+
+    def _recorded(self, named: str | None) -> ModelChoice:
+        """Where no model may be asked, recorded answers may be played."""
+        told = (self.run.model if self.run else None, named, self.picked, self._configured())
+        name = next((name for name in told if name and name.startswith("replay:")), "")
+        if not name and self.cassette is not None and self.cassette.is_file():
+            name = f"replay:{self.cassette.name}"
+        if not name:
+            raise UnknownModelError(_FROZEN)
+        return replace(choose_model(name), why="--frozen of the run, which asks no model")
 
     def _replayed(self, name: str) -> ModelChoice:
         """--replay without a cassette of the notebook's own: what it names may be another one, never a real model."""

@@ -21,7 +21,7 @@ from .errors import MissingExtraError, NotebookError
 from .holder import NotebookHolder
 from .run_settings import RUN_OPTIONS
 from .stores.documents import Output
-from .stores.notebook import METADATA_KEY, MODEL_KEY
+from .stores.notebook import METADATA_KEY, lasting
 
 __all__ = ["LashEngine"]
 
@@ -100,10 +100,9 @@ def _file(path: object) -> Path | None:
 
 
 def _forget_the_last_run(notebook: NotebookNode) -> None:
-    """What is executed again begins anew, as its outputs do; what the author suggests stays."""
-    before = notebook.metadata.pop(METADATA_KEY, None)
-    if isinstance(before, dict) and MODEL_KEY in before:
-        notebook.metadata[METADATA_KEY] = {MODEL_KEY: before[MODEL_KEY]}
+    """What is executed again begins anew, as its outputs do; what the author suggests and what is kept stays."""
+    if rest := lasting(notebook.metadata.pop(METADATA_KEY, None)):
+        notebook.metadata[METADATA_KEY] = rest
 
 
 def _save(nb_man: Any, output: Path | None) -> None:

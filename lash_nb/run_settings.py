@@ -21,6 +21,7 @@ RUN_OPTIONS = "LASH_NB_RUN_OPTIONS"
 _KINDS: Mapping[str, tuple[Any, str]] = {
     "kernel": (dict, "an object"),
     "cell_seconds": (int | float, "a number"),
+    "trust_kept": (bool, "true or false"),
 }
 
 
@@ -37,6 +38,10 @@ class RunSettings:
     kernel: Mapping[str, Any] | None = None
     """As `KernelSettings.to_json` gives it."""
     cell_seconds: float | None = None
+    kept: str | None = None
+    """`refresh`: models are asked anew for what is kept; `frozen`: none is asked at all. None: kept code is used."""
+    trust_kept: bool | None = None
+    """Whether kept code runs that the notebook brings along."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> RunSettings | None:

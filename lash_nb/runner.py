@@ -14,7 +14,6 @@ What is decided here:
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
@@ -38,13 +37,12 @@ from .machine.approvals import ApprovalMode
 from .machine.llm import LlmUsage
 from .machine.outcomes import TurnStopReason
 from .machine.state import TurnCheckpoint
-from .models import OFFLINE
-from .models.choice import choose_model, open_model
 from .recorded import RecordedTurn
+from .run_checks import check_model, check_options, forget_the_last_run
 from .run_results import CellReport, CellState, RefusedEffect, RunResult, RunStatus
 from .stores.documents import Output, error_output, load_notebook, place_output, with_parameters
 from .stores.envelopes import is_reference, open_checkpoint
-from .stores.notebook import METADATA_KEY, MODEL_KEY, interrupted_turn, read_block
+from .stores.notebook import interrupted_turn, read_block
 from .stores.summaries import TurnSummary, summarize
 
 __all__ = [
@@ -79,6 +77,11 @@ class RunOptions(Managed, total=False):
     """What is asked about first; nobody is there to answer: effects are refused, a cell leaves the run waiting."""
     cell_seconds: float | None
     """Seconds that a cell of the agent's may take; default: no bound."""
+    kept: Literal["refresh", "frozen"] | None
+    """`refresh` asks models anew for what cells have kept, `frozen` has no model asked at all (recorded answers may be
+    played); default: kept code runs, and is repaired where it fails."""
+    trust_kept: bool
+    """Whether code runs that the notebook brings along, and that was not kept here."""
     on_progress: OnProgress | None
     kernel_name: str | None
     """Default: what the notebook says."""
@@ -115,34 +118,6 @@ async def run_notebook_async(
 
 
 # ------------------------------------------------------------------------------------------------ before it is run
-
-
-def _check_model(model: str, home: Path, replay: str | None) -> None:
-    """The cheap checks: keys and packages are checked in the kernel, which imports the provider's library anyway."""
-    name = choose_model(model).name
-    kind = name.partition(":")[0]
-    if replay and kind != "replay":
-        raise InputError(f"the model {model} and a replay: a run is asked for one of them")
-    if kind in OFFLINE:
-        open_model(name, base_dir=home, strict=replay == "strict")
-
-
-def _check_options(record: object, replay: object, cell_seconds: float | None) -> None:
-    if record and replay:
-        raise InputError("record and replay: a run does one of them")
-    if cell_seconds is not None and not 0 < cell_seconds < math.inf:
-        raise InputError(f"cell_seconds {cell_seconds:g}: give a number over 0, or none")
-
-
-def _clear(notebook: NotebookNode) -> None:
-    """What earlier runs left would be taken for this one's."""
-    block = notebook.metadata.pop(METADATA_KEY, None)
-    if isinstance(block, dict) and MODEL_KEY in block:  # not a run's: its author's suggestion
-        notebook.metadata[METADATA_KEY] = {MODEL_KEY: block[MODEL_KEY]}
-    notebook.metadata.pop("widgets", None)
-    for cell in notebook.cells:
-        if cell.cell_type == "code" and not _has_tag(cell, "skip-execution"):
-            cell.outputs, cell.execution_count = [], None
 
 
 def _label(cell: NotebookNode) -> str:
@@ -186,6 +161,8 @@ class _Run:
         replay: Literal["loose", "strict"] | None = None,
         approve: ApprovalMode | str | None = None,
         cell_seconds: float | None = None,
+        kept: Literal["refresh", "frozen"] | None = None,
+        trust_kept: bool = False,
         on_progress: OnProgress | None = None,
         kernel_name: str | None = None,
         timeout: float | None = None,
@@ -199,8 +176,8 @@ class _Run:
         with_parameters(self._notebook, parameters or {})
         self._kernel_name = kernel_for(self._notebook, named=kernel_name, path=path)
         if model is not None:
-            _check_model(model, self._home, replay)
-        _check_options(record, replay, cell_seconds)
+            check_model(model, self._home, replay)
+        check_options(record, replay, cell_seconds, kept)
         if cwd is not None and not Path(cwd).is_dir():
             raise InputError(f"there is no directory {cwd}")
         self._cwd = Path(cwd) if cwd is not None else self._home
@@ -208,6 +185,7 @@ class _Run:
         self._output.probe()
         cassette = self._home / f"{path.stem}.cassette.jsonl" if record is True else record
         told = {"approve": approve and str(known_mode(approve)), "kernel": kernel, "cell_seconds": cell_seconds}
+        told |= {"kept": kept, "trust_kept": trust_kept}
         self._options = {
             "model": model,
             "record": str(Path(cassette).resolve()) if cassette else None,
@@ -217,7 +195,7 @@ class _Run:
             "headless": True,
             "state_dir": os.environ.get("LASH_NB_STATE_DIR") or str(self._output.path.with_suffix(".lash")),
         }
-        _clear(self._notebook)
+        forget_the_last_run(self._notebook)
         self._tell, self._timeout = on_progress or (lambda report: None), timeout
         self._signals, self._stop = 0, asyncio.Event()
         self._cells: list[CellReport] = []

@@ -189,9 +189,7 @@ class Session(SessionParts):
         hooks: dict[str, Any] = {"verify": verify, "conclude": conclude}
         watched: dict[str, Any] = {"on_activity": on_activity, "on_approval": on_approval, **hooks}
         bounds: dict[str, Any] = {"max_steps": max_steps, "approve": approve, "check": check}
-        work = self._asked(
-            text, model=model, raise_on_failure=raise_on_failure, **given, **value, **watched, **bounds, **hooks
-        )
+        work = self._asked(text, model=model, raise_on_failure=raise_on_failure, **given, **value, **watched, **bounds)
         return await self._loop.wait(work, on_tick=on_tick)
 
     def run_sync(self, text: str, *, on_tick: OnTick | None = None, **options: Any) -> Turn:

@@ -28,11 +28,13 @@ from .notebook_models import NotebookModels
 from .notebook_past import NotebookPast
 from .pulled import Pulled
 from .run_settings import RunSettings
+from .stores.kept import KeptStore
 from .stores.state_dir import default_state_dir
 
 if TYPE_CHECKING:
     from .copying import Copying
     from .finding import Found
+    from .keeping import Keeping
     from .kernels import Kernel
     from .previews import Previews
     from .protocols.grammar import Grammar
@@ -104,6 +106,28 @@ class NotebookSessions(NotebookModels):
             saves=self._saves,
             on_pull=self.pulled.soon,
         )
+
+    @cached_property
+    def keeping(self) -> Keeping:
+        """What is kept of its turns: the user's own, whatever directory a run has for its state."""
+        from .keeping import Keeping
+
+        return Keeping(
+            KeptStore(Path(self._state_dir() or default_state_dir())),
+            place=lambda: str(self._place or Path.cwd()),
+            carried=self.copying.kept,
+            carry=self.copying.carry,
+        )
+
+    @property
+    def _place(self) -> Path | None:
+        # A runner holds the notebook that it writes, and not the one that it was given.
+        return self.file if self.run is not None else self.past.place
+
+    @property
+    def grammar(self) -> Grammar:
+        """How a model marks a cell."""
+        return self._grammar()
 
     @cached_property
     def sharing(self) -> Sharing:

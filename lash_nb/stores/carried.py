@@ -29,7 +29,7 @@ from .envelopes import (
     read_envelope,
     unpacked,
 )
-from .notebook import METADATA_KEY, MODEL_KEY, check_own_fields, read_origin
+from .notebook import METADATA_KEY, check_own_fields, is_lasting_alone, read_origin
 from .references import belied, reference_to
 
 __all__ = ["Carried", "CarriedSession", "CarriedTurn", "Problem", "Slot", "Trouble", "carried"]
@@ -92,7 +92,7 @@ class _Reader:
     def take_block(self, value: object) -> None:
         try:
             block = expect_object(value, _BLOCK)
-            if set(block) == {MODEL_KEY}:
+            if is_lasting_alone(block):
                 return
             if _is_newer(block):
                 self._tell(Trouble.NEWER, _BLOCK, _newer(block, _BLOCK))

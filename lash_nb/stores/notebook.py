@@ -30,6 +30,7 @@ from .envelopes import (
     is_reference,
     read_envelope,
 )
+from .kept import KEPT_KEY
 
 __all__ = [
     "BLOCK_BYTES",
@@ -42,6 +43,8 @@ __all__ = [
     "folded",
     "following",
     "interrupted_turn",
+    "is_lasting_alone",
+    "lasting",
     "make_block",
     "read_block",
     "read_origin",
@@ -52,6 +55,7 @@ __all__ = [
 METADATA_KEY = "lash_nb"
 MODEL_KEY = "model"
 """In it, the model that the notebook's author suggests: the one thing here that a person writes."""
+_LASTING = (MODEL_KEY, KEPT_KEY)
 COMM_TARGET = "lash_nb.notebook"
 BLOCK_BYTES = 256 * 1024
 """Of compact JSON: beyond it, old turns are folded."""
@@ -83,6 +87,16 @@ def make_block(
     return block if forked_from is None else {**block, "forked_from": dict(forked_from)}
 
 
+def lasting(block: object) -> dict[str, Any]:
+    """What of a block is of no session, and outlives all of them: the suggested model, code that is kept."""
+    return {name: block[name] for name in _LASTING if name in block} if isinstance(block, Mapping) else {}
+
+
+def is_lasting_alone(block: Mapping[str, Any]) -> bool:
+    """Whether there is nothing else in it."""
+    return bool(block) and set(block) <= {*_LASTING}
+
+
 def following(before: Mapping[str, Any] | None, value: Mapping[str, Any]) -> dict[str, Any]:
     """The block `value` in the place of `before`, with what that holds of other sessions: outputs only refer to it.
     The model that an author suggested stays, too; of a session that `value` branched off, what is not in `value`.
@@ -91,7 +105,7 @@ def following(before: Mapping[str, Any] | None, value: Mapping[str, Any]) -> dic
     """
     if before is None:
         return dict(value)
-    kept = {MODEL_KEY: before[MODEL_KEY]} if MODEL_KEY in before and MODEL_KEY not in value else {}
+    kept = {name: part for name, part in lasting(before).items() if name not in value}
     if "session" not in before:
         return {**kept, **value}
     own = {envelope["sha256"] for envelope in value["turns"]}
@@ -198,7 +212,7 @@ def read_block(metadata: Mapping[str, Any]) -> Block | None:
         return None
     place = f"metadata.{METADATA_KEY}"
     value = expect_object(metadata[METADATA_KEY], place)
-    if set(value) == {MODEL_KEY}:
+    if is_lasting_alone(value):
         return None
     check_version(value, place)
     check_own_fields(value)

@@ -1,0 +1,115 @@
+"""What a `%%lash` cell asks for: its options, and who answers.
+
+Decided here: everything that is wrong with the options is said before anything happens or is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .checks import checked_expressions
+from .errors import InputError
+from .keep_words import KeptRequest
+from .live import CellRequest, CellTurn, cell_id
+from .magic_options import unquoted
+from .models import Model
+from .models.choice import ModelChoice
+from .variable_words import value_options
+
+if TYPE_CHECKING:
+    from .sessions import NotebookSessions
+    from .turns import Turn
+
+__all__ = ["RequestWords"]
+
+
+class RequestWords:
+    """Makes turns of cells.
+
+    Args:
+        live: whether the turn is drawn while it runs.
+        announce: says who answers, where that is news.
+        begin_anew: ends the session, for `--new`.
+        on_shown: takes the turn that the cell has drawn.
+    """
+
+    def __init__(
+        self,
+        sessions: NotebookSessions,
+        *,
+        shell: Any,
+        live: bool,
+        announce: Callable[[ModelChoice], None],
+        begin_anew: Callable[[], None],
+        on_shown: Callable[[Turn], None],
+    ) -> None:
+        self._sessions, self._shell, self._live = sessions, shell, live
+        self._announce, self._begin_anew, self._on_shown = announce, begin_anew, on_shown
+
+    def turn(self, given: Any, text: str) -> CellTurn:
+        """The turn of a cell with those options and that text. Raises InputError."""
+        sessions = self._sessions
+        options = self._options(given, text)
+        kept = (
+            KeptRequest(text, sessions, shell=self._shell, cell=cell_id(), refresh=given.refresh)
+            if given.keep
+            else None
+        )
+        model, choice = self._answering(given, kept)
+        if given.new:
+            self._begin_anew()
+        if given.sandbox:
+            sessions.want_sandbox()
+        if choice is not None:
+            if not given.quiet:
+                self._announce(choice)
+            sessions.conducted = choice
+        if not given.quiet:
+            self._say_what_is_left()
+        options |= value_options(given, text, sessions, shell=self._shell)
+        request = CellRequest(
+            text=text.strip("\n"),
+            model=model,
+            options=options if kept is None else kept.options(options),
+            quiet=given.quiet,
+            live=self._live,
+            raises=not given.no_raise,
+        )
+        return CellTurn(request, sessions, on_shown=self._on_shown)
+
+    def _options(self, given: Any, text: str) -> dict[str, Any]:
+        """For `Session.run`, without what is about variables. Raises InputError."""
+        if not text.strip():
+            raise InputError("the request is empty: write what you want under `%%lash`, or after `%lash ask`")
+        if given.max_steps is not None and given.max_steps < 1:
+            raise InputError(f"--max-steps {given.max_steps}: a turn takes at least one model call")
+        if given.refresh and not given.keep:
+            raise InputError("--refresh asks anew for what is kept: it goes with --keep")
+        mode = self._sessions.mode(given.approve and unquoted(given.approve))
+        checks = checked_expressions([unquoted(check) for check in given.check or ()])
+        options: dict[str, Any] = {"max_steps": given.max_steps, "approve": mode, "check": checks}
+        if given.type:
+            wanted = self._evaluated(unquoted(given.type))
+            options["schema" if isinstance(wanted, dict) else "output_type"] = wanted
+        return options
+
+    def _evaluated(self, expression: str) -> Any:
+        try:
+            return eval(expression, self._shell.user_global_ns, self._shell.user_ns)
+        except Exception as error:
+            raise InputError(f"-t {expression}: {type(error).__name__}: {error}") from error
+
+    def _answering(self, given: Any, kept: KeptRequest | None) -> tuple[Model, ModelChoice | None]:
+        """Who answers, and as what it was chosen. Raises InputError: nobody can."""
+        sessions, named = self._sessions, given.model and unquoted(given.model)
+        answers = None if kept is None else kept.model(lambda: sessions.open(sessions.choose(named).name))
+        if answers is not None:
+            return answers, None
+        choice = sessions.choose(named)
+        return sessions.open(choice.name), choice
+
+    def _say_what_is_left(self) -> None:
+        session = self._sessions.current
+        if session is not None and session.interrupted:
+            print(f"turn {session.next_number}, which was interrupted, is ended as it stands")
