@@ -100,11 +100,13 @@ class Conversation:
         protocol: TurnProtocol[Any, Any, Any],
         *,
         dollars: float | None = None,
+        kept_steps: int = 0,
         resume: Mapping[str, Json] | None = None,
     ) -> dict[str, Any] | None:
         """The next envelope of the chain; None (and a warning in the log) for a turn too large for any notebook.
 
-        `dollars` is what the turn has cost so far, where that is known; `resume` what going on with it needs.
+        `dollars` is what the turn has cost so far, where that is known, `kept_steps` how many of its steps no model
+        gave; `resume` what going on with it needs.
         """
         self._seq += 1
         try:
@@ -117,6 +119,7 @@ class Conversation:
                 saved_at=datetime.now(UTC).isoformat(timespec="seconds"),
                 engine=self._engine,
                 dollars=dollars,
+                kept_steps=kept_steps,
                 resume=resume,
             )
         except NotebookError as error:

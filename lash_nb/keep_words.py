@@ -31,6 +31,8 @@ class KeptRequest:
         self._sessions, self._shell, self._cell = sessions, shell, cell
         self._request = Redactor(os.environ).text(text.strip("\n"))
         refresh = refresh or (sessions.run is not None and sessions.run.kept == "refresh")
+        self.refused = False
+        """Whether there is code that may not run."""
         self.code = None if refresh else self._found()
 
     def _found(self) -> KeptCode | None:
@@ -43,6 +45,7 @@ class KeptRequest:
         if self._agreed(foreign, instead=found.known is not None):
             keeping.agree(foreign)
             return foreign
+        self.refused = True
         return found.known
 
     def _agreed(self, code: KeptCode, *, instead: bool) -> bool:

@@ -85,14 +85,14 @@ class KeptModel:
         self._tell: Callable[[TurnActivity], None] = lambda activity: None
 
     @property
+    def answered(self) -> int:
+        """How many calls it answered itself."""
+        return self._given
+
+    @property
     def handed_over(self) -> bool:
         """Whether the model behind was asked."""
         return self._model is not None
-
-    @property
-    def conducted_by(self) -> str:
-        """The name of the model behind, once it was asked."""
-        return self._model.name if self._model is not None else ""
 
     def traits(self, *, session: str, turn: int) -> ModelTraits:
         """Those of the model behind, so that it can go on with the turn."""

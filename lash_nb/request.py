@@ -89,7 +89,12 @@ class RequestRun:
     def _joined(self, model: Model) -> None:
         if isinstance(model, TakesPart):
             self._partner = model
-            model.join(self._saw)
+            model.join(self._partner_tells)
+
+    def _partner_tells(self, activity: TurnActivity) -> None:
+        if isinstance(activity, TurnStarted) and self._recorder is not None:
+            self._recorder.goes_on_with(activity.model)
+        self._saw(activity)
 
     async def leave(self, around: Surroundings) -> Turn:
         """End a turn that an earlier process began, without doing anything more for it."""
@@ -263,6 +268,8 @@ class RequestRun:
         return await asks(self.picture)
 
     def _saw(self, activity: TurnActivity) -> None:
+        if isinstance(activity, TokenUsageEvent) and self._partner is not None and not self._partner.handed_over:
+            return  # nobody was asked
         self._tell(activity)
         if isinstance(activity, TokenUsageEvent):
             price = call_price(self._priced_as, activity.usage)
@@ -295,6 +302,7 @@ class RequestRun:
             checkpoint,
             protocol.turn_protocol,
             dollars=self.picture.dollars,
+            kept_steps=0 if self._partner is None else self._partner.answered,
             resume=self._recorder.resume_facts(kernel),  # as they are now: the envelope may be made later
         )
         if final:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .checks import checked_expressions
-from .errors import InputError
+from .errors import InputError, UnknownModelError
 from .keep_words import KeptRequest
 from .live import CellRequest, CellTurn, cell_id
 from .magic_options import unquoted
@@ -106,7 +106,12 @@ class RequestWords:
         answers = None if kept is None else kept.model(lambda: sessions.open(sessions.choose(named).name))
         if answers is not None:
             return answers, None
-        choice = sessions.choose(named)
+        try:
+            choice = sessions.choose(named)
+        except UnknownModelError as error:
+            if kept is not None and kept.refused:
+                raise UnknownModelError(f"{error}; or agree to the code that the notebook brings along") from None
+            raise
         return sessions.open(choice.name), choice
 
     def _say_what_is_left(self) -> None:

@@ -327,7 +327,8 @@ class _Run:
                 checkpoint = known or open_checkpoint(envelope, place=place)
                 self._opened[envelope["sha256"]] = checkpoint
                 summary = summarize(checkpoint, session=key[0], turn=key[1], before=before)
-                self._turns[key] = replace(summary, dollars=envelope.get("dollars"))
+                asked = max(0, summary.steps - envelope.get("kept_steps", 0))
+                self._turns[key] = replace(summary, dollars=envelope.get("dollars"), steps=asked)
                 before = checkpoint
         except NotebookError:
             pass

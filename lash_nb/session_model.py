@@ -50,9 +50,10 @@ class SessionModel:
     def fall_back_on(self, name: str, *, trusted: bool) -> None:
         """The model of an earlier turn answers when no other was given; one that only a notebook names, if it is a
         cassette."""
-        known = self._given is not None or self._model is not None or name == KEPT
-        if not known and (trusted or name.startswith("replay:")):
-            self._given = name or None
+        name = name.rpartition(", then ")[2]
+        known = self._given is not None or self._model is not None
+        if name and name != KEPT and not known and (trusted or name.startswith("replay:")):
+            self._given = name
 
     def replace(self, model: Model) -> None:
         """Another one answers from now on; the one before stays open until `close_retired`."""

@@ -7,6 +7,7 @@ waiting for the disk; everything else is waited for. The order of the records is
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from .asked import Asked
@@ -56,6 +57,10 @@ class TurnRecorder:
     def told(self, activity: TurnActivity) -> None:
         """Something that is shown; it is written with the next record."""
         self._told.add(activity)
+
+    def goes_on_with(self, model: str) -> None:
+        """Another model answers from now on."""
+        self._asked = replace(self._asked, model=f"{self._asked.model}, then {model}")
 
     async def asked(self, effect: WaitingEffect, checkpoint: TurnCheckpoint) -> None:
         record = self._record("effect", id=effect.id, kind=type(effect).__name__)

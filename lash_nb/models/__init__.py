@@ -141,7 +141,15 @@ class Model(Protocol):
 
 @runtime_checkable
 class TakesPart(Protocol):
-    """A model of one turn, which follows what happens in it."""
+    """Answers one turn by what happens in it, without a model, until it hands over to one."""
+
+    @property
+    def answered(self) -> int:
+        """How many calls it answered itself."""
+
+    @property
+    def handed_over(self) -> bool:
+        """Whether a model was asked."""
 
     def join(self, tell: Callable[[TurnActivity], None]) -> None:
         """The turn begins; `tell` takes what it has to say beside its answers."""

@@ -106,13 +106,15 @@ def make_envelope(
     saved_at: str,
     engine: str,
     dollars: float | None = None,
+    kept_steps: int = 0,
     resume: Mapping[str, Json] | None = None,
     before: str | None = None,
 ) -> Envelope:
     """The envelope of a TurnCheckpoint's wire JSON, given as text or as values.
 
     `before` is the hash that this checkpoint had when it was saved first: earlier versions broke lines elsewhere.
-    `dollars` and `resume` (what going on with the turn needs beside the checkpoint) are left out when None.
+    `dollars` and `resume` (what going on with the turn needs beside the checkpoint) are left out when None, and
+    `kept_steps` (how many of its steps kept code gave, and no model) when 0.
 
     `parent` is the `sha256` of the envelope of the turn before (None for the first turn), also for a head: heads
     replace each other, so that one of them can be nobody's parent. `seq` counts every envelope of the session.
@@ -140,6 +142,8 @@ def make_envelope(
     }
     if dollars is not None:
         envelope["dollars"] = dollars
+    if kept_steps:
+        envelope["kept_steps"] = kept_steps
     if resume is not None:
         envelope["resume"] = dict(resume)
     return {**envelope, **_stored(text, data)}
@@ -342,6 +346,7 @@ def read_envelope(value: object, *, place: str = "envelope") -> Envelope:
         paid = envelope["dollars"]
         counts = isinstance(paid, (int, float)) and not isinstance(paid, bool)
         expect("dollars", counts and paid >= 0, "an amount")
+    expect("kept_steps", is_count(envelope.get("kept_steps", 0)), "a whole number")
     expect("resume", isinstance(envelope.get("resume", {}), Mapping), "an object")
     problem = beyond({name: field for name, field in envelope.items() if name != "checkpoint"})
     if problem:
