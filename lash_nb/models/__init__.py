@@ -71,6 +71,8 @@ class CallContext:
     """What the user asked for in this turn."""
     protocol: str = "code"
     """Which protocol conducts the turn; a recording keeps it for the replay."""
+    kept: str = ""
+    """The digest of the kept code that began the turn and is to be repaired; empty: there is none."""
     attachments: AttachmentStore | None = None
     """Where the bytes of stored attachments are; None when there is no store."""
     sampling: Sampling = field(default_factory=Sampling)

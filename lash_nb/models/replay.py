@@ -18,11 +18,8 @@ Imports the contract, `machine` and `errors` only.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
-import textwrap
-import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import date
@@ -44,6 +41,7 @@ from ..machine.wire import (
     struct,
 )
 from . import CallContext, Model, ModelTraits, OnDelta, Opening, play
+from ._questions import difference, normal_text
 
 __all__ = [
     "SUFFIX",
@@ -68,7 +66,6 @@ _WHAT_TO_DO = (
 )
 _RUN_VARIES = ("model", "model_variant", "model_capability", "scope")
 """Fields of a request that differ between recording and replay though nothing was asked differently."""
-_DIFF_LINES = 20
 
 
 class Origin(StrEnum):
@@ -97,7 +94,12 @@ class Exchange:
     """Which protocol conducted the turn: its replies are of that form."""
     vision: bool = True
     """Whether the model was shown images, which the prompt tells it."""
+    kept: str = ""
+    """Which kept code it was to repair."""
     response: LlmResponse
+
+
+_Place = tuple[str, int, int, str]
 
 
 _FROM_ONE = bounded_integer(1, 2**31)
@@ -113,14 +115,9 @@ _EXCHANGE: Codec[Exchange] = struct(
     date=STRING,
     protocol=omit_empty(STRING, "code"),
     vision=omit_empty(BOOLEAN, True),
+    kept=omit_empty(STRING, ""),
     response=LLM_RESPONSE,
 )
-
-
-def normal_text(text: str) -> str:
-    """The user's text as cassettes keep it: Unicode NFC, runs of blanks as one space, no blank lines."""
-    lines = (" ".join(line.split()) for line in unicodedata.normalize("NFC", text).splitlines())
-    return "\n".join(line for line in lines if line)
 
 
 def _same_question(one: str, other: str) -> bool:
@@ -150,7 +147,7 @@ def read_cassette(path: Path) -> tuple[Exchange, ...]:
     if not lines:
         raise CassetteError(f"{path}:1: the cassette is empty")
     _check_header(f"{path}:1", lines[0])
-    exchanges: dict[tuple[str, int, int], tuple[int, Exchange]] = {}
+    exchanges: dict[_Place, tuple[int, Exchange]] = {}
     for number, line in enumerate(lines[1:], 2):
         if not line.strip():
             continue
@@ -200,8 +197,8 @@ def write_cassette(path: Path, exchanges: Iterable[Exchange]) -> None:
         raise CassetteError(f"{path}: the cassette cannot be written ({error.strerror})") from error
 
 
-def _position(exchange: Exchange) -> tuple[str, int, int]:
-    return exchange.session, exchange.turn, exchange.step
+def _position(at: Exchange | CallContext) -> _Place:
+    return at.session, at.turn, at.step, at.kept
 
 
 # -- replay --------------------------------------------------------------------------------------------------
@@ -260,12 +257,12 @@ class ReplayModel:
         place = f"{self._path}: turn {context.turn}"
         if not of_turn:
             raise CassetteError(f"{place} is not recorded{self._elsewhere(context)}. {_WHAT_TO_DO}")
-        exchange = self._by_position.get((context.session, context.turn, context.step))
+        exchange = self._by_position.get(_position(context))
         asked_of = exchange or of_turn[0]
         if not _same_question(asked_of.user_text, context.user_text):
             raise CassetteError(
                 f"{place}, step {context.step} is recorded for another question{self._elsewhere(context)}.\n"
-                f"{_difference(asked_of.user_text, context.user_text)}\n{_WHAT_TO_DO}"
+                f"{difference(asked_of.user_text, context.user_text)}\n{_WHAT_TO_DO}"
             )
         if exchange is None:
             steps = ", ".join(str(e.step) for e in sorted(of_turn, key=_position))
@@ -295,18 +292,6 @@ class ReplayModel:
 
     async def aclose(self) -> None:
         """Nothing is held open."""
-
-
-def _difference(recorded: str, asked: str) -> str:
-    """A short unified diff; long lines are wrapped first, so that it shows where they differ."""
-    before, after = (
-        [piece for line in normal_text(text).splitlines() for piece in textwrap.wrap(line, 88)]
-        for text in (recorded, asked)
-    )
-    lines = list(difflib.unified_diff(before, after, "recorded", "asked", n=1, lineterm=""))
-    if len(lines) > _DIFF_LINES:
-        lines = [*lines[:_DIFF_LINES], f"… {len(lines) - _DIFF_LINES} more lines"]
-    return "\n".join(lines)
 
 
 def open_replay(opening: Opening) -> ReplayModel:
@@ -370,7 +355,11 @@ class RecordingModel:
         """The answer of the inner model, on disk when this returns."""
         response = await self._inner.complete(request, context=context, on_delta=on_delta)
         here = (context.turn, context.step)
-        kept = [e for e in self._exchanges if e.session != context.session or (e.turn, e.step) < here]
+        kept = [
+            e
+            for e in self._exchanges
+            if (e.session, e.kept) != (context.session, context.kept) or (e.turn, e.step) < here
+        ]
         exchange = Exchange(
             session=context.session,
             turn=context.turn,
@@ -381,6 +370,7 @@ class RecordingModel:
             model=self._inner.name,
             date=self._today(),
             protocol=context.protocol,
+            kept=context.kept,
             vision=self._inner.traits(session=context.session, turn=context.turn).vision,
             # What the provider or its adapter reports of the traffic may repeat the request or its headers.
             response=replace(self._redact(response), request_body=None, http_summary=None, execution_evidence=None),
