@@ -30,7 +30,7 @@ _PUBLIC = {
     "ApprovalNeeded": ".errors",
     "Decision": ".machine.approvals",
     "LashError": ".errors",
-    "Limits": ".request",
+    "Limits": ".requested",
     "ManagedKernel": ".kernels.managed",
     "ResourceLimits": ".kernels.resources",
     "RetryPolicy": ".calls",

@@ -3,9 +3,8 @@
 Decided here: what goes into which record, which records have to be on the disk before anything goes on, and when the
 journal is compacted. A difference that could not be written is kept and written before the next record, or at the end,
 so that the journal never has a hole: until then nothing that would have to be recorded can happen. Of a copy, the
-kernels that were recorded before are the original's. The forms are `recorded.py`'s.
-
-Writing is done by the caller's thread (order is the order of the calls), waiting for the disk by another.
+kernels that were recorded before are the original's. The forms are `recorded.py`'s. Writing is done by the caller's
+thread (order is the order of the calls), waiting for the disk by another.
 """
 
 from __future__ import annotations

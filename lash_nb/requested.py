@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from .calls import RetryPolicy
 from .checks import checked_expressions
@@ -28,7 +28,7 @@ from .trust import Redactor, whole_text
 from .typed import OutputType
 from .wanted import checked_names, context_text
 
-__all__ = ["Interrupted", "Limits", "Request", "Surroundings", "requested"]
+__all__ = ["Interrupted", "Limits", "Request", "Surroundings", "TurnOptions", "requested"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,54 +113,74 @@ class Interrupted:
     """Whether the main one is gone."""
 
 
+class TurnOptions(TypedDict, total=False):
+    """What `Session.run` can be told of a turn, all of it optional."""
+
+    output_type: Any
+    """A Python type that the turn must give as its value (`turn.value` is of it)."""
+    schema: Any
+    """A JSON Schema instead of a type."""
+    inputs: Mapping[str, Any] | None
+    """Values of which the kernel gets copies, by name, before the model is asked."""
+    results: Sequence[str]
+    """Names of variables that the turn is told to leave in the kernel (`session.kernel.value`)."""
+    maybe: Sequence[str]
+    """Names of variables that it may leave there."""
+    share: bool
+    """False keeps the variables of the session's `Sharing` from this turn."""
+    afresh: bool
+    """True gives each cell new copies of what it uses of those."""
+    context: str
+    """What the model is told with the request, beside the user's own words."""
+    check: str | Sequence[str]
+    """Expressions that must hold in the main kernel before the turn may end; what does not hold is fed back to the
+    model, three times at most, then the turn fails."""
+    verify: Verify | None
+    """Looks at the turn's picture when it wants to end; what it gives is fed back likewise."""
+    conclude: Conclude | None
+    """Called with the picture of a turn that may end; gives what is to be told of it."""
+    max_steps: int | None
+    """Another bound than the session's."""
+    approve: ApprovalMode | str | None
+    """What is asked about, if not as in the session."""
+    on_approval: OnApproval | None
+    """Who is asked, if not as in the session."""
+    on_activity: Callable[[TurnActivity], None] | None
+    """Told everything that happens, in order, on the session's loop; must not block."""
+
+
 def requested(
-    text: str,
-    *,
-    redactor: Redactor,
-    limits: Limits,
-    mode: ApprovalMode,
-    output_type: Any = None,
-    schema: Any = None,
-    inputs: Mapping[str, Any] | None = None,
-    results: Sequence[str] = (),
-    maybe: Sequence[str] = (),
-    share: bool = True,
-    context: str = "",
-    check: str | Sequence[str] = (),
-    verify: Verify | None = None,
-    conclude: Conclude | None = None,
-    afresh: bool = False,
-    max_steps: int | None = None,
-    approve: ApprovalMode | str | None = None,
-    on_activity: Callable[[TurnActivity], None] | None = None,
-    on_approval: OnApproval | None = None,
+    text: str, *, redactor: Redactor, limits: Limits, mode: ApprovalMode, **options: Unpack[TurnOptions]
 ) -> Request:
-    """A request, with `limits` and `mode` where it has none of its own; the rest is as for `Session.run`.
+    """A request, with `limits` and `mode` where it has none of its own.
 
     Raises InputError: something of it cannot be used.
     """
     if not text.strip():
         raise InputError("the request is empty: write what you want under `%%lash`, or after `%lash ask`")
-    minutes = limits.max_minutes
-    kept = redactor.text(text)
+    kept, minutes = redactor.text(text), limits.max_minutes
+    wanted, steps, approve = options.get("output_type"), options.get("max_steps"), options.get("approve")
+    inputs = options.get("inputs") or {}
+    results = checked_names(options.get("results", ()), what="results")
+    maybe = checked_names(options.get("maybe", ()), what="maybe")
     return Request(
         text=kept,
         redacted=kept != whole_text(text),
-        wanted=OutputType(output_type) if output_type is not None else None,
-        schema=schema,
-        context=redactor.text(context_text(context, results, maybe)),
-        inputs={name: (inputs or {})[name] for name in checked_names(inputs or {}, what="inputs")},
-        results=checked_names(results, what="results"),
-        maybe=checked_names(maybe, what="maybe"),
-        share=share,
-        checks=checked_expressions(check),
-        verify=verify,
-        conclude=conclude,
-        afresh=afresh,
-        max_steps=max_steps if max_steps is not None else limits.max_steps,
+        wanted=OutputType(wanted) if wanted is not None else None,
+        schema=options.get("schema"),
+        context=redactor.text(context_text(options.get("context", ""), results, maybe)),
+        inputs={name: inputs[name] for name in checked_names(inputs, what="inputs")},
+        results=results,
+        maybe=maybe,
+        share=options.get("share", True),
+        afresh=options.get("afresh", False),
+        checks=checked_expressions(options.get("check")),
+        verify=options.get("verify"),
+        conclude=options.get("conclude"),
+        max_steps=steps if steps is not None else limits.max_steps,
         time_limit_s=None if minutes is None else minutes * 60,
         cell_limit_s=limits.cell_seconds,
         approve=mode if approve is None else allowed_mode(known_mode(approve), env=os.environ),
-        on_activity=on_activity,
-        on_approval=on_approval,
+        on_activity=options.get("on_activity"),
+        on_approval=options.get("on_approval"),
     )

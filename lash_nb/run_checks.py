@@ -12,7 +12,7 @@ from .models import OFFLINE
 from .models.choice import choose_model, open_model
 from .stores.notebook import METADATA_KEY, lasting
 
-__all__ = ["check_model", "check_options", "forget_the_last_run"]
+__all__ = ["check_directory", "check_model", "check_options", "forget_the_last_run"]
 
 
 def check_model(model: str, home: Path, replay: str | None) -> None:
@@ -23,6 +23,13 @@ def check_model(model: str, home: Path, replay: str | None) -> None:
         raise InputError(f"the model {model} and a replay: a run is asked for one of them")
     if kind in OFFLINE:
         open_model(name, base_dir=home, strict=replay == "strict")
+
+
+def check_directory(path: str | Path) -> Path:
+    """The directory. Raises InputError: there is none."""
+    if not Path(path).is_dir():
+        raise InputError(f"there is no directory {path}")
+    return Path(path)
 
 
 def check_options(record: object, replay: object, cell_seconds: float | None, kept: str | None) -> None:

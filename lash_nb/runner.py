@@ -38,7 +38,7 @@ from .machine.llm import LlmUsage
 from .machine.outcomes import TurnStopReason
 from .machine.state import TurnCheckpoint
 from .recorded import RecordedTurn
-from .run_checks import check_model, check_options, forget_the_last_run
+from .run_checks import check_directory, check_model, check_options, forget_the_last_run
 from .run_results import CellReport, CellState, RefusedEffect, RunResult, RunStatus
 from .stores.documents import Output, error_output, load_notebook, place_output, with_parameters
 from .stores.envelopes import is_reference, open_checkpoint
@@ -178,9 +178,7 @@ class _Run:
         if model is not None:
             check_model(model, self._home, replay)
         check_options(record, replay, cell_seconds, kept)
-        if cwd is not None and not Path(cwd).is_dir():
-            raise InputError(f"there is no directory {cwd}")
-        self._cwd = Path(cwd) if cwd is not None else self._home
+        self._cwd = check_directory(cwd) if cwd is not None else self._home
         kernel = checked_settings(managed, self._cwd)
         self._output.probe()
         cassette = self._home / f"{path.stem}.cassette.jsonl" if record is True else record

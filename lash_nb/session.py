@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from .asked import Asked
 from .bridge import OnTick, undisturbed
@@ -24,11 +24,10 @@ from .following import read_session
 from .machine.approvals import Approval, ApprovalMode, Decision
 from .machine.events import TurnActivity
 from .models import Model
-from .ports import Conclude, Verify
 from .previews import allowed_previews
 from .recorded import RecordedTurn
 from .request import RequestRun
-from .requested import Interrupted, Limits, Request, Surroundings
+from .requested import Interrupted, Limits, Request, Surroundings, TurnOptions
 from .resuming import Outstanding
 from .session_parts import SessionParts
 from .turns import Turn
@@ -135,45 +134,18 @@ class Session(SessionParts):
         self,
         text: str,
         *,
-        output_type: Any = None,
-        schema: Any = None,
-        inputs: Mapping[str, Any] | None = None,
-        results: Sequence[str] = (),
-        maybe: Sequence[str] = (),
-        share: bool = True,
-        context: str = "",
-        check: str | Sequence[str] = (),
-        verify: Verify | None = None,
-        conclude: Conclude | None = None,
-        afresh: bool = False,
-        max_steps: int | None = None,
         model: Model | str | None = None,
-        approve: ApprovalMode | str | None = None,
-        on_activity: Callable[[TurnActivity], None] | None = None,
-        on_approval: OnApproval | None = None,
         on_tick: OnTick | None = None,
         raise_on_failure: bool = True,
+        **options: Unpack[TurnOptions],
     ) -> Turn:
         """One turn: from a request to its outcome.
 
         Args:
-            output_type: a Python type that the turn must give as its value (`turn.value` is of it).
-            schema: a JSON Schema instead of a type.
-            inputs: values of which the kernel gets copies, by name, before the model is asked.
-            results, maybe: names of variables that it is told to leave in the kernel (`session.kernel.value`), or may.
-            share: False keeps the variables of the session's `Sharing` from this turn.
-            context: what the model is told with the request, beside the user's own words.
-            check: expressions that must hold in the main kernel before the turn may end; what does not hold is fed
-                back to the model, three times at most, then the turn fails.
-            verify: looks at the turn's picture when it wants to end; what it gives is fed back likewise.
-            conclude: called with the picture of a turn that may end; gives what is to be told of it.
-            afresh: True gives each cell new copies of what it uses of the `Sharing`.
-            max_steps: another bound than the session's for this turn.
             model: another model than the session's for this turn; one that is given as an object stays the caller's.
-            approve, on_approval: others than the session's for this turn.
-            on_activity: told everything that happens, in order, on the session's loop; must not block.
             on_tick: called by the waiting caller, about ten times a second: to draw, to look at a flag.
             raise_on_failure: False returns a failed turn instead of raising.
+            options: `TurnOptions`: `output_type`, `check`, `inputs`, …
 
         Raises:
             TurnFailed: the turn ended without an answer; `.turn` holds it, the session can go on.
@@ -184,12 +156,7 @@ class Session(SessionParts):
             SessionClosedError: the session was closed.
             CancelledError: the caller was cancelled; the turn was stopped, and is the last of `turns`.
         """
-        given: dict[str, Any] = {"inputs": inputs, "share": share, "context": context, "afresh": afresh}
-        value: dict[str, Any] = {"output_type": output_type, "schema": schema, "results": results, "maybe": maybe}
-        hooks: dict[str, Any] = {"verify": verify, "conclude": conclude}
-        watched: dict[str, Any] = {"on_activity": on_activity, "on_approval": on_approval, **hooks}
-        bounds: dict[str, Any] = {"max_steps": max_steps, "approve": approve, "check": check}
-        work = self._asked(text, model=model, raise_on_failure=raise_on_failure, **given, **value, **watched, **bounds)
+        work = self._asked(text, model=model, raise_on_failure=raise_on_failure, **options)
         return await self._loop.wait(work, on_tick=on_tick)
 
     def run_sync(self, text: str, *, on_tick: OnTick | None = None, **options: Any) -> Turn:

@@ -140,12 +140,8 @@ def make_envelope(
         "engine": engine,
         "saved_at": saved_at,
     }
-    if dollars is not None:
-        envelope["dollars"] = dollars
-    if kept_steps:
-        envelope["kept_steps"] = kept_steps
-    if resume is not None:
-        envelope["resume"] = dict(resume)
+    about = {"dollars": dollars, "kept_steps": kept_steps or None, "resume": None if resume is None else dict(resume)}
+    envelope |= {name: value for name, value in about.items() if value is not None}
     return {**envelope, **_stored(text, data)}
 
 
