@@ -38,6 +38,8 @@ class Asked:
     approve: str = "effects"
     """How it was conducted (`ApprovalMode`). Whoever goes on with it may be stricter, and is looser only if told so."""
     sandbox: bool = False
+    afresh: bool = False
+    """Whether its cells worked on new copies each, so that nothing of them stays."""
     checks: list[str] = field(default_factory=list)
     """Expressions that must hold before it may end."""
 
@@ -65,12 +67,13 @@ class Asked:
         for name in ("results", "maybe", "checks"):
             if not all(isinstance(one, str) for one in known.get(name, [])):
                 raise DecodeError("expected texts", path=f"asked.{name}")
-        flags = {"typed": known.get("typed") is True, "share": known.get("share") is not False}
+        flags = {name: known.get(name) is True for name in ("typed", "afresh")}
+        flags["share"] = known.get("share") is not False
         return cls(**{**known, **flags, "sandbox": known.get("sandbox", False) is not False})
 
 
 _LEFT_OUT: tuple[tuple[str, Json], ...] = (
-    ("share", True), ("results", []), ("maybe", []), ("sandbox", False), ("checks", []),
+    ("share", True), ("results", []), ("maybe", []), ("sandbox", False), ("afresh", False), ("checks", []),
 )  # fmt: skip
 """What is not written, because it is so in nearly all requests."""
 _NUMBER = (int, float, type(None))

@@ -234,6 +234,7 @@ def _restored(recorded: RecordedTurn, session: str, store: AttachmentStore) -> T
         outcome=outcome,
         usage=checkpoint.cumulative_usage,
         value=finish.value if isinstance(finish, FinalValue) else None,
+        afresh=recorded.asked.afresh,
         store=store,
     )
 

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import NotebookError
 from .machine.wire import Json
-from .stores.copies import IN_PROCESS, Holder, NotebookLine, OnPull
+from .stores.clicks import OnInsert, OnPull, Spot, Tell
+from .stores.copies import IN_PROCESS, Holder, NotebookLine, OnAnswer
 from .stores.envelopes import is_reference
+from .stores.kept import KeptCode, carried_kept, merged_kept
 from .stores.notebook import METADATA_KEY, MODEL_KEY, fitted, following, read_block
 from .stores.placing import Placing
 
@@ -52,13 +54,15 @@ class Copying:
         suggested: Callable[[], str | None] = lambda: None,
         saves: Callable[[], bool] = lambda: False,
         on_pull: OnPull | None = None,
+        on_insert: OnInsert | None = None,
     ) -> None:
         """`attended`: a person's frontend; else a runner, which is there, takes heads when they are made, and saves.
         `suggested`: the model that the runner's notebook suggests; `saves`: whether a finished turn has it saved.
-        `on_pull`: brings the variable that a page's user wants into this kernel, told so on its main thread.
+        `on_pull`: brings the variable that a page's user wants into this kernel; `on_insert`: has a turn's code put
+        below the cell in which it was clicked. Both are told so on the kernel's main thread.
         """
         self._attended, self._suggested, self._saves = attended, suggested, saves
-        self._line = NotebookLine(on_here=self._here, expected=not attended, on_pull=on_pull)
+        self._line = NotebookLine(on_here=self._here, expected=not attended, on_pull=on_pull, on_insert=on_insert)
         self._placing = Placing(self._line, on_placed=self._placed)
         self._lock = threading.RLock()
         self._troubles: dict[str, str] = {}
@@ -72,6 +76,8 @@ class Copying:
         """Under which it was sent."""
         self._served: set[str] = set()
         """Holders that were given that block because of what they said."""
+        self._kept: list[KeptCode] = []
+        """What was kept here, for the notebook to carry."""
         self._status: dict[str, Json] = {}
         self._opened_during: int | None = None
         """The turn that ran when a page was opened: what was published before is not routed into its cell there."""
@@ -111,6 +117,18 @@ class Copying:
         """The notebook of the cell that runs as its holder told of it last: untrusted. None: nobody did."""
         holders = self._line.holders(self._line.running)
         return holders[0] if holders else None
+
+    # -- code that is kept ---------------------------------------------------------------------------------------------
+
+    def kept(self) -> list[KeptCode]:
+        """What the notebook of the cell that runs carries; untrusted."""
+        holder = self.notebook
+        return [] if holder is None else list(carried_kept(holder.value))
+
+    def carry(self, code: KeptCode) -> None:
+        """Have it carry that, from the next copy on."""
+        with self._lock:
+            self._kept.append(code)
 
     # -- what is written -----------------------------------------------------------------------------------------------
 
@@ -167,7 +185,8 @@ class Copying:
                 return 0
             holders = [holder for holder in self._line.holders() if holder.id not in self._troubles]
             place = self._place(holders)
-            value, size = fitted(_merged(self._block, [*self._known(place), *(one.value for one in reversed(holders))]))
+            states = [*self._known(place), *(one.value for one in reversed(holders))]
+            value, size = fitted({**_merged(self._block, states), **merged_kept(states, self._kept)})
             self._written[place] = value
             if len(self._written) > _MOST_NOTEBOOKS:
                 del self._written[next(iter(self._written))]
@@ -257,23 +276,44 @@ class Copying:
     def _placed(self) -> None:
         self._opened_during = None
 
-    def insert(self, code: str, done: Callable[[str], None], *, cell_id: str | None = None) -> bool:
+    # -- cells that are put in ----------------------------------------------------------------------------------------
+
+    def insert(self, code: str, done: Tell, *, cell_id: str | None = None) -> bool:
         """Have `code` put below a cell, not run; False: nobody here can. `done` is told how it went, once.
 
         `cell_id`: None is the cell in which a turn began last.
         """
+        return self._insert([code], done, after=cell_id, active=False)
 
-        def answered(client: str, answer: Mapping[str, Any]) -> None:
-            if not told:
-                told.append(client)
-                ok = answer.get("ok") is True
-                done("It is the cell below." if ok else f"It was not inserted: {answer.get('error') or 'refused'}.")
+    def insert_cells(
+        self, cells: Sequence[str], done: Tell, *, cell_id: str | None = None, spot: Spot | None = None
+    ) -> bool:
+        """Have code cells put below a cell, in order, none run, as one step to undo; the first becomes the active one.
 
-        told: list[str] = []
+        False and `done` as of `insert`. `cell_id`: None is that of `spot`, where a person clicked; without one the cell
+        that runs, on the main thread, or as of `insert`.
+        """
+        spot = spot or self._line.spot
+        return self._insert(cells, done, after=cell_id or (spot.cell if spot else None), active=True, spot=spot)
+
+    def _insert(
+        self, cells: Sequence[str], done: Tell, *, after: str | None, active: bool, spot: Spot | None = None
+    ) -> bool:
         if not self._attended:
             return False
-        cells = [{"cell_type": "code", "source": code}]
-        return self._line.insert(cells, after=cell_id or self._line.cell, on_answer=answered) is not None
+        made = [{"cell_type": "code", "source": source} for source in cells]
+        said = "It is the cell below." if len(cells) == 1 else f"They are the {len(cells)} cells below."
+        told = _once(done, said, otherwise="Nothing was inserted")
+        after = after or (self._line.cell if spot is None else None)
+        return self._line.insert(made, after=after, active=active, spot=spot, on_answer=told) is not None
+
+    def replace(self, source: str, done: Tell, *, cell_id: str, was: str) -> bool:
+        """Have the cell of that id given another source, not run, while it still has the one that it had.
+
+        False and `done` as of `insert`. Its outputs stay, and it can be undone.
+        """
+        told = _once(done, "The cell has its new source.", otherwise="Nothing was replaced")
+        return self._attended and self._line.replace(cell_id, source, was=was, on_answer=told) is not None
 
     # -- what is said --------------------------------------------------------------------------------------------------
 
@@ -307,6 +347,18 @@ class Copying:
         if self._line.acknowledged(self._number, client):
             return "✓"
         return f"✗ ({self._line.refusal(self._number, client) or 'not acknowledged yet'})"
+
+
+def _once(done: Tell, said: str, *, otherwise: str) -> OnAnswer:
+    """Tells `done` of the first answer to a request."""
+
+    def answered(client: str, answer: Mapping[str, Any]) -> None:
+        if not told:
+            told.append(client)
+            done(said if answer.get("ok") is True else f"{otherwise}: {answer.get('error') or 'refused'}.")
+
+    told: list[str] = []
+    return answered
 
 
 def _merged(block: Mapping[str, Any], states: Iterable[Json]) -> dict[str, Any]:

@@ -40,7 +40,7 @@ from .views.live import QuietView, choose_view, publish_with_ipython
 from .views.text import figures, static_bundle
 from .views.turn_data import TURN_MIME, turn_data
 
-__all__ = ["CellRequest", "CellTurn", "publish"]
+__all__ = ["CellRequest", "CellTurn", "cell_id", "publish"]
 
 _log = logging.getLogger("lash_nb")
 
@@ -88,7 +88,7 @@ class CellTurn:
         """What the person wants to change, in a cell of its own."""
         sessions.copying.begin()
         self._desk = sessions.desk
-        self._cell_id = _cell_id()
+        self._cell_id = cell_id()
         self._view: LiveView = QuietView()
 
     def _begin(self, *, clicks: bool) -> None:
@@ -298,7 +298,7 @@ def _shell() -> Any:
     return interactive.get_ipython() if interactive is not None else None
 
 
-def _cell_id() -> str | None:
+def cell_id() -> str | None:
     """The id of the cell that is run, where its frontend says so."""
     get_parent = getattr(_shell(), "get_parent", None)
     request = get_parent() if get_parent is not None else None

@@ -21,6 +21,7 @@ from IPython.core.magic import Magics, magics_class
 from .asking import can_ask
 from .deciding import known_mode
 from .errors import InputError, UnknownNameError
+from .failed_cells import SeenCells
 from .magic_options import OPTIONS_NOT_BUILT, as_magic, is_edit, unquoted
 from .models.choice import ModelChoice
 from .previews import known_previews
@@ -41,7 +42,7 @@ __all__ = ["Lash", "load", "unload"]
 
 NAME = "Lash"
 WORDS_NOT_BUILT = (
-    "diff", "fix", "goto", "insert", "kernel", "redo", "tools", "undo",
+    "diff", "goto", "kernel", "redo", "tools", "undo",
 )  # fmt: skip
 _LOOKING_S = 0.05
 """How long `%load_ext` looks for an earlier session."""
@@ -73,6 +74,7 @@ class Lash(Magics, Settings):
         self._announced: ModelChoice | None = None
         self._suggestion = self.sessions.suggestion
         self._shown: list[Turn] = []
+        self._cells = SeenCells(shell)
         kernel = getattr(shell, "kernel", None)
         self._hook = ShutdownHook(kernel, self.sessions.end_now) if hasattr(kernel, "do_shutdown") else None
 
@@ -88,6 +90,8 @@ class Lash(Magics, Settings):
             ask TEXT       a request in one line
             say TEXT       something for the turn that runs, at its next pause
             answer yes     to what waits for you; or no [WHY], or edit
+            fix [TEXT]     correct the cell that failed last; or the last one, by what TEXT says is wrong with it
+            insert [TURN]  the agent's code as cells below, tried out first
             approve [MODE] what of the agent's code is asked about: effects, every, all, plan
             vars [NAME...] what the agent sees of your variables and of its own (--hide PATTERN, --show PATTERN)
             push NAME...   a copy of your variable for the agent, now
@@ -116,10 +120,11 @@ class Lash(Magics, Settings):
             return None if turn is None else await turn.wait()
 
     async def await_word(self, line: str) -> Turn | None:
-        """What a `%lash answer` or `%lash resume` becomes there."""
+        """What a `%lash answer`, `fix` or `resume` becomes there."""
         with one_sentence():
             word, _, rest = line.partition(" ")
-            turn = self._answered(rest.strip()) if word == "answer" else self._resumed(rest.strip())
+            words = {"answer": self._answered, "fix": self._fixing, "resume": self._resumed}
+            turn = words[word](rest.strip())
             return None if turn is None else await turn.wait()
 
     # -- a request -----------------------------------------------------------------------------------------------------
@@ -191,7 +196,9 @@ class Lash(Magics, Settings):
             "answer": lambda words: self._blocked(self._answered(words)),
             "approve": lambda which: self._turn_words.approve_word(which, self.sessions),
             "ask": lambda text: self._turn("", text).block(),
+            "fix": lambda words: self._blocked(self._fixing(words)),
             "history": self._history,
+            "insert": self._insert,
             "model": self._model,
             "new": self._new,
             "pull": lambda line: self._turn_words.pull_word(line, self.sessions.pulled),
@@ -275,6 +282,24 @@ class Lash(Magics, Settings):
         request = CellRequest(text=None, model=self.sessions.open(choice.name), live=not self._captured)
         return CellTurn(request, self.sessions, on_shown=self._shown.append)
 
+    def _fixing(self, words: str) -> CellTurn:
+        from .fix_words import fix_turn
+
+        return fix_turn(
+            words,
+            self.sessions,
+            shell=self._shell,
+            cells=self._cells,
+            live=not self._captured,
+            announce=self._announce_news,
+            on_shown=self._shown.append,
+        )
+
+    def _insert(self, line: str) -> None:
+        from .insert_words import insert_word
+
+        insert_word(line, self.sessions, shell=self._shell)
+
     def _blocked(self, turn: CellTurn | None) -> Turn | None:
         return None if turn is None else turn.block()
 
@@ -302,6 +327,7 @@ class Lash(Magics, Settings):
         for turn in self._shown:
             turn.shown = False
         self._shown.clear()
+        self._cells.after_cell(result)
         self.sessions.tell()
         say_where_it_is(result, self.sessions.current)
 

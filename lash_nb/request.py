@@ -148,6 +148,7 @@ class RequestRun:
             results=list(request.results),
             maybe=list(request.maybe),
             checks=list(request.checks),
+            afresh=request.afresh,
         )
 
     def _protocol(self, around: Surroundings, traits: ModelTraits) -> ModelProtocol:
@@ -329,6 +330,7 @@ class RequestRun:
             value=self._value(result),
             results=self.request.results,
             maybe=self.request.maybe,
+            afresh=self.request.afresh,
             envelope=self._envelope,
             store=around.store,
         )

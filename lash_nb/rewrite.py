@@ -3,7 +3,7 @@
 Decided here: only the cell that is the whole request of an ipykernel is rewritten, because only there IPython awaits
 and clicks arrive meanwhile. What is nested (under `%%time`, `%%capture`, `run_cell`) and what is not ipykernel is left
 to the plain magic. Comments may stand before `%%lash`. So it is with lines that run a turn (`%lash ask`, `answer`,
-`resume`). `%lash ask …?` is taken out of the way of IPython's own `…?`, which would show help instead.
+`fix`, `resume`). `%lash ask …?` is taken out of the way of IPython's own `…?`, which would show help instead.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ AWAITED = "get_ipython().magics_manager.registry['Lash']"
 
 _COMMENT = re.compile(r"(#.*)?")
 _CELL = re.compile(r"%%lash(?:[ \t]+(?P<line>.*))?")
-_WORD = re.compile(r"(?P<target>[^\W\d]\w*[ \t]*=[ \t]*)?%lash[ \t]+(?P<word>ask|answer|resume)\b(?P<text>.*)")
+_WORD = re.compile(r"(?P<target>[^\W\d]\w*[ \t]*=[ \t]*)?%lash[ \t]+(?P<word>ask|answer|fix|resume)\b(?P<text>.*)")
 _OURS = re.compile(r"([^\W\d]\w*[ \t]*=[ \t]*)?%lash\b|#|$")
 
 

@@ -270,6 +270,7 @@ class Session(SessionParts):
             results=tuple(asked.results),
             maybe=tuple(asked.maybe),
             checks=tuple(asked.checks),
+            afresh=asked.afresh,
             share=asked.share,
             max_steps=asked.max_steps,
             time_limit_s=asked.time_limit_s,

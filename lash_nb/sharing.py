@@ -5,6 +5,9 @@ need. What went over is sent again when it has changed here; when the agent has 
 both have, ours takes the name and the agent's gets `_agent` behind its own. What the agent made by itself under a name
 of ours is the agent's until ours is bound anew. Names that are hidden are neither described nor sent.
 
+A cell that only tries something out can have its copies `afresh`: then ours go over whatever stands there. What such
+cells leave behind under our names is not the agent's own: it is written over, and nobody is told that both changed it.
+
 The originals are only read: what goes over is pickled, and what is made of it are copies.
 """
 
@@ -35,6 +38,7 @@ __all__ = ["Sharing", "TakesOver", "TakesValues"]
 
 _SHELL = re.compile(r"_+|_i*|_\d+|_i\d+|_[doi]h|__\w+__|In|Out|exit|quit|get_ipython|open")
 """What IPython keeps in its namespace beside the user's variables."""
+_WORD = re.compile(r"[^\W\d]\w*")
 _MOST_ROUNDS = 8
 """Of functions that call functions."""
 _MOST_NAMES = 500
@@ -111,6 +115,8 @@ class Sharing:
         there was none), or when ours came from there."""
         self._copied: set[str] = set()
         """The names under which it has, or had, copies of ours."""
+        self._tried: set[str] = set()
+        """The names under which it has what cells made that had their copies afresh, and had nothing before."""
 
     def sibling(self) -> Sharing:
         """The same variables for another kernel."""
@@ -174,31 +180,60 @@ class Sharing:
 
     # -- what goes over ------------------------------------------------------------------------------------------------
 
-    async def for_cell(
-        self, code: str, kernel: TakesValues, *, afresh: bool = False
-    ) -> VariablesShared | None:
+    async def for_cell(self, code: str, kernel: TakesValues, *, afresh: bool = False) -> VariablesShared | None:
         """Send what a cell uses and the kernel lacks, before it runs; None: nothing had to.
+
+        With `afresh` it lacks whatever is not just what ours is now, and all of them go together then.
 
         Raises KernelError: the kernel did not take them.
         """
         names = used_names(code)
-        if not names:
-            return None
         self._begin(kernel.epoch)
+        words = frozenset(_WORD.findall(code))
+        if afresh:
+            await self._note_tried(words, kernel)
+        sent = await self._for_names(names, kernel, afresh=afresh) if names else None
+        if not afresh:
+            self._tried -= words  # it has them anew, or makes them its own
+        return sent
+
+    async def _note_tried(self, names: Iterable[str], kernel: TakesValues) -> None:
+        """A cell that is only tried out may make variables of these names: what stands there before is the agent's."""
+        new = sorted(name for name in names if name not in self._tried)
+        self._tried |= set(new) - (await kernel.held(new, look=False)).keys()
+
+    async def refresh(self, kernel: TakesValues) -> None:
+        """Have what is left there of cells that were tried out be copies again, as far as ours are there.
+
+        Raises KernelError: the kernel did not take them; they go before the next cell that uses them.
+        """
+        self._begin(kernel.epoch)
+        held = await kernel.held([name for name in sorted(self._tried) if self._is_shared(name)])
+        left = {name: self._namespace[name] for name, there in held.items() if not there.untouched}
+        if left:
+            await self._sent(left, (), kernel)
+
+    async def _for_names(self, names: frozenset[str], kernel: TakesValues, *, afresh: bool) -> VariablesShared | None:
         values, held = await self._used(names, kernel)
         if not values:
             return None
         late = await self._late(values, held)
         values = {name: value for name, value in values.items() if name not in self._refused}
-        changed = [name for name, there in held.items() if name in values and self._differs(name, there)]
-        known = {**held, **(await kernel.held(changed) if changed else {})}
-        wanted, keep = self._wanted(values, known)
+        doubted = [
+            name
+            for name, there in held.items()
+            if name in values and (afresh or name in self._tried or self._differs(name, there))
+        ]
+        known = {**held, **(await kernel.held(doubted) if doubted else {})}
+        wanted, keep = self._wanted(values, known, afresh=afresh)
         if not wanted:
             return late
         try:
             sent = await self._sent(wanted, keep, kernel)
         except KernelBusyError as error:  # one of them does not end being pickled: not again in this turn
             sent = self._all_refused(wanted, str(error))
+        if afresh:
+            self._tried |= {one.name for one in sent.shared}
         return sent if late is None else replace(sent, refused=(*late.refused, *sent.refused))
 
     async def _used(self, names: frozenset[str], kernel: TakesValues) -> tuple[dict[str, Any], Mapping[str, Held]]:
@@ -279,16 +314,22 @@ class Sharing:
         unhidden = self._hidden.get(name, absent) is not value and not self._is_hidden(name)
         return value is not absent and unhidden and self.is_ours(name)
 
-    def _wanted(self, values: Mapping[str, Any], held: Mapping[str, Held]) -> tuple[dict[str, Any], Collection[str]]:
+    def _wanted(
+        self, values: Mapping[str, Any], held: Mapping[str, Held], *, afresh: bool
+    ) -> tuple[dict[str, Any], Collection[str]]:
         """Which of them are to be sent, and under which names the kernel's own is to be kept."""
         wanted = {name: value for name, value in values.items() if name not in held}
         keep = []
         for name, there in held.items():
-            if name in values and self._differs(name, there):
+            if name not in values:
+                continue
+            lost = not there.untouched and (afresh or name in self._tried)
+            if lost or self._differs(name, there):
                 wanted[name] = values[name]
-                if not there.untouched:
+                if not there.untouched and name not in self._tried:
                     keep.append(name)
-        return wanted, keep
+        # What is one object here under two names is to be one there.
+        return (dict(values) if afresh and wanted else wanted), keep
 
     def _differs(self, name: str, there: Held) -> bool:
         """Whether ours is another one than when it was last the kernel's, or when the kernel's own was first seen."""
@@ -306,7 +347,7 @@ class Sharing:
 
     def _begin(self, epoch: str) -> None:
         if self._epoch != epoch:
-            self._epoch, self._own, self._copied = epoch, {}, set()
+            self._epoch, self._own, self._copied, self._tried = epoch, {}, set(), set()
 
     async def _look_at(self, values: Mapping[str, Any]) -> None:
         new = {name: value for name, value in values.items() if name not in self._digests}

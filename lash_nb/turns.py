@@ -46,6 +46,7 @@ class Turn:
         value: Any = None,
         results: tuple[str, ...] = (),
         maybe: tuple[str, ...] = (),
+        afresh: bool = False,
         envelope: dict[str, Any] | None = None,
         store: AttachmentStore | None = None,
     ) -> None:
@@ -59,6 +60,8 @@ class Turn:
         """Names of the variables that it was to leave in the kernel."""
         self.maybe = maybe
         """Names that it may have left results under."""
+        self.afresh = afresh
+        """Whether its cells worked on new copies of the notebook's variables each: nothing of them stays."""
         self.envelope = envelope
         """The copy of this turn that goes into the notebook."""
         self.shown = False

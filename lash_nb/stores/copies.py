@@ -9,18 +9,19 @@ comm, whose id is that of its target, `lash_nb.notebook`:
 | holder | `{op: here, holder, kind, path, value}`     | it does; `value` is what the notebook carries             |
 | kernel | `{op: set, key, value, id, save?, clients}` | write it into the notebook's metadata (and save the file) |
 | kernel | `{op: get, key, id}`, `{op: save, id}`      | say what is there; save the file                          |
-| kernel | `{op: insert, cells, after, id}`            | put cells below another one                               |
+| kernel | `{op: insert, cells, after, active?, id}`   | put cells below another one (and go to the first)         |
+| kernel | `{op: replace, cell, source, was, id}`      | give a cell this source, while it still has that one      |
 | kernel | `{op: place, cell, from, view, …, id}`      | show the turn of this cell, which the client `from` sent  |
 | holder | `{id, ok, holder, …}`                       | the answer to one of these                                |
 | kernel | `{op: status, …}`                           | what may be shown beside the notebook; not answered       |
 | holder | `{op: pull, id, name}`                      | a person clicked: bring a variable into the kernel        |
 | kernel | `{op: pulled, id, ok, text}`                | what came of it, in a sentence                            |
+| holder | `{op: insert, id, turn, session, cell}`     | a person clicked: put a turn's code below that cell       |
+| kernel | `{op: inserted, id, ok, text?}`             | it is on it; with `text`, or not `ok`: what came of it    |
 
 `place` is for each page of the notebook, and the page of `from` does nothing: it is routed what the cell shows. Another
 one puts it into the cell itself: `live`, the bundle of the live view (whose model is `view`), while the turn runs, then
 `outputs` in its place. It may have neither, when the kernel knows of no other page: such a page says that it is here.
-
-The kernel cannot tell a click from another `pull`: whoever can send it messages can run code in it anyway.
 
 One kernel may have several notebooks, and one notebook several pages. *This* notebook is that of the page from which
 the cell was sent that began something last: a holder's messages name its client (`header.session`), and so do the
@@ -40,16 +41,16 @@ import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from keyword import iskeyword
 from typing import TYPE_CHECKING, Any, cast
 
 from ..machine.wire import Json
+from .clicks import OPS, Clicks, OnInsert, OnPull, Spot, cell_of, client_of, running_spot, short
 from .notebook import COMM_TARGET, METADATA_KEY
 
 if TYPE_CHECKING:
     from comm.base_comm import BaseComm
 
-__all__ = ["IN_PROCESS", "Holder", "NotebookLine", "OnAnswer", "OnPull"]
+__all__ = ["IN_PROCESS", "Holder", "NotebookLine", "OnAnswer"]
 
 IN_PROCESS = ("papermill", "runner")
 """Kinds of holders that run the kernel: they hold the notebook of whatever cell, and are clients of their own."""
@@ -74,8 +75,6 @@ class Holder:
 
 
 OnHere = Callable[[Holder], None]
-OnPull = Callable[[str, Callable[[str], None]], None]
-"""The name of a variable, and who is to be told how that went, once, from any thread."""
 OnAnswer = Callable[[str, Mapping[str, Any]], None]
 """The client that answers, and what it says."""
 
@@ -94,14 +93,21 @@ class NotebookLine:
     # The comm manager of the kernel reads these two.
     comm_id = target_name = COMM_TARGET
 
-    def __init__(self, *, on_here: OnHere, expected: bool = False, on_pull: OnPull | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        on_here: OnHere,
+        expected: bool = False,
+        on_pull: OnPull | None = None,
+        on_insert: OnInsert | None = None,
+    ) -> None:
         """`on_here` is told who answers, on the kernel's main thread; `expected`: somebody is there, said or not.
 
-        `on_pull` is told what a page's user wants pulled, on the main thread, too; None: nothing can be.
+        `on_pull` and `on_insert` are told what a page's user clicks, on the main thread, too; None: nobody can do that.
         """
         self._kernel: Any = _ipykernel()
         self._on_here = on_here
-        self._on_pull = on_pull
+        self._clicks = Clicks(on_pull=on_pull, on_insert=on_insert)
         self._expected = expected
         self._opened = False
         self._parent: Mapping[str, Any] = {}
@@ -155,20 +161,26 @@ class NotebookLine:
     @property
     def client(self) -> str:
         """The client from which the cell of this notebook was sent."""
-        return _client(self._parent)
+        return client_of(self._parent)
 
     @property
     def cell(self) -> str | None:
         """The id of this notebook's cell that began something last, as its page says; None: it does not say."""
-        metadata = self._parent.get("metadata")
-        return (_short(metadata.get("cellId")) or None) if isinstance(metadata, Mapping) else None
+        return cell_of(self._parent)
+
+    @property
+    def spot(self) -> Spot | None:
+        """On the main thread, where the cell stands that runs; None elsewhere, and between cells."""
+        return running_spot(self._kernel.get_parent("shell")) if self._on_main else None
 
     @property
     def running(self) -> str:
         """On the main thread, the client of the cell that runs; else, and between cells, `client`."""
-        if not self._opened or threading.current_thread() is not threading.main_thread():
-            return self.client
-        return _client(self._kernel.get_parent("shell")) or self.client
+        return (client_of(self._kernel.get_parent("shell")) if self._on_main else "") or self.client
+
+    @property
+    def _on_main(self) -> bool:
+        return self._opened and threading.current_thread() is threading.main_thread()
 
     def holders(self, client: str | None = None) -> tuple[Holder, ...]:
         """Those of this notebook, or of the one that a client shows: its own page first, then who spoke last."""
@@ -216,10 +228,25 @@ class NotebookLine:
         return self._ask("get", key=METADATA_KEY)
 
     def insert(
-        self, cells: Sequence[Mapping[str, str]], *, after: str | None = None, on_answer: OnAnswer | None = None
+        self,
+        cells: Sequence[Mapping[str, str]],
+        *,
+        after: str | None = None,
+        active: bool = False,
+        spot: Spot | None = None,
+        on_answer: OnAnswer | None = None,
     ) -> int | None:
-        """Ask for cells (`{cell_type, source}`) below the cell of that id; None: below the active one."""
-        return self._ask("insert", cells=[dict(cell) for cell in cells], after=after, on_answer=on_answer)
+        """Ask for cells (`{cell_type, source}`) below the cell of that id; None: below the active one.
+
+        `active`: the first becomes the active one, where nobody types; `spot`: on the page of that place.
+        """
+        values: dict[str, Any] = {"cells": [dict(cell) for cell in cells], "after": after}
+        parent, client = (None, None) if spot is None else (spot.said, spot.client)
+        return self._ask("insert", parent, (), client, on_answer, **values, **({"active": True} if active else {}))
+
+    def replace(self, cell: str, source: str, *, was: str, on_answer: OnAnswer | None = None) -> int | None:
+        """Ask for another source of the cell of that id, while it still has the one that it had."""
+        return self._ask("replace", cell=cell, source=source, was=was, on_answer=on_answer)
 
     def place(
         self,
@@ -296,8 +323,8 @@ class NotebookLine:
         number = data.get("id")
         if data.get("op") == "here":
             self._heard(data, message)
-        elif data.get("op") == "pull":
-            self._pull(data, message)
+        elif data.get("op") in OPS:
+            self._clicks.take(data, message, lambda answer: self._send(answer, message))
         elif isinstance(number, int) and not isinstance(number, bool):
             name = _name(data)
             with self._lock:
@@ -315,23 +342,10 @@ class NotebookLine:
                 self._send({"op": "who"})  # a page that was loaded anew and has not found the comm yet
             on_answer = self._waiting.get(number)
             if on_answer is not None:
-                on_answer(_client(message), data)
+                on_answer(client_of(message), data)
 
     def handle_close(self, message: Mapping[str, Any]) -> None:
         """A frontend that does not know the comm closes it; that means nothing."""
-
-    def _pull(self, data: Mapping[str, Any], message: Mapping[str, Any]) -> None:
-        request, name = _short(data.get("id")), data.get("name")
-
-        def told(text: str, ok: bool = True) -> None:
-            self._send({"op": "pulled", "id": request, "ok": ok, "text": text}, message)
-
-        if not isinstance(name, str) or len(name) > _LONGEST_NAME or not name.isidentifier() or iskeyword(name):
-            told("Nothing was pulled: that is not the name of a variable.", False)
-        elif self._on_pull is None:
-            told("Nothing was pulled: this kernel cannot do that.", False)
-        else:
-            self._on_pull(name, told)
 
     def _heard(self, data: Mapping[str, Any], message: Mapping[str, Any]) -> None:
         name = _name(data)
@@ -340,11 +354,11 @@ class NotebookLine:
             told = {**({"kind": before.kind, "path": before.path} if before is not None else {}), **data}
             holder = Holder(
                 id=name,
-                kind=_short(told.get("kind")),
-                path=_short(told.get("path")),
+                kind=short(told.get("kind")),
+                path=short(told.get("path")),
                 value=data.get("value"),
                 was=before.path if before is not None else "",
-                client=_client(message),
+                client=client_of(message),
                 said=message,
             )
             self._holders[name] = holder
@@ -367,21 +381,10 @@ class NotebookLine:
 
 
 _MOST_HOLDERS, _MOST_ANSWERS = 16, 256
-_LONGEST, _LONGEST_NAME = 4096, 256
-
-
-def _short(value: object) -> str:
-    return value[:_LONGEST] if isinstance(value, str) else ""
 
 
 def _name(data: Mapping[str, Any]) -> str:
-    return _short(data.get("holder"))
-
-
-def _client(message: Mapping[str, Any]) -> str:
-    """The session of whoever sent a message; that of a cell's request is the page's."""
-    header = message.get("header")
-    return _short(header.get("session")) if isinstance(header, Mapping) else ""
+    return short(data.get("holder"))
 
 
 def _drop_oldest(kept: dict[Any, Any], most: int) -> None:
