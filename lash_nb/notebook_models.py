@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -81,11 +82,14 @@ class NotebookModels:
         return self.home / f"{self._stem}{_CASSETTE}" if self._stem else None
 
     @property
+    def _frozen(self) -> bool:
+        """Whether the run forbids that a model is asked."""
+        return self.run is not None and self.run.kept == "frozen"
+
+    @property
     def ordered(self) -> str:
         """The option of the run that decides over the model; empty when none does."""
         run = self.run
-        if run and run.kept == "frozen":
-            return "--frozen"
         if run and run.model:
             return "-m"
         return "--replay" if run and run.replay and self.cassette and self.cassette.is_file() else ""
@@ -97,12 +101,11 @@ class NotebookModels:
             UnknownModelError: nothing chooses a model, or what does is not of any known form.
             CassetteError: the run shall replay, and there is nothing to replay.
         """
-        return replace(self._chosen(named), previews=self._previews())
+        choice = self._recorded(named) if self._frozen else self._chosen(named)
+        return replace(choice, previews=self._previews())
 
     def _chosen(self, named: str | None) -> ModelChoice:
         ordered = self.ordered
-        if ordered == "--frozen":
-            return self._recorded(named)
         if ordered == "-m":
             assert self.run
             return replace(choose_model(self.run.model), why="-m of the run")
@@ -127,14 +130,14 @@ class NotebookModels:
             return replace(choose_model(self.resumed_model), why="the session that goes on")
 
     def _recorded(self, named: str | None) -> ModelChoice:
-        """Where no model may be asked, recorded answers may be played."""
-        told = (self.run.model if self.run else None, named, self.picked, self._configured())
-        name = next((name for name in told if name and name.startswith("replay:")), "")
-        if not name and self.cassette is not None and self.cassette.is_file():
-            name = f"replay:{self.cassette.name}"
-        if not name:
+        """Recorded answers, where no model may be asked: those that are chosen, else the notebook's own."""
+        with suppress(UnknownModelError):
+            choice = self._chosen(named)
+            if choice.name.startswith("replay:"):
+                return choice
+        if self.cassette is None or not self.cassette.is_file():
             raise UnknownModelError(_FROZEN)
-        return replace(choose_model(name), why="--frozen of the run, which asks no model")
+        return replace(choose_model(f"replay:{self.cassette.name}"), why="--frozen of the run, which asks no model")
 
     def _replayed(self, name: str) -> ModelChoice:
         """--replay without a cassette of the notebook's own: what it names may be another one, never a real model."""
@@ -165,7 +168,7 @@ class NotebookModels:
         if not self.ordered:
             self.open(choice.name, again=True)
         self.picked = choice.name
-        return self.choose()
+        return self._chosen(None) if self._frozen else self.choose()
 
     def provenance(self, choice: ModelChoice) -> str:
         """Whose answers a cassette holds, what the local model is and can do; empty for others."""

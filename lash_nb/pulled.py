@@ -77,6 +77,14 @@ class Pulled:
         """
         return shared_loop().run(self._brought(name, wanted=name if over else None, data_only=True))
 
+    def given(self, name: str, value: object, *, what: str) -> str:
+        """Bind a value that is none of the agent's variables, whatever stands there; how it went, in a sentence."""
+        namespace = self._namespace()
+        note = f" (in place of what {name} was before)" if name in namespace else ""
+        namespace[name] = value
+        self._here.pop(name, None)
+        return f"{name}: {what}{note}"
+
     async def _brought(self, name: str, *, wanted: str | None, data_only: bool = False) -> str:
         kernel = self._kernel(name)
         if self._edited is not None and self._pulled_as(name, name) and await self._edited(name):

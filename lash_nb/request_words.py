@@ -15,6 +15,7 @@ from .live import CellRequest, CellTurn, cell_id
 from .magic_options import unquoted
 from .models import Model
 from .models.choice import ModelChoice
+from .typed import answer_type
 from .variable_words import value_options
 
 if TYPE_CHECKING:
@@ -90,8 +91,7 @@ class RequestWords:
         checks = checked_expressions([unquoted(check) for check in given.check or ()])
         options: dict[str, Any] = {"max_steps": given.max_steps, "approve": mode, "check": checks}
         if given.type:
-            wanted = self._evaluated(unquoted(given.type))
-            options["schema" if isinstance(wanted, dict) else "output_type"] = wanted
+            options |= answer_type(unquoted(given.type), self._evaluated)
         return options
 
     def _evaluated(self, expression: str) -> Any:

@@ -16,6 +16,7 @@ from .machine.approvals import ApprovalMode
 from .machine.attachments import AttachmentStore
 from .machine.effects import LogEvent
 from .machine.events import TurnActivity
+from .machine.wire import Json
 from .models import Model
 from .ports import Conclude, Inbox, Verify
 from .previews import Previews
@@ -73,6 +74,16 @@ class Request:
     """Whether each cell gets new copies of the variables that it uses, whatever became of those before."""
     on_activity: Callable[[TurnActivity], None] | None = None
     on_approval: OnApproval | None = None
+
+    @property
+    def typed(self) -> bool:
+        """Whether it must end with a value."""
+        return self.wanted is not None or self.schema is not None
+
+    @property
+    def must_fit(self) -> Json:
+        """The JSON Schema of that value."""
+        return self.schema if self.wanted is None else self.wanted.schema
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +172,7 @@ def requested(
     kept, minutes = redactor.text(text), limits.max_minutes
     wanted, steps, approve = options.get("output_type"), options.get("max_steps"), options.get("approve")
     inputs = options.get("inputs") or {}
+    typed = wanted is not None or options.get("schema") is not None
     results = checked_names(options.get("results", ()), what="results")
     maybe = checked_names(options.get("maybe", ()), what="maybe")
     return Request(
@@ -168,7 +180,7 @@ def requested(
         redacted=kept != whole_text(text),
         wanted=OutputType(wanted) if wanted is not None else None,
         schema=options.get("schema"),
-        context=redactor.text(context_text(options.get("context", ""), results, maybe)),
+        context=redactor.text(context_text(options.get("context", ""), results, maybe, typed=typed)),
         inputs={name: inputs[name] for name in checked_names(inputs, what="inputs")},
         results=results,
         maybe=maybe,

@@ -14,6 +14,7 @@ from .machine.attachments import AttachmentStore
 from .machine.llm import LlmUsage
 from .machine.outcomes import AssistantMessage, Finished, Stopped, TurnOutcome, TurnStopReason
 from .machine.picture import PictureState, TurnPicture
+from .machine.wire import Json
 from .views.text import static_bundle
 
 __all__ = ["Turn", "dollars_of"]
@@ -47,6 +48,8 @@ class Turn:
         results: tuple[str, ...] = (),
         maybe: tuple[str, ...] = (),
         afresh: bool = False,
+        typed: bool = False,
+        schema: Json = None,
         envelope: dict[str, Any] | None = None,
         store: AttachmentStore | None = None,
     ) -> None:
@@ -60,6 +63,8 @@ class Turn:
         """Names of the variables that it was to leave in the kernel."""
         self.maybe = maybe
         """Names that it may have left results under."""
+        self.typed, self.schema = typed, schema
+        """Whether it had to give a value, and the JSON Schema of that."""
         self.afresh = afresh
         """Whether its cells worked on new copies of the notebook's variables each: nothing of them stays."""
         self.envelope = envelope

@@ -7,6 +7,7 @@ those that were run since.
 
 from __future__ import annotations
 
+import copy
 import fnmatch
 import os
 import re
@@ -93,14 +94,19 @@ def _kernel(sessions: NotebookSessions) -> Any:
 def bring_back(turn: Turn, sessions: NotebookSessions) -> list[str]:
     """Bind the results of a turn in the notebook; what came of each, in a sentence. Blocks.
 
-    Those that were asked for by name take it, whatever stands there, when the turn has to do with them; the others only
-    what is free, and of those that there are none of nothing is said.
+    Of a turn that had to give a value, the first one that was asked for by name is that value. The others that were
+    asked for take their name, whatever stands there, when the turn has to do with them; the rest only what is free, and
+    of those that there are none of nothing is said.
     """
     told = []
     code = set(re.findall(r"\w+", "\n".join(turn.code)))
     kernel: Any = sessions.session().kernel
-    for name in (*turn.results, *turn.maybe):
-        asked = name in turn.results
+    results = turn.results
+    if getattr(turn, "typed", False) and results:
+        told.append(_value_bound(turn, results[0], sessions))
+        results = results[1:]
+    for name in (*results, *turn.maybe):
+        asked = name in results
         try:
             if name in sessions.sharing.names() and (name not in code or _untouched(name, kernel)):
                 told.append(f"{name} stays as it is: the agent did not change it")
@@ -110,6 +116,24 @@ def bring_back(turn: Turn, sessions: NotebookSessions) -> list[str]:
             if asked or name in {variable.name for variable in turn.picture.variables}:
                 told.append(f"{name} was not brought over: {error}")
     return told
+
+
+def _value_bound(turn: Turn, name: str, sessions: NotebookSessions) -> str:
+    from .machine.outcomes import FinalValue, Finished
+    from .typed_tables import columns_of, table_frame
+
+    if not isinstance(turn.outcome, Finished) or not isinstance(turn.outcome.finish, FinalValue):
+        return f"{name} was not bound: the turn ended without a value"
+    value = turn.value
+    columns = columns_of(getattr(turn, "schema", None))
+    frame = table_frame(value, columns) if columns is not None else None
+    if frame is not None:
+        rows, width = frame.shape
+        return sessions.pulled.given(name, frame, what=f"the turn's value (DataFrame, {rows:,} × {width})")
+    size = f" of {len(value):,}" if type(value) in (list, dict) else ""
+    # What is changed under the name stays apart from the turn.
+    value = copy.deepcopy(value) if size else value
+    return sessions.pulled.given(name, value, what=f"the turn's value ({type(value).__name__}{size})")
 
 
 def _untouched(name: str, kernel: Any) -> bool:

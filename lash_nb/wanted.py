@@ -9,7 +9,7 @@ from __future__ import annotations
 import builtins
 import keyword
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from .errors import InputError
 
@@ -40,9 +40,18 @@ def checked_names(names: Iterable[object], *, what: str) -> tuple[str, ...]:
     return tuple(checked)
 
 
-def context_text(context: str, results: Collection[str], maybe: Collection[str] = ()) -> str:
-    """What the model is told with a request; empty: nothing."""
-    wanted = likely = ""
+def context_text(context: str, results: Sequence[str], maybe: Collection[str] = (), *, typed: bool = False) -> str:
+    """What the model is told with a request; empty: nothing.
+
+    `typed`: the turn has to give a value, and the first result is that.
+    """
+    value = wanted = likely = ""
+    if typed and results:
+        value = (
+            f"The value that you give to finish(…) becomes the user's variable {results[0]}; you need not leave one of "
+            "that name in your kernel."
+        )
+        results = results[1:]
     if results:
         named = ", ".join(results)
         wanted = (
@@ -54,7 +63,7 @@ def context_text(context: str, results: Collection[str], maybe: Collection[str] 
             "Names in backticks that do not exist yet may be what the user wants to call a result. If so, leave it in "
             f"your kernel under just that name, and it is copied into the user's notebook: {', '.join(maybe)}."
         )
-    return "\n\n".join(filter(None, (context, wanted, likely)))
+    return "\n\n".join(filter(None, (context, value, wanted, likely)))
 
 
 def _is_name(name: str) -> bool:
