@@ -69,6 +69,7 @@ faults:  ## hosts killed at every point, hostile notebooks, floods of output, a 
 	$(PYTHON) -m tests.faults.hostile_cells --json
 	$(PYTHON) -m tests.faults.escapes --json
 	$(PYTHON) -m tests.faults.soak --json
+	$(PYTHON) -m tests.faults.nights --json
 	$(PYTHON) -m tests.bench.crowd --json
 
 prices:  ## takes the table of prices anew from the installed genai-prices

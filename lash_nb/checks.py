@@ -47,16 +47,18 @@ def checked_expressions(check: str | Sequence[str] | None) -> tuple[str, ...]:
     """The checks that are asked for, each once. Raises InputError: one is no Python expression."""
     if check is None:
         return ()
-    expressions = [check] if isinstance(check, str) else list(check)
+    expressions: Sequence[object] = [check] if isinstance(check, str) or not isinstance(check, Sequence) else check
     for expression in expressions:
         if not isinstance(expression, str):
             raise InputError(f"a check is a Python expression in a text, not {type(expression).__name__}")
         try:
-            ast.parse(expression.strip(), mode="eval")
-        except (SyntaxError, ValueError) as error:
+            parsed = ast.parse(expression.strip(), mode="eval")
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             said = error.msg if isinstance(error, SyntaxError) else str(error)
             raise InputError(f"the check {expression!r} is no Python expression ({said})") from None
-    return tuple(dict.fromkeys(expression.strip() for expression in expressions))
+        if isinstance(parsed.body, ast.Tuple):
+            raise InputError(f"the check {expression!r} is a tuple, which is not looked into: give each part as a check")
+    return tuple(dict.fromkeys(str(expression).strip() for expression in expressions))
 
 
 def check_cell(expression: str) -> str:
@@ -68,7 +70,7 @@ def check_failure(expression: str, result: CellResult) -> Failure | None:
     """What came of such a cell; None: it holds."""
     if result.outcome is CellOutcome.OK and result.finish is not None:
         return None if result.finish.value is True else Failure(expression=expression)
-    for output in result.outputs:
+    for output in result.outputs if result.outcome is CellOutcome.ERROR else ():
         if isinstance(output, ErrorOutput):
             raised = cut(clean(f"{output.ename}: {output.evalue}"), head_chars=_WHY_CHARS, tail_chars=0)
             return Failure(expression=expression, why=f"it raised {raised}")

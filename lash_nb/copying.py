@@ -13,16 +13,16 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .errors import NotebookError
 from .machine.wire import Json
 from .stores.clicks import OnInsert, OnPull, Spot, Tell
 from .stores.copies import IN_PROCESS, Holder, NotebookLine, OnAnswer
-from .stores.envelopes import is_reference
 from .stores.kept import KeptCode, carried_kept, merged_kept
-from .stores.notebook import METADATA_KEY, MODEL_KEY, fitted, following, read_block
+from .stores.merging import is_behind, merged
+from .stores.notebook import METADATA_KEY, MODEL_KEY, fitted, read_block
 from .stores.placing import Placing
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ class Copying:
             holders = [holder for holder in self._line.holders() if holder.id not in self._troubles]
             place = self._place(holders)
             states = [*self._known(place), *(one.value for one in reversed(holders))]
-            value, size = fitted({**_merged(self._block, states), **merged_kept(states, self._kept)})
+            value, size = fitted({**merged(self._block, states), **merged_kept(states, self._kept)})
             self._written[place] = value
             if len(self._written) > _MOST_NOTEBOOKS:
                 del self._written[next(iter(self._written))]
@@ -242,7 +242,7 @@ class Copying:
         place = self._place([holder])
         if holder.was in self._written:
             self._written.setdefault(place, self._written[holder.was])
-        lacks = _lacks(holder.value, self._written.get(place))
+        lacks = is_behind(holder.value, self._written.get(place))
         if self._block is None or (self.written and not lacks):
             return
         if holder.id not in self._served and len(self._served) < _MOST_HOLDERS:
@@ -359,50 +359,3 @@ def _once(done: Tell, said: str, *, otherwise: str) -> OnAnswer:
 
     told: list[str] = []
     return answered
-
-
-def _merged(block: Mapping[str, Any], states: Iterable[Json]) -> dict[str, Any]:
-    """The block with what several states of its notebook, the last one the newest, carry of other sessions.
-
-    Each envelope once, a whole one before a reference.
-    """
-    earlier: dict[tuple[Any, ...], Any] = {}
-    model: dict[str, Any] = {}
-    for before in states:
-        if not isinstance(before, Mapping):
-            continue
-        model = {MODEL_KEY: before[MODEL_KEY]} if MODEL_KEY in before else {}
-        head: Any = before.get("head")
-        for envelope in following(before, block).get("earlier", ()):
-            if envelope is head and _has_ended(envelope, earlier.values()):
-                continue
-            known = earlier.setdefault(_key(envelope), envelope)
-            if is_reference(known) and not is_reference(envelope):
-                earlier[_key(envelope)] = envelope
-    return {**model, **block, **({"earlier": list(earlier.values())} if earlier else {})}
-
-
-def _has_ended(head: Mapping[str, Any], envelopes: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether the turn that was in progress is among them in a later state."""
-    return any(
-        (one["session"], one["turn"]) == (head["session"], head["turn"]) and one["seq"] > head["seq"]
-        for one in envelopes
-    )
-
-
-def _key(envelope: Mapping[str, Any]) -> tuple[Any, ...]:
-    return envelope["session"], envelope["turn"], envelope["sha256"]
-
-
-def _lacks(value: Json, written: Mapping[str, Any] | None) -> bool:
-    """Whether something is missing of what was written: the page was opened, or loaded anew, before that was saved."""
-    held = set(_keys(value)) if isinstance(value, Mapping) else set()
-    return written is not None and any(key not in held for key in _keys(written))
-
-
-def _keys(block: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    head = block.get("head")
-    return [
-        _key(envelope)
-        for envelope in (*block.get("turns", ()), *block.get("earlier", ()), *([head] if head is not None else []))
-    ]

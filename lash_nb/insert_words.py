@@ -7,9 +7,10 @@ into the notebook, they come as the next input, which is one cell; in an unatten
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .accepted.statements import plain
 from .bridge import shared_loop
 from .errors import InputError, LashError
 from .inserting.offering import Offer, offered
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["insert_soon", "insert_word"]
 
-_TRIED = "run from top to bottom in a fresh kernel"
+_TRIED = "in a fresh kernel it ran from top to bottom"
 
 
 def insert_word(line: str, sessions: NotebookSessions, *, shell: Any) -> None:
@@ -35,15 +36,23 @@ def insert_word(line: str, sessions: NotebookSessions, *, shell: Any) -> None:
     offer = shared_loop().run(offered(session, turn, names=_names(sessions)))
     if not offer.verified:
         raise InputError(f"nothing was inserted: {_why_not(offer, turn)}")
-    text = "\n\n".join(offer.cells)
-    about = f"# the code of turn {turn.number}"
+    count, note = len(offer.cells), f" Note: {offer.note}." if offer.note else ""
     if sessions.run is not None:
-        print(f"{about}: {_said(offer)}\n{text}")
+        print(f"# the code of turn {turn.number}; {_TRIED}.{note}\n{_as_one(offer.cells)}")
     elif sessions.copying.insert_cells(offer.cells, _told):
-        print(_said(offer))
+        print(f"{count} cell{'' if count == 1 else 's'} below: the code of turn {turn.number}; {_TRIED}.{note}")
     else:
-        shell.set_next_input(f"{about}\n{text}")
-        print(f"The next cell has it, as one: {_said(offer)}")
+        shell.set_next_input(_as_one(offer.cells))
+        print(f"The next cell has the code of turn {turn.number}; {_TRIED}.{note}")
+
+
+def _as_one(cells: Sequence[str]) -> str:
+    """Several cells as one: a magic that takes a whole cell becomes the call that it is."""
+    return (
+        cells[0]
+        if len(cells) == 1
+        else "\n\n".join(plain(one).strip("\n") if one.startswith("%%") else one for one in cells)
+    )
 
 
 def insert_soon(
@@ -117,13 +126,6 @@ def _turn(line: str, sessions: NotebookSessions) -> tuple[Session, Turn]:
 
 def _why_not(offer: Offer, turn: Turn) -> str:
     return f"{offer.problem}; `%lash history {turn.number}` shows the code"
-
-
-def _said(offer: Offer) -> str:
-    count = len(offer.cells)
-    what = "1 cell below: it was" if count == 1 else f"{count} cells below: they were"
-    note = f" Note: {offer.note}." if offer.note else ""
-    return f"{what} {_TRIED}.{note}"
 
 
 def _told(said: str) -> None:

@@ -153,7 +153,8 @@ class KeptModel:
             self._tell(PluginEvent(plugin_id="kept", event=event))
             about = {"request": context.user_text, "protocol": context.protocol}
             self._tell(TurnStarted(turn=context.turn, model=model.name, **about))
-        return await self._model.complete(replace(request, model=self._model.name), context=context, on_delta=on_delta)
+        request, context = replace(request, model=self._model.name), replace(context, kept=self._kept.program)
+        return await self._model.complete(request, context=context, on_delta=on_delta)
 
     def _opened(self) -> Model:
         try:

@@ -12,6 +12,7 @@ __all__ = [
     "LOOKING_METHODS",
     "LOOKING_OF_ACTING",
     "OF_ITS_OWN",
+    "STORING_METHODS",
 ]
 
 
@@ -61,6 +62,9 @@ CHANGING_METHODS = _words(
     "seek setdefault setflags shuffle sort subtract symmetric_difference_update update"
 )
 """Methods that change what they are called on, and nothing else."""
+
+STORING_METHODS = _words("add append appendleft extend insert put setdefault update")
+"""Those after which what they were given is a part of what they are called on."""
 
 OF_ITS_OWN = _words(
     "annotate axhline axvline bar barh boxplot contour errorbar fill_between grid imshow legend pie scatter set "

@@ -22,6 +22,7 @@ from .known_calls import (
     LOOKING_METHODS,
     LOOKING_OF_ACTING,
     OF_ITS_OWN,
+    STORING_METHODS,
 )
 
 __all__ = ["Lasting", "Turned", "bound_names"]
@@ -119,6 +120,9 @@ class Turned:
                     self._join(_roots_stored(target), _roots_held(value))
             case ast.For(target=target, iter=value) | ast.comprehension(target=target, iter=value):
                 self._join(_roots_stored(target), (*_roots_held(value), *_given_to_looks(value)))
+            case ast.Call(func=ast.Attribute(attr=method, value=value), args=args) if method in STORING_METHODS:
+                keywords = [one.value for one in node.keywords]
+                self._join(_roots_held(value), [root for one in (*args, *keywords) for root in _roots_held(one)])
             case ast.NamedExpr(target=ast.Name(id=name), value=value):
                 self._join((name,), _roots_held(value))
 
@@ -288,6 +292,9 @@ def _roots_held(node: ast.AST) -> Iterator[str]:
                 yield from _roots_held(part)
         case ast.Dict(values=parts):
             for part in parts:
+                yield from _roots_held(part)
+        case ast.Call(func=ast.Name(id="dict"), args=parts):
+            for part in parts:  # another dict, of the same values
                 yield from _roots_held(part)
         case ast.IfExp(body=one, orelse=other):
             yield from _roots_held(one)

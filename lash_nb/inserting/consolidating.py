@@ -28,8 +28,8 @@ _OURS = ("tools", "read_output", "ToolError")
 class Way(Enum):
     """How cells are made of a turn."""
 
-    SLICED = "of earlier turns what it needs"
-    ACCEPTED = "all that earlier turns left"
+    SLICED = "of earlier turns what it needs and the notebook has not"
+    NEEDED = "of earlier turns what it needs, and all that acted outside of their values"
     AS_RUN = "all that ran, where it ran"
 
 
@@ -84,8 +84,8 @@ def consolidated(
     before = [_Cell(parts=_parts(cell.code)) for cells in earlier for cell in cells]
     mine = [_Cell(parts=_parts(cell.code), own=cell.step) for cell in own]
     turned = Turned.of(node for cell in (*before, *mine) for part in cell.parts for node in part.nodes)
-    if way is Way.SLICED:
-        before = _sliced(before, mine, own, names)
+    if way is not Way.AS_RUN:
+        before = _sliced(before, mine, own, had=names if way is Way.SLICED else (), acts=way is Way.NEEDED)
     cells, imports = [*before, *mine], tuple[str, ...]()
     if way is not Way.AS_RUN:
         imports, rest = hoisted([cell.parts for cell in cells])
@@ -118,14 +118,14 @@ def _parts(code: str) -> tuple[Statement, ...]:
 
 
 def _sliced(
-    before: Sequence[_Cell], mine: Sequence[_Cell], own: Sequence[AcceptedCell], names: Collection[str]
+    before: Sequence[_Cell], mine: Sequence[_Cell], own: Sequence[AcceptedCell], *, had: Collection[str], acts: bool
 ) -> list[_Cell]:
-    """Of earlier turns the statements that the turn needs, and those need, and that the notebook has not."""
+    """Of earlier turns the statements that the turn needs, and those need; see `Later.keeps`."""
     later = Later.of(part for cell in (*before, *mine) for part in cell.parts)
     for cell, accepted in zip(reversed(mine), reversed(own), strict=True):
         later.take(accepted.code, cell.parts)
     kept: list[_Cell] = []
     for cell in reversed(before):
-        parts = [part for part in reversed(cell.parts) if later.keeps(part, acts=False, had=names)]
+        parts = [part for part in reversed(cell.parts) if later.keeps(part, acts=acts, had=had)]
         kept.append(replace(cell, parts=tuple(reversed(parts))))
     return [cell for cell in reversed(kept) if cell.parts]

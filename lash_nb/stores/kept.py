@@ -16,6 +16,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,11 @@ class KeptCode:
         object.__setattr__(self, "sha256", hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest())
 
     @property
+    def program(self) -> str:
+        """The digest of its cells alone."""
+        return hashlib.sha256("\0".join(self.cells).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+    @property
     def date(self) -> str:
         """The day on which it was kept."""
         return self.at[:10]
@@ -95,9 +101,12 @@ class KeptCode:
             raise DecodeError("expected a list of cells", path="cells")
         answer, cell = value.get("answer"), value.get("cell")
         texts = {name: value.get(name, "") for name in ("request", "results", "at", "turn", "parent")}
-        if not all(isinstance(text, str) for text in (*texts.values(), answer or "", cell or "")):
+        optional = [text for text in (answer, cell) if text is not None]
+        if not all(isinstance(text, str) for text in (*texts.values(), *optional)):
             raise DecodeError("expected texts")
-        code = cls(**texts, cells=tuple(map(_joined, cells)), answer=answer, cell=cell)
+        if texts["at"] and not _is_moment(texts["at"]):
+            raise DecodeError("is no moment", path="at")
+        code = cls(**texts, cells=tuple(map(_joined, cells)), answer=answer, cell=cell or None)
         if sum(map(len, code.cells)) > _MOST_CHARS:
             raise DecodeError("is too long", path="cells")
         if value.get("sha256") != code.sha256:
@@ -111,6 +120,15 @@ def _joined(cell: object) -> str:
     if not isinstance(cell, Sequence) or not all(isinstance(line, str) for line in cell):
         raise DecodeError("expected lines", path="cells")
     return "".join(cell)
+
+
+def _is_moment(text: str) -> bool:
+    """Whether that is a moment: it is shown before anybody trusts whoever wrote it."""
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 # ----------------------------------------------------------------------------------------------- what this user has
@@ -144,7 +162,8 @@ class KeptStore:
             os.replace(aside, path)
             sync_directory(self._directory)
         except OSError as error:
-            aside.unlink(missing_ok=True)
+            with suppress(OSError):  # where nothing can be written, there is nothing to take away either
+                aside.unlink()
             raise JournalError(f"the code cannot be kept in {self._directory}: {error.strerror}") from error
 
     def newest(self, request: str, *, place: str, cell: str | None) -> KeptCode | None:
@@ -212,8 +231,8 @@ def merged_kept(blocks: Iterable[object], ours: Iterable[KeptCode]) -> dict[str,
             newest[code.request, code.cell] = code
     chosen, room = [], _MOST_CARRIED_CHARS
     for code in sorted(newest.values(), key=lambda code: code.at, reverse=True):
-        room -= len(json.dumps(code.to_json(), ensure_ascii=False))
-        if room < 0:
-            break
-        chosen.append(code)
+        length = len(json.dumps(code.to_json(), ensure_ascii=False))
+        if length <= room:  # one that is too long leaves the room to others
+            room -= length
+            chosen.append(code)
     return {KEPT_KEY: [code.to_json() for code in reversed(chosen)]} if chosen else {}

@@ -80,7 +80,8 @@ def _markdown(title: str, code: str, changes: str, note: str) -> str:
 def _html(title: str, code: str, changes: str, note: str) -> str:
     parts = [f"<h4>{html.escape(title)}</h4>", prose_html(note) if note.strip() else "", _code(code)]
     if changes:
-        parts.append(f"<details open><summary>What changes</summary>{_code(changes)}</details>")
+        inset = f'<div style="margin-left: 1.2em">{_code(changes)}</div>'
+        parts.append(f"<details open><summary>What changes</summary>{inset}</details>")
     page = '<div style="overflow-wrap: break-word">\n' + "\n".join(part for part in parts if part) + "\n</div>"
     return _BLANK_LINE.sub("&#10;", page)
 

@@ -17,11 +17,14 @@ from itertools import groupby
 
 from .pieces import clean
 
-__all__ = ["fenced", "inert_markdown", "prose_html"]
+__all__ = ["fenced", "inert_markdown", "literal_markdown", "prose_html"]
 
 _FENCE = re.compile(r"( {0,3})(?:(`{3,})([^`]*)|(~{3,})(.*))")
 _TICKS = re.compile(r"`+")
 _LANGUAGE = re.compile(r"[A-Za-z0-9_+#.-]{1,30}")
+_MARKS = str.maketrans(
+    {mark: f"\\{mark}" for mark in "\\`*_[]#|~$!"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;", "\n": " "}
+)
 _MAX_INLINE = 4_000
 """A paragraph longer than this is shown as it is: no inline Markdown is looked for."""
 
@@ -43,6 +46,11 @@ def fenced(text: str, *, language: str = "") -> str:
     info = language if _LANGUAGE.fullmatch(language) else ""
     newline = "" if not text or text.endswith("\n") else "\n"
     return f"{fence}{info}\n{text}{newline}{fence}"
+
+
+def literal_markdown(text: str) -> str:
+    """Markdown in which a reader shows the text as it is, in one line."""
+    return clean(text).translate(_MARKS)
 
 
 def inert_markdown(text: str) -> str:

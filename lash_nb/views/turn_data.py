@@ -13,7 +13,7 @@ from ..machine.picture import TurnPicture
 from ..machine.wire import Json
 from .pieces import clean
 
-__all__ = ["TURN_MIME", "turn_data"]
+__all__ = ["TURN_MIME", "turn_data", "writable"]
 
 TURN_MIME = "application/vnd.lash-nb.turn+json"
 _MAX_BYTES = 64 * 1024
@@ -27,7 +27,7 @@ def turn_data(picture: TurnPicture) -> dict[str, Json]:
     What is large is left out whole, never cut: all of it together is at most 64 KB of JSON, the largest goes first.
     """
     cells: list[Json] = [
-        {"language": step.language, "code": _writable(step.code), "outcome": str(step.outcome)}
+        {"language": step.language, "code": writable(step.code), "outcome": str(step.outcome)}
         for step in picture.steps
         if step.code is not None and step.outcome in _RAN
     ]
@@ -43,7 +43,7 @@ def turn_data(picture: TurnPicture) -> dict[str, Json]:
     return {"version": 1, "turn": picture.turn, **parts}
 
 
-def _writable(code: str) -> str:
+def writable(code: str) -> str:
     """Code as it is, without what no file can hold."""
     return code.encode("utf-8", "replace").decode("utf-8")
 

@@ -30,7 +30,20 @@ HTML = "<h4>Answer</h4><p onclick='window.hit = 1'>Two of <b>three</b>.<script>w
 SHOW = """import json
 from IPython.display import publish_display_data
 publish_display_data({bundle!r}, {metadata!r})"""
-BUTTONS = ["Copy code", "Copy answer", "Insert as cell", "Pull losers", "Pull df"]
+BUTTONS = ["Copy code", "Copy answer", "Insert as cells", "Pull losers", "Pull df"]
+AS_IT_RAN = "No kernel has this turn any more: its code is in the cell below as it ran, not run here yet."
+MAKES_CELLS = """
+def makes_cells(message):
+    data = message["content"]["data"]
+    line.came.append(data)
+    if data.get("op") == "insert":
+        told = {"op": "inserted", "id": data["id"], "ok": True}
+        cells = [{"cell_type": "code", "source": source} for source in ("import pandas as pd", "losers = 1")]
+        line.send(told)
+        line.send({"op": "insert", "cells": cells, "after": data["cell"], "active": True, "id": 9})
+        line.send({**told, "text": "They are the 2 cells below\u202e."})
+line.handle_msg = makes_cells
+"""
 
 
 def bundle(data: Any) -> str:
@@ -84,6 +97,7 @@ def test_a_finished_turn_offers_its_code_its_answer_and_its_variables(frontend: 
         notebook.page.screenshot(path=notebook.path.parent / "dark.png")
         notebook.change_theme("JupyterLab Light")
         inserts(notebook)
+        inserts_what_the_kernel_makes_of_it(notebook)
         notebook.saved()
         assert ours(notebook) == []
         reopened(frontend, notebook)
@@ -123,15 +137,18 @@ def by_keyboard(notebook: OpenNotebook) -> None:
     notebook.page.keyboard.press("Enter")
     says(notebook, 1, "The answer is on the clipboard.")
     notebook.page.keyboard.press("Tab")
-    assert notebook.page.evaluate("document.activeElement.textContent") == "Insert as cell"
+    assert notebook.page.evaluate("document.activeElement.textContent") == "Insert as cells"
     assert sources(notebook) == before
 
 
 def inserts(notebook: OpenNotebook) -> None:
-    """A cell below, with the focus, that is not run; it can be taken back."""
+    """A cell below, with the focus, that is not run; it can be taken back. The kernel does not know what to do."""
     before = sources(notebook)
-    click(notebook, 1, "Insert as cell")
-    wait_until(lambda: len(sources(notebook)) == 4, "the cell")
+    notebook.asked("line.came.clear()")
+    click(notebook, 1, "Insert as cells")
+    says(notebook, 1, AS_IT_RAN)
+    [asked] = said(notebook)
+    assert (asked["op"], asked["turn"], asked["session"]) == ("insert", 3, "s")
     assert sources(notebook) == [*before[:2], JOINED, before[2]]
     assert notebook.prompt(2) == "[ ]:"
     active, selected, mode, *_ = focus(notebook)
@@ -139,6 +156,19 @@ def inserts(notebook: OpenNotebook) -> None:
     assert (selected, mode) == ([active], "command")
     notebook.page.keyboard.press("z")
     wait_until(lambda: sources(notebook) == before, "the notebook without it")
+
+
+def inserts_what_the_kernel_makes_of_it(notebook: OpenNotebook) -> None:
+    """The first of its cells has the focus; all of them are one step to undo."""
+    before = sources(notebook)
+    notebook.asked(MAKES_CELLS)
+    click(notebook, 1, "Insert as cells")
+    says(notebook, 1, "They are the 2 cells below\ufffd.")
+    assert sources(notebook) == [*before[:2], "import pandas as pd", "losers = 1", before[2]]
+    assert notebook.prompt(2) == "[ ]:"
+    assert notebook.cell(2).evaluate("cell => cell.contains(document.activeElement)")
+    notebook.page.keyboard.press("z")
+    wait_until(lambda: sources(notebook) == before, "the notebook without them")
 
 
 def reopened(frontend: Frontend, notebook: OpenNotebook) -> None:
@@ -150,11 +180,12 @@ def reopened(frontend: Frontend, notebook: OpenNotebook) -> None:
         wait_until(lambda: offered(again, 1) == BUTTONS[:3], "what needs no kernel")
         click(again, 1, "Copy code")
         says(again, 1, "The code is on the clipboard.")
-        click(again, 1, "Insert as cell")
-        wait_until(lambda: sources(again)[2] == JOINED, "the cell")
+        click(again, 1, "Insert as cells")
+        says(again, 1, AS_IT_RAN)
+        assert sources(again)[2] == JOINED
         again.page.evaluate("window.jupyterapp.shell.currentWidget.context.model.readOnly = true")
         again.page.screenshot(path=notebook.path.parent / "no-kernel.png")
-        click(again, 1, "Insert as cell")
+        click(again, 1, "Insert as cells")
         says(again, 1, "Nothing was inserted: the notebook is read-only.")
         assert offered(again, 1) == BUTTONS[:2]
 

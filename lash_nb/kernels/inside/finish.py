@@ -15,10 +15,9 @@ import json
 import threading
 from typing import Any
 
-from .json_values import to_json
+from .json_values import MAX_CHARS, to_json
 
 NAME = "LashFinish"
-MAX_CHARS = 8_000_000
 
 
 class LashFinish(BaseException):
@@ -29,7 +28,7 @@ def install(shell: Any, inside: Any) -> None:
     """Put `finish` beside the builtins, and make its exception end a cell in silence."""
 
     def finish(value: Any = None) -> None:
-        """End this cell and the task, and return `value` (anything JSON can hold) to whoever asked."""
+        """End this cell and the task, and return `value` (JSON, or a table: its rows) to whoever asked."""
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("finish() must be called by the cell itself, not by a thread of it")
         try:

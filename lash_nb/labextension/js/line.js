@@ -32,7 +32,7 @@ export class Line {
     this._holder = makeId();
     this._kernel = null;
     this._connections = [];
-    this._pulls = new Map(); // by the id of the request, who is told what came of it
+    this._clicks = new Map(); // what a person asked for, by its id: {told, taken}
     const session = notebook.context.sessionContext;
     this._session = [
       this._connected(session.kernelChanged, () => this._attach(session.session?.kernel ?? null)),
@@ -86,8 +86,8 @@ export class Line {
     this.settled = kernel === null || kernel.status === "dead";
     this._asked = null;
     this._said = false; // that it is here
-    this._pulls.forEach(told => told(GONE_SAID));
-    this._pulls.clear();
+    this._clicks.forEach(({ told }) => told(null));
+    this._clicks.clear();
     this._changed();
   }
 
@@ -171,9 +171,8 @@ export class Line {
     }
     if (data.op === "status") {
       this._statusSaid(data);
-    } else if (data.op === "pulled") {
-      this._pulls.get(data.id)?.(text(data.text) ?? "The kernel said nothing of it.");
-      this._pulls.delete(data.id);
+    } else if (data.op === "pulled" || data.op === "inserted") {
+      this._clickAnswered(data);
     } else {
       const kernel = this._kernel;
       const clients = Array.isArray(data.clients) ? data.clients : null; // those of the notebook that it is for
@@ -240,7 +239,10 @@ export class Line {
       case "save":
         return this._notebook.save();
       case "insert":
-        return { cells: this._notebook.insert(data.cells, data.after) };
+        return { cells: this._inserted(data) };
+      case "replace":
+        this._notebook.replace(data.cell, data.source, data.was);
+        return {};
       case "place":
         this._notebook.place(data);
         return { placed: true };
@@ -249,6 +251,14 @@ export class Line {
       default:
         throw new Refusal("this page does not know how to do that");
     }
+  }
+
+  _inserted({ cells, after, active }) {
+    const ids = this._notebook.insert(cells, after);
+    if (active === true) {
+      this._notebook.show(ids[0]);
+    }
+    return ids;
   }
 
   // ------------------------------------------------------------------------------------------ who is asked
@@ -289,17 +299,39 @@ export class Line {
   }
 
   // Has the kernel bring a variable of the agent's into itself, as a person has asked for; what came of it.
-  pull(name) {
+  async pull(name) {
     if (!this.loaded || this._kernel === null) {
-      return Promise.resolve("The notebook's kernel has no lash_nb: run %load_ext lash_nb first.");
+      return "The notebook's kernel has no lash_nb: run %load_ext lash_nb first.";
     }
+    return (await this._clicked({ op: "pull", name })) ?? GONE_SAID;
+  }
+
+  // Has the kernel put cells with the code of a turn below a cell; what came of it, null: it does not have that turn.
+  insert(number, session, cell) {
+    return this._clicked({ op: "insert", turn: number, session, cell });
+  }
+
+  _clicked(data) {
     const id = makeId();
-    const told = new Promise(resolve => this._pulls.set(id, resolve));
-    this._send(this._kernel, { op: "pull", id, name, holder: this._holder });
+    const told = new Promise(resolve => this._clicks.set(id, { told: resolve, taken: data.op === "pull" }));
+    const sent = this._send(this._kernel, { ...data, id, holder: this._holder });
+    // A kernel of an older lash_nb passes over what it does not know.
+    void sent.then(() => this._clicks.get(id)?.taken === false && this._clickAnswered({ id, ok: false }));
     return told;
   }
 
-  _send(kernel, data) {
+  _clickAnswered({ op, id, ok, text: said }) {
+    const click = this._clicks.get(id);
+    if (op === "inserted" && ok === true && said === undefined && click !== undefined) {
+      click.taken = true;
+      return;
+    }
+    this._clicks.delete(id);
+    click?.told(op === "pulled" || ok === true ? text(said) ?? "The kernel said nothing of it." : null);
+  }
+
+  // Settled when the kernel has taken it, or has ended.
+  async _send(kernel, data) {
     if (kernel === null || kernel !== this._kernel || kernel.isDisposed || GONE.includes(kernel.status)) {
       return;
     }
@@ -311,7 +343,7 @@ export class Line {
         session: kernel.clientId,
         content: { comm_id: TARGET, data }
       });
-      kernel.sendShellMessage(message, false, true).done.catch(() => {}); // the kernel ended before it took it
+      await kernel.sendShellMessage(message, false, true).done.catch(() => {}); // it ended before it took it
     } catch (error) {
       console.debug("lash_nb:", error); // the connection has just ended
     }

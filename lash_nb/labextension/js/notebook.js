@@ -10,6 +10,9 @@ export class Refusal extends Error {}
 
 export const isObject = value => typeof value === "object" && value !== null && !Array.isArray(value);
 
+// Whether somebody types, anywhere on the page.
+const types = () => document.activeElement?.matches("input, select, textarea, [contenteditable='true']") === true;
+
 // Makes a cell of a view the active one, with the focus on it.
 export function reveal({ content }, id) {
   content.deselectAll();
@@ -20,10 +23,12 @@ export function reveal({ content }, id) {
 }
 
 export class OpenNotebook {
-  // `view` says in which of its views somebody works, `changed` is called when what it carries of ours has changed.
-  constructor(context, { view, changed }) {
+  // `view` says in which of its views somebody works, `changed` is called when what it carries of ours has changed,
+  // `edited` when a cell has.
+  constructor(context, { view, changed, edited }) {
     this.context = context;
     this._view = view;
+    this._onContent = () => edited();
     this._saving = Promise.resolve();
     this._next = null;
     this._savedElsewhere = 0;
@@ -36,11 +41,13 @@ export class OpenNotebook {
       this._savedElsewhere = state === "started" ? Date.now() : 0;
     };
     context.model.metadataChanged.connect(this._onMetadata);
+    context.model.contentChanged.connect(this._onContent);
     context.saveState.connect(this._onSave);
   }
 
   close() {
     this.context.model.metadataChanged.disconnect(this._onMetadata);
+    this.context.model.contentChanged.disconnect(this._onContent);
     this.context.saveState.disconnect(this._onSave);
   }
 
@@ -96,6 +103,35 @@ export class OpenNotebook {
       metadata: cell_type === "code" ? { trusted: true } : {}
     }));
     return shared.insertCells(this._below(shared, after), made).map(cell => cell.id);
+  }
+
+  // Makes a cell the active one of the view in which somebody works; not of somebody who types, and would type on.
+  show(id) {
+    const view = this._view();
+    if (view && !types()) {
+      reveal(view, id);
+    }
+  }
+
+  // The source of a code cell; null: there is none of that id.
+  sourceOf(id) {
+    return this._cell(id)?.sharedModel.getSource() ?? null;
+  }
+
+  // Gives a cell another source, while it has the one that it had; its outputs stay.
+  replace(id, source, was) {
+    this._mustBeWritable();
+    if (typeof source !== "string") {
+      throw new Refusal("source must be text");
+    }
+    const now = this.sourceOf(id);
+    if (now === null) {
+      throw new Refusal("this notebook has no code cell of that id");
+    }
+    if (now !== was) {
+      throw new Refusal("the cell was changed since, and is left as it is");
+    }
+    this._cell(id).sharedModel.setSource(source);
   }
 
   // Puts what the kernel published of a turn into its cell, to which it was not routed here: its live view while it runs

@@ -1,10 +1,12 @@
 // What belongs together: for each open notebook one line to its kernel, for each of its views one item in the toolbar.
 // Two views of one notebook ("New View for Notebook") share the notebook, its kernel, and so the line.
 
-import { TURN_MIME, turnFactory } from "./finished.js";
+import { TURN_MIME, turnRow } from "./finished.js";
 import { Item } from "./item.js";
 import { Line } from "./line.js";
 import { OpenNotebook } from "./notebook.js";
+import { OFFER_MIME, offerRow } from "./offered.js";
+import { rowFactory } from "./row.js";
 
 class Held {
   // `shown` is called when something has changed that may be shown.
@@ -13,7 +15,7 @@ class Held {
     this._shown = shown;
     const view = () => (this._items.has(tracker.currentWidget) ? tracker.currentWidget : [...this._items.keys()][0]);
     const changed = () => this.show();
-    this.notebook = new OpenNotebook(context, { view, changed });
+    this.notebook = new OpenNotebook(context, { view, changed, edited: () => this._edited() });
     this.line = new Line(this.notebook, { KernelMessage, kind, changed });
   }
 
@@ -48,6 +50,16 @@ class Held {
     });
   }
 
+  // At most once a frame: outputs may come by the thousand.
+  _edited() {
+    if (!this._drawn) {
+      this._drawn = requestAnimationFrame(() => {
+        this._drawn = null;
+        this._shown();
+      });
+    }
+  }
+
   close() {
     this._closed = true;
     this.line.close();
@@ -68,8 +80,8 @@ export function makePlugin({ INotebookTracker, IRenderMimeRegistry, KernelMessag
       }
       const kind = app.name === "Jupyter Notebook" ? "notebook" : "jupyterlab";
       const held = new Map();
-      const turns = new Set();
-      const shown = () => turns.forEach(turn => turn.update());
+      const seen = new Set();
+      const shown = () => seen.forEach(one => one.refresh());
 
       // Where something stands: the view of a notebook and the cell, as far as it is in one that is known.
       const hostOf = widget => {
@@ -83,8 +95,13 @@ export function makePlugin({ INotebookTracker, IRenderMimeRegistry, KernelMessag
         }
         return null;
       };
-      const factory = registry ? turnFactory({ registry, Panel, Widget, hostOf, turns }) : null;
-      const draws = one => factory !== null && one.getFactory(TURN_MIME) === undefined && one.addFactory(factory);
+      const rows = [[TURN_MIME, turnRow], [OFFER_MIME, offerRow]];
+      const made = ([mime, row]) => rowFactory({ mime, row, registry, Panel, Widget, hostOf, seen });
+      const factories = registry ? rows.map(made) : [];
+      const draws = one =>
+        factories
+          .filter(({ mimeTypes: [mime] }) => one.getFactory(mime) === undefined)
+          .forEach(factory => one.addFactory(factory));
       draws(registry);
 
       const open = async panel => {
