@@ -57,7 +57,9 @@ def checked_expressions(check: str | Sequence[str] | None) -> tuple[str, ...]:
             said = error.msg if isinstance(error, SyntaxError) else str(error)
             raise InputError(f"the check {expression!r} is no Python expression ({said})") from None
         if isinstance(parsed.body, ast.Tuple):
-            raise InputError(f"the check {expression!r} is a tuple, which is not looked into: give each part as a check")
+            raise InputError(
+                f"the check {expression!r} is a tuple, which is not looked into: give each part as a check"
+            )
     return tuple(dict.fromkeys(str(expression).strip() for expression in expressions))
 
 

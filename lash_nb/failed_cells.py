@@ -18,8 +18,9 @@ from .errors import InputError
 
 __all__ = ["SeenCell", "SeenCells"]
 
+_OUR_CELL = re.compile(r"^[ \t]*%%lash\b", re.MULTILINE)
 _OURS = re.compile(
-    r"[ \t]*(?:%%lash\b|(?:[^\W\d]\w*[ \t]*=[ \t]*)?%lash\b|%(?:(?:re|un)?load_ext[ \t]+lash_nb\b|config[ \t]+Lash\b))"
+    r"[ \t]*(?:(?:[^\W\d]\w*[ \t]*=[ \t]*)?%lash\b|%(?:(?:re|un)?load_ext[ \t]+lash_nb\b|config[ \t]+Lash\b))"
 )
 _BLANK = re.compile(r"[ \t]*(?:#.*)?")
 _UNREAD = ("IndentationError", "SyntaxError", "TabError")
@@ -156,6 +157,8 @@ class SeenCells:
 
 def _own(raw: str, number: int) -> SeenCell | None:
     """A cell without the lines of ours at its top; None: it has others, or nothing else."""
+    if _OUR_CELL.search(raw):
+        return None
     lines = raw.split("\n")
     at = next((at for at, line in enumerate(lines) if not _OURS.match(line) and not _BLANK.fullmatch(line)), None)
     if at is None or any(map(_OURS.match, lines[at:])):

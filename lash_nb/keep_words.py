@@ -75,7 +75,11 @@ class KeptRequest:
         """Those of `Session.run`, with what this adds to them."""
         needed = (*options.get("results", ()), *options.get("maybe", ()))
         conclude = self._sessions.keeping.concluding(
-            session=self._sessions.session().id, cell=self._cell, before=self.code, needed=needed
+            session=self._sessions.session().id,
+            cell=self._cell,
+            before=self.code,
+            needed=needed,
+            checked=bool(options.get("check")),
         )
         context = options.get("context", "")
         if self.code is not None:

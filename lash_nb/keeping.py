@@ -14,15 +14,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from .accepted import accepted_cells
+from .ejecting.sources import names_of
 from .errors import JournalError
 from .kept_answers import results_digest
 from .machine.activity import CodeKept
 from .machine.events import PluginEvent, StatusRuntimeEvent, TurnActivity
+from .machine.execution import CellOutcome
 from .machine.picture import StepPicture, TurnPicture
 from .stores.kept import KeptCode, KeptStore
 
 __all__ = ["Found", "Keeping", "diff_text"]
 
+_NO_REPAIR = "the kept code stays as it was: this turn did not come to what that gives (a check, or a type, would say when it does)"
 _NOTHING = "nothing was kept: the turn ran no Python code that could run again"
 
 
@@ -72,22 +75,29 @@ class Keeping:
         self._store.keep(code, place=self._place())
 
     def concluding(
-        self, *, session: str, cell: str | None, before: KeptCode | None, needed: Collection[str] = ()
+        self,
+        *,
+        session: str,
+        cell: str | None,
+        before: KeptCode | None,
+        needed: Collection[str] = (),
+        checked: bool = False,
     ) -> Callable[[TurnPicture], Awaitable[Sequence[TurnActivity]]]:
         """What a turn is to be concluded with: its code is kept, in the place of `before`.
 
-        `needed` are names that it is to leave.
+        `needed` are names that it is to leave; `checked`: something had to hold before it could end.
         """
 
         async def conclude(picture: TurnPicture) -> Sequence[TurnActivity]:
             code = _kept_of(picture, session=session, cell=cell, before=before, needed=needed)
             if code is None:
                 return [_said(_NOTHING)]
-            same = before is not None and before.cells == code.cells
-            if same:
-                assert before is not None
+            if before is not None and before.cells == code.cells:
                 self._carry(before)
                 return []
+            if before is not None and not _does_as_much(picture, code, before, checked=checked):
+                self._carry(before)
+                return [_said(_NO_REPAIR)]
             try:
                 self._store.keep(code, place=self._place())
             except JournalError as error:
@@ -124,6 +134,16 @@ def _kept_of(
         turn=f"{session}.{picture.turn}",
         parent=before.sha256 if before is not None else "",
     )
+
+
+def _does_as_much(picture: TurnPicture, code: KeptCode, before: KeptCode, *, checked: bool) -> bool:
+    """Whether the code of a turn can stand in the place of what was kept; a turn may also end with words that say why
+    it did not come to anything."""
+    if checked or picture.value is not None:
+        return True
+    ran = [step for step in picture.steps if step.code is not None and step.outcome is not None]
+    made = frozenset().union(*(names_of(cell).assigned for cell in code.cells))
+    return ran[-1].outcome is CellOutcome.OK and names_of(before.cells[-1]).assigned <= made
 
 
 def _is_of_another_language(step: StepPicture) -> bool:

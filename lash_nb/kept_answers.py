@@ -37,7 +37,8 @@ __all__ = ["REPAIR", "KeptModel", "results_digest"]
 REPAIR = (
     "The first cells of this turn are code that was kept from an earlier run of this notebook, on the data of then. "
     "It runs again on the data of today. Where it fails, or does not give what is asked for, repair it: change as "
-    "little as needed, keep what still works, and let it cope with the data in its old form, too, where that is easy. "
+    "little as needed, keep what still works and the names of what it makes, and let it cope with the data in its old "
+    "form, too, where that is easy. "
     "What you run from there on is kept in its place."
 )
 """What the model behind is told with the request."""

@@ -36,6 +36,7 @@ from .version import __version__
 if TYPE_CHECKING:
     from .live import CellTurn
     from .session import Limits
+    from .stores.clicks import Spot, Tell
     from .turns import Turn
 
 __all__ = ["Lash", "load", "unload"]
@@ -71,6 +72,7 @@ class Lash(Magics, Settings):
             hidden=lambda: shell.user_ns_hidden,
             kernels=self.kernel_settings,
         )
+        self.sessions.on_insert = self._insert_clicked
         self._announced: ModelChoice | None = None
         self._suggestion = self.sessions.suggestion
         self._shown: list[Turn] = []
@@ -299,6 +301,11 @@ class Lash(Magics, Settings):
         from .insert_words import insert_word
 
         insert_word(line, self.sessions, shell=self._shell)
+
+    def _insert_clicked(self, turn: int, session: str, done: Tell, *, spot: Spot) -> bool:
+        from .insert_words import insert_soon
+
+        return insert_soon(turn, session, self.sessions, done, spot=spot)
 
     def _blocked(self, turn: CellTurn | None) -> Turn | None:
         return None if turn is None else turn.block()

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .protocols.grammar import Grammar
     from .session import Limits, Session
     from .sharing import Sharing
+    from .stores.clicks import OnInsert
 
 __all__ = ["NotebookSessions"]
 
@@ -84,6 +85,8 @@ class NotebookSessions(NotebookModels):
         self.sandboxed = False
         """Whether a cell of the session asked for the sandbox; until the session ends."""
         self._kernels, self._made_with = kernels, KernelSettings()
+        self.on_insert: OnInsert | None = None
+        """Has a turn's code put below the cell in which somebody clicked."""
         self._session: Session | None = None
         self._made: list[Session] = []
         """Those that have not been ended yet."""
@@ -105,6 +108,7 @@ class NotebookSessions(NotebookModels):
             suggested=lambda: self.suggested,
             saves=self._saves,
             on_pull=self.pulled.soon,
+            on_insert=self.on_insert,
         )
 
     @cached_property

@@ -22,6 +22,7 @@ __all__ = ["MOST_REFUSALS", "Verifying"]
 
 MOST_REFUSALS = 3
 """How often the model is told what does not hold, before the turn ends by it."""
+_NO_PYTHON = "a check is Python, and the kernel's language is {}"
 _NOTHING_ELSE = "a check computes, and does nothing else"
 
 
@@ -75,6 +76,8 @@ class Verifying:
 
     async def _evaluated(self, effect: Checkpoint, number: int, code: str) -> CellResult:
         ports, kernel = self._ports, self._ports.kernel
+        if not kernel.language.casefold().startswith("python"):
+            return CellResult(outcome=CellOutcome.ABORTED, detail=_NO_PYTHON.format(kernel.language))
         await self._cells.share_used(ExecCode(id=effect.id, language=kernel.language, code=code))
         key = f"{kernel.epoch}:{ports.session_id}:{ports.context.turn}:{effect.id}:check{number}"
         guard = CellGuard(on_effect=_refused) if ports.approve is not ApprovalMode.ALL else None
