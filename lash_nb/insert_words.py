@@ -97,9 +97,10 @@ async def _inserted(
 
 
 def _names(sessions: NotebookSessions) -> frozenset[str]:
-    """What the notebook has, once its surroundings are taken note of."""
-    sessions.sharing.look_around()
-    return frozenset(name for name in sessions.sharing.names() if sessions.sharing.is_ours(name))
+    """What the notebook has of its own, once its surroundings are taken note of; what came from the agent is made anew."""
+    sharing = sessions.sharing
+    sharing.look_around()
+    return frozenset(name for name in sharing.names() - sessions.pulled.names() if sharing.is_ours(name))
 
 
 def _turn(line: str, sessions: NotebookSessions) -> tuple[Session, Turn]:

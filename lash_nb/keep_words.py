@@ -73,7 +73,8 @@ class KeptRequest:
 
     def options(self, options: dict[str, Any]) -> dict[str, Any]:
         """Those of `Session.run`, with what this adds to them."""
-        needed = (*options.get("results", ()), *options.get("maybe", ()))
+        typed = "output_type" in options or "schema" in options  # then the first result is the value, no variable
+        needed = (*options.get("results", ())[typed:], *options.get("maybe", ()))
         conclude = self._sessions.keeping.concluding(
             session=self._sessions.session().id,
             cell=self._cell,

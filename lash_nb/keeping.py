@@ -25,7 +25,7 @@ from .stores.kept import KeptCode, KeptStore
 
 __all__ = ["Found", "Keeping", "diff_text"]
 
-_NO_REPAIR = "the kept code stays as it was: this turn did not come to what that gives (a check, or a type, would say when it does)"
+_NO_REPAIR = "the kept code stays as it was: this turn did not come to what that gives (a check would say when it does)"
 _NOTHING = "nothing was kept: the turn ran no Python code that could run again"
 
 

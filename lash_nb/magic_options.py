@@ -22,7 +22,13 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (("-m", "--model"), {"metavar": "MODEL", "help": "the model for this cell alone"}),
     (("-t", "--type"), {"metavar": "TYPE", "help": "the type of the turn's value, in Python; or a JSON Schema"}),
     (("-i", "--inputs"), {"metavar": "NAMES", "help": "variables of yours of which the agent gets copies at once"}),
-    (("-o", "--outputs"), {"metavar": "NAMES", "help": "variables of the agent's that you get copies of at the end"}),
+    (
+        ("-o", "--outputs"),
+        {
+            "metavar": "NAMES",
+            "help": "variables of the agent's that you get copies of at the end; with -t the first is the turn's value",
+        },
+    ),
     (
         ("--no-share",),
         {

@@ -328,11 +328,11 @@ class RequestRun:
             outcome=result.outcome,
             usage=result.checkpoint.cumulative_usage,
             value=self._value(result),
+            typed=self.request.typed,
+            schema=self.request.schema,
             results=self.request.results,
             maybe=self.request.maybe,
             afresh=self.request.afresh,
-            typed=self.request.typed,
-            schema=self.request.must_fit,
             envelope=self._envelope,
             store=around.store,
         )

@@ -26,7 +26,7 @@ from .recording import SessionRecorder
 from .sharing import Sharing
 from .toolkits import ToolFunction
 from .trust import Redactor, whole_text
-from .typed import OutputType
+from .typed import OutputType, schema_validator
 from .wanted import checked_names, context_text
 
 __all__ = ["Interrupted", "Limits", "Request", "Surroundings", "TurnOptions", "requested"]
@@ -134,7 +134,8 @@ class TurnOptions(TypedDict, total=False):
     inputs: Mapping[str, Any] | None
     """Values of which the kernel gets copies, by name, before the model is asked."""
     results: Sequence[str]
-    """Names of variables that the turn is told to leave in the kernel (`session.kernel.value`)."""
+    """Names of variables that the turn is told to leave in the kernel (`session.kernel.value`); with a type, the
+    first is what its value is called."""
     maybe: Sequence[str]
     """Names of variables that it may leave there."""
     share: bool
@@ -172,14 +173,17 @@ def requested(
     kept, minutes = redactor.text(text), limits.max_minutes
     wanted, steps, approve = options.get("output_type"), options.get("max_steps"), options.get("approve")
     inputs = options.get("inputs") or {}
-    typed = wanted is not None or options.get("schema") is not None
     results = checked_names(options.get("results", ()), what="results")
     maybe = checked_names(options.get("maybe", ()), what="maybe")
+    schema = options.get("schema")
+    if schema is not None:
+        schema_validator(schema)  # refused before anything happens
+    typed = wanted is not None or schema is not None
     return Request(
         text=kept,
         redacted=kept != whole_text(text),
         wanted=OutputType(wanted) if wanted is not None else None,
-        schema=options.get("schema"),
+        schema=schema,
         context=redactor.text(context_text(options.get("context", ""), results, maybe, typed=typed)),
         inputs={name: inputs[name] for name in checked_names(inputs, what="inputs")},
         results=results,

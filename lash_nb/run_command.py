@@ -143,7 +143,14 @@ class _Progress:
 
 
 def _turn(turn: TurnSummary) -> dict[str, Any]:
-    return {"id": turn.id, "text": turn.text, "code": list(turn.code), "value": turn.value}
+    from .machine.outcomes import TurnStopReason
+
+    told = {"id": turn.id, "text": turn.text, "code": list(turn.code), "value": turn.value}
+    if turn.outcome is None:
+        told["stop"] = "interrupted"
+    elif turn.stop is not None:
+        told["stop"] = turn.stop.value if isinstance(turn.stop, TurnStopReason) else "error"
+    return told
 
 
 def _summary(result: RunResult) -> dict[str, Any]:

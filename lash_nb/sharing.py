@@ -345,6 +345,10 @@ class Sharing:
         await self._look_at({name: self._namespace[name]})
         self._own[name] = self._digests.get(name, "")
 
+    def bound(self, name: str) -> None:
+        """A value that is none of the kernel's variables was bound here: ours takes the name there, too."""
+        self._own[name] = ""
+
     def _begin(self, epoch: str) -> None:
         if self._epoch != epoch:
             self._epoch, self._own, self._copied, self._tried = epoch, {}, set(), set()

@@ -45,11 +45,11 @@ class Turn:
         outcome: TurnOutcome,
         usage: LlmUsage,
         value: Any = None,
+        typed: bool = False,
+        schema: Json = None,
         results: tuple[str, ...] = (),
         maybe: tuple[str, ...] = (),
         afresh: bool = False,
-        typed: bool = False,
-        schema: Json = None,
         envelope: dict[str, Any] | None = None,
         store: AttachmentStore | None = None,
     ) -> None:
@@ -63,8 +63,10 @@ class Turn:
         """Names of the variables that it was to leave in the kernel."""
         self.maybe = maybe
         """Names that it may have left results under."""
-        self.typed, self.schema = typed, schema
-        """Whether it had to give a value, and the JSON Schema of that."""
+        self.typed = typed
+        """Whether it had to give a value, of a type or for a schema: then `results` begin with the name of that."""
+        self.schema = schema
+        """The JSON Schema of its value, when it was asked for with one."""
         self.afresh = afresh
         """Whether its cells worked on new copies of the notebook's variables each: nothing of them stays."""
         self.envelope = envelope

@@ -102,7 +102,7 @@ def bring_back(turn: Turn, sessions: NotebookSessions) -> list[str]:
     code = set(re.findall(r"\w+", "\n".join(turn.code)))
     kernel: Any = sessions.session().kernel
     results = turn.results
-    if getattr(turn, "typed", False) and results:
+    if turn.typed and results:
         told.append(_value_bound(turn, results[0], sessions))
         results = results[1:]
     for name in (*results, *turn.maybe):
@@ -124,8 +124,9 @@ def _value_bound(turn: Turn, name: str, sessions: NotebookSessions) -> str:
 
     if not isinstance(turn.outcome, Finished) or not isinstance(turn.outcome.finish, FinalValue):
         return f"{name} was not bound: the turn ended without a value"
+    sessions.sharing.bound(name)
     value = turn.value
-    columns = columns_of(getattr(turn, "schema", None))
+    columns = columns_of(turn.schema)
     frame = table_frame(value, columns) if columns is not None else None
     if frame is not None:
         rows, width = frame.shape

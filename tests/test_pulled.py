@@ -90,3 +90,15 @@ def test_whoever_does_not_wait_is_told_in_any_case(agent: Agent, problem: Except
     pulled(agent, {}).soon("df", done)
     assert told.wait(5)
     assert heard == [said]
+
+
+def test_what_is_given_takes_its_name_and_is_none_of_the_agents(agent: Agent) -> None:
+    mine: dict[str, Any] = {}
+    pulling = pulled(agent, mine)
+    assert pulling.given("n", 5, what="the turn's value (int)") == "n: the turn's value (int)"
+    assert pulling.given("n", 6, what="a value") == "n: a value (in place of what n was before)"
+    assert mine == {"n": 6}
+    pulling.now("df")
+    pulling.given("df", 1, what="a value")
+    assert pulling.names() == frozenset()
+    assert pulling.now("df") == "df_agent: a copy of the agent's df (df is yours and stays as it is)"

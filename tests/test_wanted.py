@@ -46,3 +46,10 @@ def test_the_model_is_told_what_to_leave_beside_what_else_it_is_told() -> None:
     told = context_text("cells", ("a", "b"))
     assert told.startswith("cells\n\n")
     assert told.count("a, b.") == 1
+
+
+def test_of_a_typed_turn_the_first_result_is_its_value() -> None:
+    told = context_text("", ("n", "a"), typed=True)
+    assert told.startswith("The value that you give to finish(…) becomes the user's variable n; you need not leave ")
+    assert told.count("under just these names: a.") == 1
+    assert "variables" not in context_text("", ("n",), typed=True)

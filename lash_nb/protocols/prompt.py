@@ -237,7 +237,10 @@ def _ending(*, value_required: bool, schema: Json, last_reply: bool) -> str:
     text = "To go on: one cell. To finish: a cell that calls finish(value). Prose alone does not end this turn."
     if schema is None:
         return text
-    return f"{text}\nThe value must fit this JSON Schema:\n{dumps(schema)}"
+    told = f"{text}\nThe value must fit this JSON Schema:\n{dumps(schema)}"
+    if isinstance(schema, dict) and schema.get("type") == "array":
+        told += "\nA DataFrame may be given as it is: finish(df) gives its rows as objects. A Series gives its values."
+    return told
 
 
 def _events(causes: Sequence[TurnCause]) -> str:

@@ -205,12 +205,22 @@ async def test_a_cell_that_cannot_be_interrupted_is_given_up_and_said_so() -> No
 
 
 async def test_finish_refuses_what_is_not_json(live: ManagedKernel) -> None:
-    result = await live.run(fresh(), "import pandas as pd\nfinish(pd.DataFrame({'a': [1]}))")
+    result = await live.run(fresh(), "finish({'a': [1, object()]})")
     assert result.outcome is CellOutcome.ERROR
     assert result.finish is None
     assert result.error is not None
     assert result.error.ename == "TypeError"
-    assert "to_dict" in result.error.evalue
+    assert result.error.evalue.startswith("finish(): value['a'][1] is of type object, which is not JSON; ")
+
+
+async def test_finish_takes_a_table_and_says_when_it_is_too_long(live: ManagedKernel) -> None:
+    made = "import pandas as pd\nfinish(pd.DataFrame({'a': [1, None]}, index=pd.Index(['x', 'y'], name='id')))"
+    assert (await ok(live, made)).finish == FinishValue(value=[{"id": "x", "a": 1.0}, {"id": "y", "a": None}])
+    result = await live.run(fresh(), "finish(pd.DataFrame({'number': range(2_000_000)}))")
+    assert result.error is not None
+    assert result.error.evalue.startswith(
+        "finish(): value has 2,000,000 rows, more than fit into the limit of 8,000,000"
+    )
 
 
 async def test_finish_survives_a_bare_except_and_leaves_functions(live: ManagedKernel) -> None:
