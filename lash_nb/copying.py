@@ -76,8 +76,8 @@ class Copying:
         """Under which it was sent."""
         self._served: set[str] = set()
         """Holders that were given that block because of what they said."""
-        self._kept: list[KeptCode] = []
-        """What was kept here, for the notebook to carry."""
+        self._kept: list[tuple[str, KeptCode]] = []
+        """What was kept here, for which notebook to carry."""
         self._status: dict[str, Json] = {}
         self._opened_during: int | None = None
         """The turn that ran when a page was opened: what was published before is not routed into its cell there."""
@@ -128,7 +128,7 @@ class Copying:
     def carry(self, code: KeptCode) -> None:
         """Have it carry that, from the next copy on."""
         with self._lock:
-            self._kept.append(code)
+            self._kept.append((self._place(list(self._line.holders())), code))
 
     # -- what is written -----------------------------------------------------------------------------------------------
 
@@ -186,7 +186,7 @@ class Copying:
             holders = [holder for holder in self._line.holders() if holder.id not in self._troubles]
             place = self._place(holders)
             states = [*self._known(place), *(one.value for one in reversed(holders))]
-            value, size = fitted({**merged(self._block, states), **merged_kept(states, self._kept)})
+            value, size = fitted({**merged(self._block, states), **merged_kept(states, [code for at, code in self._kept if at == place])})
             self._written[place] = value
             if len(self._written) > _MOST_NOTEBOOKS:
                 del self._written[next(iter(self._written))]
