@@ -8,6 +8,7 @@ interrupted did not fail. Light to import: each cell that runs is looked at.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -24,6 +25,10 @@ _OURS = re.compile(
 )
 _BLANK = re.compile(r"[ \t]*(?:#.*)?")
 _UNREAD = ("IndentationError", "SyntaxError", "TabError")
+_MOST_SINCE = 5
+"""Cells that ran behind a failed one which is still meant."""
+_LIKE, _LOOKED_AT_CHARS = 0.7, 4_000
+_WORD = re.compile(r"\w+")
 _MOST_EARLIER = 200
 """Cells that ran before lash_nb was loaded."""
 _MOST_LINES, _MOST_CHARS = 400, 20_000
@@ -78,6 +83,10 @@ class SeenCells:
         """The last one that ran, however it ended."""
         self._inner: tuple[str, tuple[str, str, str]] | None = None
         """Code that failed within a cell that has not ended, as below `%%capture`, and how: that cell ends well."""
+        self._since = 0
+        """How many cells ran well behind the failed one."""
+        self._again = False
+        """Whether one of those was much like it."""
         self._look_back()
 
     def after_cell(self, result: object) -> None:
@@ -110,9 +119,13 @@ class SeenCells:
     def to_fix(self, text: str) -> SeenCell:
         """The cell that somebody means who says `text` of it, or nothing: then it has to have failed.
 
+        Words are about one that failed a few cells before, unless one like it has run since; else about the last one.
+
         Raises InputError: there is none.
         """
-        found = self.last if text else self.failed
+        found = self.failed
+        if text and (found is None or self._since > _MOST_SINCE or self._again):
+            found = self.last
         if found is None and text:
             raise InputError("no cell of the notebook has run since it was started: there is nothing to fix")
         if found is None:
@@ -125,9 +138,12 @@ class SeenCells:
     def _take(self, cell: SeenCell) -> None:
         self.last = cell
         if cell.failed:
-            self.failed = cell
+            self.failed, self._since, self._again = cell, 0, False
         elif self.failed is not None and _same(cell, self.failed):
             self.failed = None
+        elif self.failed is not None:
+            self._since += 1
+            self._again = self._again or _like(cell, self.failed)
 
     def _error(self, number: int | None, raised: BaseException) -> tuple[str, str, str]:
         """Type, message and traceback, as IPython has shown them already."""
@@ -171,6 +187,11 @@ def _own(raw: str, number: int) -> SeenCell | None:
 
 def _same(cell: SeenCell, other: SeenCell) -> bool:
     return cell.source == other.source or (cell.cell_id is not None and cell.cell_id == other.cell_id)
+
+
+def _like(cell: SeenCell, other: SeenCell) -> bool:
+    words: list[list[str]] = [_WORD.findall(one.source[:_LOOKED_AT_CHARS]) for one in (cell, other)]
+    return difflib.SequenceMatcher(a=words[0], b=words[1], autojunk=False).ratio() >= _LIKE
 
 
 def _kept(shell: Any, number: int) -> Mapping[str, object] | None:

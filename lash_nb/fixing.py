@@ -21,6 +21,7 @@ from .languages import is_sandboxed
 from .machine.approvals import Decision, Wish
 from .machine.execution import CellOutcome, CellOutput, CellResult, ErrorOutput
 from .machine.picture import TurnPicture
+from .machine.picture_parts import StepPicture
 from .machine.tracebacks import traceback_text
 from .protocols.prompt import fenced
 from .scratch import Scratch
@@ -35,7 +36,8 @@ __all__ = ["Fixing", "fix_context", "fix_request"]
 
 _PROBLEM_CHARS = 120
 _LIKE = 0.3
-"""From which likeness on a cell may be a correction of another one."""
+"""From which likeness on a cell may be a correction of another one; and by how much another has to be liker to it."""
+_LOOKED_AT_CHARS = 4_000
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _OF_OURS = frozenset({"finish", "read_output", "tools"})
 """What only the agent's kernel has."""
@@ -101,8 +103,8 @@ class Fixing:
     async def verify(self, picture: TurnPicture) -> str | None:
         """For `Session.run`: what keeps the turn from its end; None: the correction can be offered."""
         self.corrected = ""
-        code, problem = _last_cell(picture)
-        problem = problem or self._objection(code) or await self._alone(code)
+        *before, code = [*_cells(picture)] or [""]
+        problem = _not_run(picture) or self._objection(code, before) or await self._alone(code)
         if problem:
             return problem
         self.corrected = code
@@ -128,8 +130,8 @@ class Fixing:
 
     # -- what speaks against it ----------------------------------------------------------------------------------------
 
-    def _objection(self, code: str) -> str:
-        """What can be seen of it without running it; empty: nothing."""
+    def _objection(self, code: str, before: Sequence[str]) -> str:
+        """What can be seen of it without running it, and of the cells `before` it; empty: nothing."""
         sharing = self._session.sharing
         theirs = sharing.names() if sharing is not None else frozenset()
         ours = sorted(used_names(code) & _OF_OURS - theirs)
@@ -138,7 +140,7 @@ class Fixing:
                 f"The last cell uses {', '.join(ours)}, which the user's notebook does not have. Run the corrected "
                 "cell without that, then answer."
             )
-        unlike = not _is_like(code, self._cell.source)
+        unlike = _is_another(code, before, self._cell.source)
         same = not self._cell.failed and _bare(code) == _bare(self._cell.source)
         for kind, found in (("unlike", unlike), ("same", same)):
             if found and kind not in self._objected:
@@ -202,15 +204,21 @@ _OBJECTIONS = {
 }
 
 
-def _last_cell(picture: TurnPicture) -> tuple[str, str]:
-    """The last cell that was run; or why it can be no correction."""
+def _cells(picture: TurnPicture) -> list[str]:
+    """The cells that ran to their end, in order."""
+    return [step.code.strip("\n") for step in picture.steps if step.code is not None and _ran_well(step)]
+
+
+def _ran_well(step: StepPicture) -> bool:
+    return step.outcome is CellOutcome.OK and _error(step.outputs) is None
+
+
+def _not_run(picture: TurnPicture) -> str:
+    """Why the last cell that was run can be no correction; empty: it can."""
     ran = [step for step in picture.steps if step.code is not None and step.outcome is not None]
     if not ran:
-        return "", "You have not run a cell yet. Run the corrected cell, whole, then answer."
-    last = ran[-1]
-    if last.outcome is not CellOutcome.OK or _error(last.outputs) is not None:
-        return "", f"The last cell that you ran did not run to its end. {_AGAIN}"
-    return (last.code or "").strip("\n"), ""
+        return "You have not run a cell yet. Run the corrected cell, whole, then answer."
+    return "" if _ran_well(ran[-1]) else f"The last cell that you ran did not run to its end. {_AGAIN}"
 
 
 def _error(outputs: Sequence[CellOutput]) -> ErrorOutput | None:
@@ -232,14 +240,22 @@ def _held(checks: Sequence[str]) -> str:
     return f"; then this held: {', '.join(f'`{check}`' for check in checks)}" if checks else ""
 
 
-def _is_like(code: str, other: str) -> bool:
-    """Whether a cell can be another one, corrected: it binds a name that that one binds, else has much of its text."""
-    before = names_of(other)
-    made = before.assigned - {name for name, _ in before.imported}
+def _is_another(code: str, before: Sequence[str], broken: str) -> bool:
+    """Whether a cell is no correction of the broken one: it has nothing of it, or one before it has much more."""
+    names = names_of(broken)
+    made = names.assigned - {name for name, _ in names.imported}
+    binds, likeness = bool(made & names_of(code).assigned), _likeness(code, broken)
+    if not binds and likeness < _LIKE:
+        return True
+    others = [one for one in before if _bare(one) != _bare(broken)]
     if made:
-        return bool(made & names_of(code).assigned)
-    words: list[list[str]] = [_TOKEN.findall(text) for text in (other, code)]
-    return difflib.SequenceMatcher(a=words[0], b=words[1], autojunk=False).ratio() >= _LIKE
+        return not binds and any(made & names_of(one).assigned for one in others)
+    return any(_likeness(one, broken) >= likeness + _LIKE for one in others)
+
+
+def _likeness(code: str, other: str) -> float:
+    words: list[list[str]] = [_TOKEN.findall(text[:_LOOKED_AT_CHARS]) for text in (other, code)]
+    return difflib.SequenceMatcher(a=words[0], b=words[1], autojunk=False).ratio()
 
 
 def _bare(code: str) -> str:

@@ -44,7 +44,8 @@ class Verifying:
         if ports.checks:
             told, shown = await self._checked(effect)
         if not told and ports.verify is not None:
-            told = shown = await ports.verify() or ""
+            told = await ports.verify() or ""
+            shown = told.partition("\n")[0]
         if shown:
             event = StatusRuntimeEvent(key="check", label=ports.redactor.text(shown))
             ports.on_activity(PluginEvent(plugin_id="check", event=event))
