@@ -97,7 +97,7 @@ async def _inserted(
 
 
 def _names(sessions: NotebookSessions) -> frozenset[str]:
-    """What the notebook has of its own, once its surroundings are taken note of; what came from the agent is made anew."""
+    """What the notebook has of its own; what came from the agent is made anew. Takes note of its surroundings."""
     sharing = sessions.sharing
     sharing.look_around()
     return frozenset(name for name in sharing.names() - sessions.pulled.names() if sharing.is_ours(name))

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from .errors import ModelCallError, UnknownModelError
+from .errors import InputError, ModelCallError
 from .machine.activity import TurnStarted
 from .machine.events import CodeBlockCompleted, PluginEvent, StatusRuntimeEvent, TurnActivity
 from .machine.execution import CellOutcome, CellOutput, ErrorOutput, StreamOutput
@@ -72,7 +72,7 @@ class KeptModel:
 
     Args:
         kept: that code.
-        behind: opens the model that repairs it. Raises UnknownModelError: there is none.
+        behind: opens the model that repairs it. Raises InputError: there is none, or it cannot be opened.
         grammar: how a cell is marked.
     """
 
@@ -99,7 +99,7 @@ class KeptModel:
         """Those of the model behind, so that it can go on with the turn."""
         try:
             traits = self._behind().traits(session=session, turn=turn)
-        except UnknownModelError:
+        except InputError:
             return ModelTraits()
         if traits.protocol == "snippet" and (len(self._kept.cells) > 1 or read_cell(self._kept.cells[0]) is None):
             return ModelTraits(vision=traits.vision, priced_as=traits.priced_as)
@@ -160,7 +160,7 @@ class KeptModel:
     def _opened(self) -> Model:
         try:
             return self._behind()
-        except UnknownModelError as error:
+        except InputError as error:
             message = f"the kept code did not do, and there is no model to repair it: {error}"
         raise ModelCallError(
             LlmCallError(
