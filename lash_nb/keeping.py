@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from .accepted import accepted_cells
+from .accepted.lasting import Turned
+from .accepted.statements import joined, statements
 from .ejecting.sources import names_of
 from .errors import JournalError
+from .inserting.finishes import ended
 from .kept_answers import results_digest
 from .machine.activity import CodeKept
 from .machine.events import PluginEvent, StatusRuntimeEvent, TurnActivity
@@ -124,11 +127,16 @@ def _kept_of(
     if not cells or any(_is_of_another_language(step) for step in picture.steps):
         return None
     last = picture.steps[-1]
+    # The value of any other cell was refused, and would end the turn where it is not.
+    ends = cells[-1] if last.code is not None else None
+    code = {one.step: one.code if one is ends else _without_finish(one.code) for one in cells}
+    if not any(code.values()):
+        return None
     return KeptCode(
         request=picture.request,
-        cells=tuple(one.code for one in cells),
+        cells=tuple(filter(None, code.values())),
         answer=last.prose.strip() or None if last.code is None else None,
-        results=results_digest(picture.steps[one.step].outputs for one in cells),
+        results=results_digest(picture.steps[step].outputs for step, source in code.items() if source),
         cell=cell,
         at=datetime.now(UTC).isoformat(timespec="microseconds"),
         turn=f"{session}.{picture.turn}",
@@ -136,10 +144,19 @@ def _kept_of(
     )
 
 
+def _without_finish(code: str) -> str:
+    """A cell that ends no turn; as it is, where that cannot be told from it."""
+    parts = statements(code)
+    if parts is None or "finish" not in names_of(code).used:
+        return code
+    made = ended(parts, last=False, turned=Turned.of(node for part in parts for node in part.nodes))
+    return code if made.caught else joined(made.parts)
+
+
 def _does_as_much(picture: TurnPicture, code: KeptCode, before: KeptCode, *, checked: bool) -> bool:
     """Whether the code of a turn can stand in the place of what was kept; a turn may also end with words that say why
     it did not come to anything."""
-    if checked or picture.value is not None:
+    if checked or picture.steps[-1].code is not None:  # it ended with a value
         return True
     ran = [step for step in picture.steps if step.code is not None and step.outcome is not None]
     made = frozenset().union(*(names_of(cell).assigned for cell in code.cells))

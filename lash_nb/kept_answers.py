@@ -17,7 +17,7 @@ from typing import Any
 
 from .errors import InputError, ModelCallError
 from .machine.activity import TurnStarted
-from .machine.events import CodeBlockCompleted, PluginEvent, StatusRuntimeEvent, TurnActivity
+from .machine.events import CodeBlockCompleted, InjectedTurnInputAccepted, PluginEvent, StatusRuntimeEvent, TurnActivity
 from .machine.execution import CellOutcome, CellOutput, ErrorOutput, StreamOutput
 from .machine.llm import (
     LlmCallError,
@@ -42,6 +42,7 @@ REPAIR = (
     "What you run from there on is kept in its place."
 )
 """What the model behind is told with the request."""
+_REPAIRS = "goes on: the kept code did not do, and is repaired"
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
 
 
@@ -83,6 +84,8 @@ class KeptModel:
         self._model: Model | None = None
         self._given = 0
         self._done: list[CodeBlockCompleted] = []
+        self._spoken_to = False
+        """Whether the user said something, which code has no answer to."""
         self._tell: Callable[[TurnActivity], None] = lambda activity: None
 
     @property
@@ -113,6 +116,8 @@ class KeptModel:
         """What happens in that turn."""
         if isinstance(activity, CodeBlockCompleted):
             self._done.append(activity)
+        elif isinstance(activity, InjectedTurnInputAccepted):
+            self._spoken_to = True
 
     async def complete(
         self, request: LlmRequest, *, context: CallContext, on_delta: OnDelta | None = None
@@ -130,7 +135,8 @@ class KeptModel:
     def _next(self, context: CallContext) -> str | None:
         """None: what was kept does not do."""
         cells = self._kept.cells
-        if any(done.outcome is not CellOutcome.OK for done in self._done) or len(self._done) != self._given:
+        failed = any(done.outcome is not CellOutcome.OK for done in self._done)
+        if self._spoken_to or failed or len(self._done) != self._given:
             return None
         if self._given < len(cells):
             code = cells[self._given]
@@ -150,7 +156,9 @@ class KeptModel:
     async def _ask(self, request: LlmRequest, context: CallContext, on_delta: OnDelta | None) -> LlmResponse:
         if self._model is None:
             self._model = model = self._opened()
-            event = StatusRuntimeEvent(key="kept", label=f"the kept code did not do: {model.name} repairs it")
+            event = StatusRuntimeEvent(
+                key="kept", label=f"{model.name} {'answers what you said' if self._spoken_to else _REPAIRS}"
+            )
             self._tell(PluginEvent(plugin_id="kept", event=event))
             about = {"request": context.user_text, "protocol": context.protocol}
             self._tell(TurnStarted(turn=context.turn, model=model.name, **about))

@@ -18,7 +18,7 @@ from typing import Any, Unpack
 from .asked import Asked
 from .bridge import OnTick, undisturbed
 from .deciding import OnApproval, allowed_mode, check, check_recordable, known_mode, stricter
-from .errors import ApprovalNeeded, LashError, SessionClosedError
+from .errors import ApprovalNeeded, InputError, LashError, SessionClosedError
 from .finding import Found, find_session
 from .following import read_session
 from .machine.approvals import Approval, ApprovalMode, Decision
@@ -246,7 +246,11 @@ class Session(SessionParts):
         self, text: str, *, model: Model | str | None = None, raise_on_failure: bool = True, **options: Any
     ) -> Turn:
         self._check_free()
-        work = self._turn(self._requested(text, **options), model, resumed=False)
+        request = self._requested(text, **options)
+        language = self._kernels.the_main().language
+        if request.checks and not language.casefold().startswith("python"):
+            raise InputError(f"a check is a Python expression, and this session's kernel runs {language}")
+        work = self._turn(request, model, resumed=False)
         return await self._slot.run(work, turns=self.turns, raise_on_failure=raise_on_failure)
 
     async def _gone_on(
