@@ -186,7 +186,8 @@ class Copying:
             holders = [holder for holder in self._line.holders() if holder.id not in self._troubles]
             place = self._place(holders)
             states = [*self._known(place), *(one.value for one in reversed(holders))]
-            value, size = fitted({**merged(self._block, states), **merged_kept(states, [code for at, code in self._kept if at == place])})
+            kept = merged_kept(states, [code for at, code in self._kept if at == place])
+            value, size = fitted({**merged(self._block, states), **kept})
             self._written[place] = value
             if len(self._written) > _MOST_NOTEBOOKS:
                 del self._written[next(iter(self._written))]

@@ -24,6 +24,7 @@ LashError
 │   ├── JournalInUseError       another process writes it; says which
 │   └── CorruptJournalError     it is damaged, and not merely cut off at its end
 ├── CheckFailedError            a check of a turn does not hold, and the model does not put it right
+├── KeptCodeError               code that was kept failed, and there is no model to repair it
 ├── ModelCallError              a model call failed; `.error` is the typed record
 ├── ApprovalNeeded              a turn waits for a decision, and nobody is there; `.approval` says on what
 ├── TurnFailed                  a turn ended without an answer; `.turn` is what there is of it
@@ -52,6 +53,7 @@ __all__ = [
     "InputError",
     "JournalError",
     "JournalInUseError",
+    "KeptCodeError",
     "KernelAttachError",
     "KernelBusyError",
     "KernelDiedError",
@@ -194,6 +196,10 @@ class CorruptJournalError(JournalError):
 
 class CheckFailedError(LashError):
     """What had to hold at the end of a turn does not; the turn has failed by it."""
+
+
+class KeptCodeError(LashError):
+    """Code that was kept failed, and no model may or can repair it; the turn has failed by it."""
 
 
 class ModelCallError(LashError):

@@ -22,6 +22,7 @@ from nbformat import NotebookNode
 
 from .errors import InputError, KernelDiedError, KernelStartError
 from .holder import NotebookHolder
+from .models.choice import FROZEN_VARIABLE
 from .stores.documents import Output
 
 __all__ = ["RUN_OPTIONS", "CellError", "HeadlessKernel", "kernel_for"]
@@ -83,6 +84,8 @@ class HeadlessKernel:
         client = self._client
         client.create_kernel_manager()
         env = {**os.environ, RUN_OPTIONS: json.dumps(options)}
+        if options.get("kept") == "frozen":
+            env[FROZEN_VARIABLE] = "1"
         with tempfile.TemporaryFile() as noise:
             try:
                 await client.async_start_new_kernel(env=env, cwd=str(cwd), stdout=noise, stderr=noise)
@@ -104,7 +107,7 @@ class HeadlessKernel:
         """
         client: Any = self._client.kc
         # As pages do: lash_nb in the kernel tells cells apart by it.
-        client.session.metadata = {"cellId": cell.id} if self._has_ids and "id" in cell else {}
+        client.session.metadata = {"cellId": cell.id if self._has_ids and "id" in cell else f"cell {index + 1}"}
         try:
             await self._client.async_execute_cell(cell, index)
         except CellExecutionError as error:

@@ -9,9 +9,10 @@ keeps it as it is.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+import re
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 from .accepted import accepted_cells
 from .accepted.lasting import Turned
@@ -22,14 +23,17 @@ from .inserting.finishes import ended
 from .kept_answers import results_digest
 from .machine.activity import CodeKept
 from .machine.events import PluginEvent, StatusRuntimeEvent, TurnActivity
-from .machine.execution import CellOutcome
+from .machine.execution import CellOutcome, ErrorOutput
 from .machine.picture import StepPicture, TurnPicture
 from .stores.kept import KeptCode, KeptStore
 
 __all__ = ["Found", "Keeping", "diff_text"]
 
-_NO_REPAIR = "the kept code stays as it was: this turn did not come to what that gives (a check would say when it does)"
-_NOTHING = "nothing was kept: the turn ran no Python code that could run again"
+_NO_CODE = "the turn ran no Python code that could run again"
+_STAYS = "the kept code stays as it was"
+_NO_REPAIR = f"{_STAYS}: this turn did not come to what that gives (`--check` says what has to hold)"
+_ALIKE = 0.4
+"""Of the words of code that names nothing, how many have to be in what is to replace it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,16 +70,17 @@ class Keeping:
         """The code to run for a request in that cell of the notebook."""
         here = self._store.newest(request, place=self._place(), cell=cell)
         carried = [code for code in self._carried() if code.is_for(request, cell)]
-        known = [code for code in carried if self._store.has(code)]
+        known = [one for code in carried if (one := self._store.known(code)) is not None]
         ours = max([*known, *([here] if here is not None else [])], key=_age, default=None)
-        foreign = max((code for code in carried if code not in known), key=_age, default=None)
+        digests = {code.sha256 for code in known}
+        foreign = max((code for code in carried if code.sha256 not in digests), key=_age, default=None)
         if ours is not None and foreign is not None and foreign.at <= ours.at:
             foreign = None
         return Found(known=ours, foreign=foreign)
 
     def agree(self, code: KeptCode) -> None:
         """The user has seen that code and wants it run. Raises JournalError: that cannot be recorded."""
-        self._store.keep(code, place=self._place())
+        self._store.keep(replace(code, at=_now()), place=self._place())
 
     def concluding(
         self,
@@ -83,22 +88,37 @@ class Keeping:
         session: str,
         cell: str | None,
         before: KeptCode | None,
+        request: str = "",
         needed: Collection[str] = (),
+        results: Collection[str] = (),
         checked: bool = False,
+        asked: Callable[[], bool] = lambda: True,
+        refresh: bool = False,
     ) -> Callable[[TurnPicture], Awaitable[Sequence[TurnActivity]]]:
         """What a turn is to be concluded with: its code is kept, in the place of `before`.
 
-        `needed` are names that it is to leave; `checked`: something had to hold before it could end.
+        Args:
+            request: what the code is found by; empty: the turn's request.
+            needed: names that it is to leave, or may; of those that it must, `results`, none may be missing.
+            checked: something had to hold before it could end.
+            asked: whether a model was asked; without one nothing is changed.
+            refresh: the user wanted other code: it need not do what that of `before` did.
         """
 
         async def conclude(picture: TurnPicture) -> Sequence[TurnActivity]:
+            if before is not None and not asked():
+                self._carry(before)
+                return []
             code = _kept_of(picture, session=session, cell=cell, before=before, needed=needed)
-            if code is None:
-                return [_said(_NOTHING)]
+            lacks = () if code is None else sorted({*results} - _made(code))
+            if code is None or lacks:
+                why = f"it made no {', '.join(lacks)}" if lacks else _NO_CODE
+                return [_said(f"nothing was kept: {why}" if before is None else f"{_STAYS}: {why}")]
+            code = replace(code, request=request or code.request)
             if before is not None and before.cells == code.cells:
                 self._carry(before)
                 return []
-            if before is not None and not _does_as_much(picture, code, before, checked=checked):
+            if before is not None and not (refresh or checked or _does_as_much(code, before)):
                 self._carry(before)
                 return [_said(_NO_REPAIR)]
             try:
@@ -127,6 +147,8 @@ def _kept_of(
     if not cells or any(_is_of_another_language(step) for step in picture.steps):
         return None
     last = picture.steps[-1]
+    if _ran(picture)[-1].outcome is not CellOutcome.OK:
+        return None
     # The value of any other cell was refused, and would end the turn where it is not.
     ends = cells[-1] if last.code is not None else None
     code = {one.step: one.code if one is ends else _without_finish(one.code) for one in cells}
@@ -136,12 +158,36 @@ def _kept_of(
         request=picture.request,
         cells=tuple(filter(None, code.values())),
         answer=last.prose.strip() or None if last.code is None else None,
-        results=results_digest(picture.steps[step].outputs for step, source in code.items() if source),
+        results=_results(picture, code),
         cell=cell,
-        at=datetime.now(UTC).isoformat(timespec="microseconds"),
+        at=max(_now(), _later(before.at) if before is not None else ""),
         turn=f"{session}.{picture.turn}",
         parent=before.sha256 if before is not None else "",
     )
+
+
+def _results(picture: TurnPicture, code: Mapping[int, str]) -> str:
+    """The digest of what the kept code gave; empty where the model saw other outputs, too, and may speak of those."""
+    dropped = [step for at, step in enumerate(picture.steps) if step.code is not None and code.get(at) != step.code]
+    if any(not isinstance(output, ErrorOutput) for step in dropped for output in step.outputs):
+        return ""
+    return results_digest(picture.steps[at].outputs for at, source in code.items() if source)
+
+
+def _ran(picture: TurnPicture) -> list[StepPicture]:
+    return [step for step in picture.steps if step.code is not None and step.outcome is not None]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def _later(at: str) -> str:
+    """A moment behind that one: what is kept in the place of something is newer, whatever the clock says."""
+    try:
+        return (datetime.fromisoformat(at) + timedelta(microseconds=1)).isoformat(timespec="microseconds")
+    except (ValueError, OverflowError):
+        return ""
 
 
 def _without_finish(code: str) -> str:
@@ -153,14 +199,21 @@ def _without_finish(code: str) -> str:
     return code if made.caught else joined(made.parts)
 
 
-def _does_as_much(picture: TurnPicture, code: KeptCode, before: KeptCode, *, checked: bool) -> bool:
-    """Whether the code of a turn can stand in the place of what was kept; a turn may also end with words that say why
-    it did not come to anything."""
-    if checked or picture.steps[-1].code is not None:  # it ended with a value
-        return True
-    ran = [step for step in picture.steps if step.code is not None and step.outcome is not None]
-    made = frozenset().union(*(names_of(cell).assigned for cell in code.cells))
-    return ran[-1].outcome is CellOutcome.OK and names_of(before.cells[-1]).assigned <= made
+def _does_as_much(code: KeptCode, before: KeptCode) -> bool:
+    """Whether the code of a turn can stand in the place of what was kept, where nothing vouches for its result: a turn
+    may also end with words, or a value, that say why it did not come to anything."""
+    wanted = names_of(before.cells[-1]).assigned
+    if wanted and not wanted <= _made(code):
+        return False
+    return bool(wanted) or difflib.SequenceMatcher(None, _words(before), _words(code)).ratio() >= _ALIKE
+
+
+def _made(code: KeptCode) -> frozenset[str]:
+    return frozenset().union(*(names_of(cell).assigned for cell in code.cells))
+
+
+def _words(code: KeptCode) -> list[str]:
+    return re.findall(r"\w+", "\n".join(code.cells))
 
 
 def _is_of_another_language(step: StepPicture) -> bool:

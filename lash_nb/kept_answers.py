@@ -1,9 +1,9 @@
 """Kept code in the place of a model: it answers a turn's first calls, and hands over where that code does not do.
 
-Decided here: the cells are given as they were kept, without the words of then; what a model said of the results is
-said again only when they are the same. When a cell does not run to its end, or what it gave is refused, the model
-behind is asked, which sees all of it as its own work so far. Where there is none, or it is forbidden, the turn fails
-and says so.
+Decided here: the cells are given as they were kept, without the words of then. What a model said of the results is said
+again only when the outputs are the same and hold each number of it. When a cell does not run to its end, or what it
+gave is refused, the model behind is asked, which sees all of it as its own work so far. Where there is none, or it is
+forbidden, the turn fails and says so.
 """
 
 from __future__ import annotations
@@ -15,22 +15,21 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from .errors import InputError, ModelCallError
+from .errors import InputError, KeptCodeError
 from .machine.activity import TurnStarted
 from .machine.events import CodeBlockCompleted, InjectedTurnInputAccepted, PluginEvent, StatusRuntimeEvent, TurnActivity
 from .machine.execution import CellOutcome, CellOutput, ErrorOutput, StreamOutput
 from .machine.llm import (
-    LlmCallError,
     LlmRequest,
     LlmResponse,
     LlmTerminalReason,
-    ProviderFailureKind,
     TextOutput,
 )
 from .models import KEPT, CallContext, Model, ModelTraits, OnDelta, play
 from .protocols.grammar import Grammar, render_cell
 from .protocols.snippet_cells import read_cell
 from .stores.kept import KeptCode
+from .views.pieces import clean, cut
 
 __all__ = ["REPAIR", "KeptModel", "results_digest"]
 
@@ -42,7 +41,8 @@ REPAIR = (
     "What you run from there on is kept in its place."
 )
 """What the model behind is told with the request."""
-_REPAIRS = "goes on: the kept code did not do, and is repaired"
+_WHY_CHARS = 300
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
 
 
@@ -68,6 +68,14 @@ def _plain(value: object) -> object:
     return _ADDRESS.sub("0x", value) if isinstance(value, str) else value
 
 
+def _told(done: CodeBlockCompleted) -> list[CellOutput]:
+    return [output for output in done.outputs if not isinstance(output, ErrorOutput)]
+
+
+def _numbers(text: str) -> list[str]:
+    return [number.replace(",", "") for number in _NUMBER.findall(text)]
+
+
 class KeptModel:
     """Answers one turn with kept code.
 
@@ -86,12 +94,15 @@ class KeptModel:
         self._done: list[CodeBlockCompleted] = []
         self._spoken_to = False
         """Whether the user said something, which code has no answer to."""
+        self._refused = ""
+        """What the reader was told last: why it was not taken, if it was not."""
+        self._own_calls = 0
         self._tell: Callable[[TurnActivity], None] = lambda activity: None
 
     @property
     def answered(self) -> int:
-        """How many calls it answered itself."""
-        return self._given
+        """How many calls it answered itself, or failed at."""
+        return self._own_calls
 
     @property
     def handed_over(self) -> bool:
@@ -118,15 +129,18 @@ class KeptModel:
             self._done.append(activity)
         elif isinstance(activity, InjectedTurnInputAccepted):
             self._spoken_to = True
+        elif isinstance(activity, PluginEvent) and activity.plugin_id != "kept":
+            self._refused = activity.event.label if isinstance(activity.event, StatusRuntimeEvent) else self._refused
 
     async def complete(
         self, request: LlmRequest, *, context: CallContext, on_delta: OnDelta | None = None
     ) -> LlmResponse:
         """The next of the kept cells, then the answer; else what the model behind says.
 
-        Raises: ModelCallError: there is none that could repair the code, or it may not be asked; and as that model.
+        Raises: KeptCodeError: there is none that could repair the code, or it may not be asked; and as that model.
         """
         text = None if self._model is not None else self._next(context)
+        self._own_calls += self._model is None
         if text is None:
             return await self._ask(request, context, on_delta)
         response = LlmResponse(full_text=text, parts=(TextOutput(text=text),), terminal_reason=LlmTerminalReason.STOP)
@@ -145,39 +159,50 @@ class KeptModel:
         if self._kept.answer is None or self._given > len(cells):
             return None
         self._given += 1
-        if results_digest(done.outputs for done in self._done) == self._kept.results:
-            return self._kept.answer
         when = f" on {self._kept.date}" if self._kept.date else ""
+        if self._kept.results == results_digest(done.outputs for done in self._done) and self._is_vouched_for():
+            self._say(f"the outputs are those of {self._kept.date or 'then'}, and so is the answer")
+            return self._kept.answer
         return (
-            f"This is what the code that was kept{when} gives today. The results are not those of then, so what was "
-            "said of them is not said again."
+            f"This is what the code that was kept{when} gives today. What was said of it then is not said again: it "
+            "may not be so any more."
         )
+
+    def _is_vouched_for(self) -> bool:
+        """Whether each number of the answer stands in what the cells gave, in the request, or in the code."""
+        shown = [json.dumps(_shown(one), ensure_ascii=False, default=str) for done in self._done for one in _told(done)]
+        known = set(_numbers("\n".join([*shown, self._kept.request, *self._kept.cells])))
+        return bool(shown) and all(number in known for number in _numbers(self._kept.answer or ""))
+
+    def _say(self, sentence: str) -> None:
+        self._tell(PluginEvent(plugin_id="kept", event=StatusRuntimeEvent(key="kept", label=sentence)))
 
     async def _ask(self, request: LlmRequest, context: CallContext, on_delta: OnDelta | None) -> LlmResponse:
         if self._model is None:
-            self._model = model = self._opened()
-            event = StatusRuntimeEvent(
-                key="kept", label=f"{model.name} {'answers what you said' if self._spoken_to else _REPAIRS}"
-            )
-            self._tell(PluginEvent(plugin_id="kept", event=event))
+            why = self._why()
+            self._model = model = self._opened(why)
+            self._own_calls -= 1
+            self._say(f"{model.name} {'answers what you said' if self._spoken_to else f'repairs the kept code: {why}'}")
             about = {"request": context.user_text, "protocol": context.protocol}
             self._tell(TurnStarted(turn=context.turn, model=model.name, **about))
         request, context = replace(request, model=self._model.name), replace(context, kept=self._kept.program)
         return await self._model.complete(request, context=context, on_delta=on_delta)
 
-    def _opened(self) -> Model:
+    def _why(self) -> str:
+        """How the kept code failed, in a sentence without its end."""
+        for number, done in enumerate(self._done, 1):
+            if done.outcome is not CellOutcome.OK:
+                raised = next((one for one in done.outputs if isinstance(one, ErrorOutput)), None)
+                how = f"raised {raised.ename}: {raised.evalue}" if raised is not None else f"ended as {done.outcome}"
+                how = cut(clean(how), head_chars=_WHY_CHARS, tail_chars=0)
+                return f"cell {number} of {len(self._kept.cells)} {how}"
+        return self._refused or "what it gave was not taken"
+
+    def _opened(self, why: str) -> Model:
         try:
             return self._behind()
         except InputError as error:
-            message = f"the kept code did not do, and there is no model to repair it: {error}"
-        raise ModelCallError(
-            LlmCallError(
-                message=message,
-                retryable=False,
-                kind=ProviderFailureKind.VALIDATION,
-                terminal_reason=LlmTerminalReason.PROVIDER_ERROR,
-            )
-        )
+            raise KeptCodeError(f"the kept code failed ({why}), and nobody repairs it: {error}") from error
 
     async def aclose(self) -> None:
         """Nothing: the model behind is whose it was."""

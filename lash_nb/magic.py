@@ -92,7 +92,8 @@ class Lash(Magics, Settings):
             ask TEXT       a request in one line
             say TEXT       something for the turn that runs, at its next pause
             answer yes     to what waits for you; or no [WHY], or edit
-            fix [TEXT]     correct the cell that failed last; or the last one, by what TEXT says is wrong with it
+            fix [TEXT]     correct the cell that failed last, or by TEXT the one that ran last; [N] names one
+                           (--check EXPR: what has to hold then)
             insert [TURN]  the agent's code as cells below, tried out first
             approve [MODE] what of the agent's code is asked about: effects, every, all, plan
             vars [NAME...] what the agent sees of your variables and of its own (--hide PATTERN, --show PATTERN)
@@ -154,7 +155,10 @@ class Lash(Magics, Settings):
             return magic.parser.parse_argstring(line)
         except UsageError as error:
             message = str(error)
-        raise InputError(f"`%%lash {line}`: {message}; the request goes below that line (help is `%lash?`)")
+        except ValueError as error:  # of shlex
+            message = f"{str(error).lower()} (a quotation mark that is opened is closed)"
+        quote = "; a value with blanks stands in quotes" if "unrecognized" in message else ""
+        raise InputError(f"`%%lash {line}`: {message}{quote}; the request goes below that line (help is `%lash?`)")
 
     @property
     def _captured(self) -> bool:
@@ -216,7 +220,7 @@ class Lash(Magics, Settings):
             raise InputError(f"`%lash {word}` is not built yet")
         if word.startswith("-"):
             raise UnknownNameError(f"`%lash {word}`: options go on `%%lash`, with the request below; help is `%lash?`")
-        known = [name for name in (*commands, *WORDS_NOT_BUILT) if name]
+        known = [name for name in commands if name]
         near = difflib.get_close_matches(word, known, n=1)
         guess = f"did you mean `%lash {near[0]}`? " if near else ""
         raise UnknownNameError(f"there is no `%lash {word}`; {guess}{_WHERE_REQUESTS_GO} (help is `%lash?`)")

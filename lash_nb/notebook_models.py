@@ -26,10 +26,7 @@ from .trust import Redactor
 
 __all__ = ["NotebookModels"]
 
-_FROZEN = (
-    "--frozen: no model may be asked, and there are no recorded answers beside the notebook; a cell whose code was "
-    "kept here (--keep) needs neither"
-)
+_FROZEN = "--frozen: no model may be asked, and there are no recorded answers beside the notebook"
 _CASSETTE = ".cassette.jsonl"
 
 
@@ -165,7 +162,7 @@ class NotebookModels:
     def pick(self, name: str) -> ModelChoice:
         """`%lash model NAME`. Raises InputError when it cannot be opened; then nothing changes."""
         choice = choose_model(notebook_pick=name)
-        if not self.ordered:
+        if not self.ordered and not self._frozen:
             self.open(choice.name, again=True)
         self.picked = choice.name
         return self._chosen(None) if self._frozen else self.choose()

@@ -17,6 +17,7 @@ from .models import Model
 from .models.choice import ModelChoice
 from .typed import answer_type
 from .variable_words import value_options
+from .wanted import names_of
 
 if TYPE_CHECKING:
     from .sessions import NotebookSessions
@@ -52,11 +53,7 @@ class RequestWords:
         """The turn of a cell with those options and that text. Raises InputError."""
         sessions = self._sessions
         options = self._options(given, text)
-        kept = (
-            KeptRequest(text, sessions, shell=self._shell, cell=cell_id(), refresh=given.refresh)
-            if given.keep
-            else None
-        )
+        kept = self._kept(given, text) if given.keep else None
         model, choice = self._answering(given, kept)
         if given.new:
             self._begin_anew()
@@ -78,6 +75,17 @@ class RequestWords:
             raises=not given.no_raise,
         )
         return CellTurn(request, sessions, on_shown=self._on_shown)
+
+    def _kept(self, given: Any, text: str) -> KeptRequest:
+        return KeptRequest(
+            text,
+            self._sessions,
+            shell=self._shell,
+            cell=cell_id(),
+            refresh=given.refresh,
+            results=names_of(unquoted(given.outputs or "")),
+            wanted=unquoted(given.type or ""),
+        )
 
     def _options(self, given: Any, text: str) -> dict[str, Any]:
         """For `Session.run`, without what is about variables. Raises InputError."""
@@ -110,7 +118,9 @@ class RequestWords:
             choice = sessions.choose(named)
         except UnknownModelError as error:
             if kept is not None and kept.refused:
-                raise UnknownModelError(f"{error}; or agree to the code that the notebook brings along") from None
+                raise UnknownModelError(
+                    f"{error}; or agree to the code that the notebook brings along (`--trust-kept`)"
+                ) from None
             raise
         return sessions.open(choice.name), choice
 

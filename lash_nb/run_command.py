@@ -137,7 +137,8 @@ class _Progress:
             self._begun = report.number
         if report.state is not CellState.RUNNING:
             steps = f", {report.steps} step{'s' if report.steps != 1 else ''}" if report.steps else ""
-            line += f"{report.state}{steps}\n"
+            kept = f", kept code {report.kept}" if report.kept else ""
+            line += f"{report.state}{kept}{steps}\n"
         self._stream.write(line)
         self._stream.flush()
 
@@ -161,7 +162,7 @@ def _summary(result: RunResult) -> dict[str, Any]:
         "out": str(result.out),
         "cells": [{"cell": cell.label, "state": cell.state.value, "steps": cell.steps} for cell in result.cells],
         "turns": [
-            {**_turn(turn), "request": turn.request, "steps": turn.steps, "dollars": turn.dollars}
+            {**_turn(turn), "request": turn.request, "steps": turn.steps, "kept": turn.kept, "dollars": turn.dollars}
             for turn in result.turns
         ],
         "refused": [

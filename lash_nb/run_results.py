@@ -53,6 +53,8 @@ class CellReport:
     state: CellState
     steps: int = 0
     """Model calls of the turns that ended in it."""
+    kept: str = ""
+    """What became of kept code in it: `ran`, `repaired` or `failed`; empty: there was none."""
     error: str = ""
 
 

@@ -238,7 +238,7 @@ class _Run:
                 return RunStatus.STOPPED, f"stopped before cell {number} of {len(cells)}"
             self._tell(report)
             try:
-                known = self._steps()
+                known, told = self._steps(), len(self._turns)
                 status, error = await self._cell(kernel, cell, index)
             finally:
                 self._output.save(self._notebook)
@@ -246,7 +246,8 @@ class _Run:
             state = _CELL_STATES.get(status, CellState.FAILED)
             if state is CellState.DONE and any(output.output_type == "error" for output in cell.outputs):
                 state = CellState.FAILED_AS_TAGGED
-            self._report(replace(report, state=state, steps=self._steps() - known, error=error))
+            kept = ", ".join(dict.fromkeys(turn.kept for turn in list(self._turns.values())[told:] if turn.kept))
+            self._report(replace(report, state=state, steps=self._steps() - known, kept=kept, error=error))
             if status is not RunStatus.DONE:
                 return status, f"cell {number} of {len(cells)}: {error}"
         return RunStatus.DONE, ""
@@ -325,8 +326,9 @@ class _Run:
                 checkpoint = known or open_checkpoint(envelope, place=place)
                 self._opened[envelope["sha256"]] = checkpoint
                 summary = summarize(checkpoint, session=key[0], turn=key[1], before=before)
-                asked = max(0, summary.steps - envelope.get("kept_steps", 0))
-                self._turns[key] = replace(summary, dollars=envelope.get("dollars"), steps=asked)
+                kept = min(summary.steps, envelope.get("kept_steps", 0))
+                about = {"dollars": envelope.get("dollars"), "kept_steps": kept}
+                self._turns[key] = replace(summary, steps=summary.steps - kept, **about)
                 before = checkpoint
         except NotebookError:
             pass

@@ -202,6 +202,14 @@ class Sharing:
         new = sorted(name for name in names if name not in self._tried)
         self._tried |= set(new) - (await kernel.held(new, look=False)).keys()
 
+    async def anew(self, code: str, kernel: Any) -> None:
+        """Have what code uses of ours go over again when it runs, whatever became of the copies. Raises KernelError."""
+        self._begin(kernel.epoch)
+        held = await kernel.held(sorted(used_names(code) & self._copied), look=False)
+        if held:
+            await kernel.run("", f"del {', '.join(sorted(held))}")
+            self._copied -= held.keys()
+
     async def refresh(self, kernel: TakesValues) -> None:
         """Have what is left there of cells that were tried out be copies again, as far as ours are there.
 

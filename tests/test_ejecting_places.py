@@ -10,7 +10,7 @@ import pytest
 
 from lash_nb import ScriptedKernel
 from lash_nb.ejecting import ejected
-from lash_nb.ejecting.cells import Shim
+from lash_nb.ejecting.shim import Shim
 from lash_nb.kernels.scripted import ScriptedCell
 from lash_nb.machine.execution import FinishValue
 from lash_nb.stores.closed import ClosedNotebook
@@ -220,7 +220,7 @@ async def test_the_cell_with_the_stand_ins_is_behind_the_title(tmp_path: Path) -
     assert (helper.id, helper.metadata) == ("ejected-setup", {"jupyter": {"source_hidden": True}})
     comments = [line for line in helper.source.split("\n") if line.startswith("#") or '"""' in line]
     assert comments == ["# Stands in for what lash_nb gave to the cells below; made by `lash-nb eject`."]
-    assert len(helper.source.split("\n")) < 45
+    assert len(helper.source.split("\n")) < 75
     assert sources(notebook)[4:6] == ["x = 1", "Text."]
     assert last_text(run_without_us(tmp_path / "plain.ipynb"), "_.value") == "1"
 

@@ -23,10 +23,14 @@ from ..stores.documents import load_notebook
 from ..stores.notebook import METADATA_KEY
 from ..views.pieces import clean
 from ..views.prose import fenced
-from .cells import Shim, TurnCells, quoted, turn_attributes
+from .cells import TurnCells, quoted, turn_attributes
+from .known_fields import known_fields
 from .places import Placed, placed, slots
+from .preface import preface
+from .shim import Shim
 from .sources import Asking, Names, names_of, read_cell, uses_us
 from .turns import EjectedTurn, Gathered, gathered
+from .values import ValueSource
 
 __all__ = ["Ejected", "ejected"]
 
@@ -113,11 +117,21 @@ class _Ejection:
         }
         self._placed: Placed = placed(notebook, found, self._asks)
         self._users = {at: names_of(self._rest(at)) for at in self._asks}
-        self._turns = TurnCells(shim=Shim())
+        self._turns = TurnCells(shim=Shim(), tried=frozenset(self._tried()))
         self._sessions = list(found.sessions)
         self._made = _Made()
         self._shown: list[EjectedTurn] = []
         self._assigns_underscore = False
+
+    def _tried(self) -> Iterator[tuple[str, int]]:
+        """The keys of turns of which nothing stays, because their cells worked on copies."""
+        for turn in self._found:
+            if turn.asked is not None and turn.asked.afresh:
+                yield turn.key
+        for at, turns in self._placed.at.items():
+            asking = self._asks.get(at)
+            if asking is not None and asking.fixes:
+                yield from (turn.key for turn in turns if turn.asked is None and turn.request not in asking.requests)
 
     def notebook(self) -> NotebookNode:
         """The result."""
@@ -134,7 +148,8 @@ class _Ejection:
         self.notes = [*self._found.notes, *self._turns.notes, *about]
         body = self._made
         top = _Made(ids=body.ids)
-        top.add(_nbformat.v4.new_markdown_cell(self._preface()), "ejected")
+        said = [*dict.fromkeys(self._found.left_out), *self.notes]
+        top.add(_nbformat.v4.new_markdown_cell(preface(self._name, said)), "ejected")
         # Behind the title: each cell before the first one with code is the user's own, and there as it was.
         title = min(self._asks, default=len(self._in.cells))
         top.cells += body.cells[:title]
@@ -207,7 +222,7 @@ class _Ejection:
         self, at: int, cell: NotebookNode, asking: Asking | None, *, had_turns: bool, torn: bool = False
     ) -> None:
         """One of the user's own."""
-        kept = _nbformat.from_dict(_known_fields(cell))
+        kept = _nbformat.from_dict(known_fields(cell))
         kept.metadata.pop(METADATA_KEY, None)
         if asking is not None:
             kept.source = self._rest(at)
@@ -247,10 +262,26 @@ class _Ejection:
         cells = list(self._turns.of(turn, why_here=why, figures=() if turn.exact else figures))
         for number, cell in enumerate(cells, 1):
             self._made.add(cell, f"{name}-{number}")
+        if bound := self._bound_name(turn, at):
+            self._made.add(self._turns.bound(turn, bound, self._value(turn, at)), f"{name}-{bound}")
         if target is not None or (at is not None and self._is_used_below(at)):
             self._stand_in(turn, target=target, at=at or 0)
         self._shown.append(turn)
-        self.count += 1
+        self.count += turn.key not in self._turns.tried
+
+    def _bound_name(self, turn: EjectedTurn, at: int | None) -> str:
+        """The name under which the notebook had its value; empty: none, or there was no value."""
+        asked, asking = turn.asked, self._asks.get(-1 if at is None else at)
+        typed, names = asked is not None and asked.typed, () if asked is None else tuple(asked.results)
+        if asked is None and asking is not None and asking.wanted:
+            typed, names = True, asking.names
+        return names[0] if typed and names and turn.picture.value is not None else ""
+
+    def _value(self, turn: EjectedTurn, at: int | None, *, near: bool = True) -> ValueSource:
+        asking = self._asks.get(-1 if at is None else at)
+        wanted = asking.wanted if asking is not None and turn.request in asking.requests else ""
+        own = [self._rest(cell) for cell in self._asks if at is None or cell < at]
+        return self._turns.value(turn, wanted=wanted, cells=own, near=near)
 
     def _stand_in(self, turn: EjectedTurn, *, target: str | None, at: int, near: bool = True) -> None:
         """What stands for the Turn in the cells from `at` on."""
@@ -259,7 +290,8 @@ class _Ejection:
         target = target or ("_" if self._assigns_underscore else None)
         words = turn_attributes(frozenset().union(*below))
         name = f"turn-{self._sessions.index(turn.session) + 1}-{turn.number}-value"
-        self._made.add(self._turns.stand_in(turn, target=target, words=words, near=near), name)
+        source = self._value(turn, at, near=near)
+        self._made.add(self._turns.stand_in(turn, target=target, words=words, source=source), name)
 
     def _is_used_below(self, at: int) -> bool:
         """Whether a cell of the user's, before the next turn, takes what this one gave."""
@@ -350,51 +382,6 @@ class _Ejection:
         found = Names()
         for turn in turns:
             for step in turn.picture.steps:
-                if step.code is not None and step.language.casefold() == "python":
+                if step.code is not None and step.language.casefold() == "python" and turn.key not in self._turns.tried:
                     found |= names_of(step.code)
         return found
-
-    def _preface(self) -> str:
-        lines = [
-            f"Made from `{_plain_name(self._name)}` by `lash-nb eject`: the code below was written by an agent, in "
-            "answer to what is quoted above it. It runs without lash_nb."
-        ]
-        said = [*dict.fromkeys(self._found.left_out), *self.notes]
-        if said:
-            lines += [
-                "",
-                "What to know (cells are numbered as they were there):",
-                "",
-                *(f"- {_listed(sentence)}" for sentence in said),
-            ]
-        return "\n".join(lines)
-
-
-_FIELDS = {
-    "code": ("cell_type", "execution_count", "metadata", "outputs", "source"),
-    "stream": ("output_type", "name", "text"),
-    "display_data": ("output_type", "data", "metadata"),
-    "execute_result": ("output_type", "data", "execution_count", "metadata"),
-    "error": ("output_type", "ename", "evalue", "traceback"),
-}
-
-
-def _known_fields(cell: NotebookNode) -> dict[str, Any]:
-    """A copy of a cell with what nbformat knows: what reads a notebook leniently writes a valid one."""
-    whole = json.loads(json.dumps(cell))
-    names = _FIELDS.get(whole["cell_type"], ("attachments", "cell_type", "metadata", "source"))
-    kept: dict[str, Any] = {name: whole[name] for name in names if name in whole}
-    if "outputs" in kept:
-        kept["outputs"] = [
-            {name: value for name, value in output.items() if name in _FIELDS.get(output["output_type"], ())}
-            for output in kept["outputs"]
-        ]
-    return kept
-
-
-def _plain_name(name: str) -> str:
-    return clean(name).replace("`", "'")
-
-
-def _listed(sentence: str) -> str:
-    return re.sub(r"([\\*\[\]<>#|~$&])", r"\\\1", clean(sentence).replace("\n", " "))

@@ -23,10 +23,12 @@ from ..machine.execution import CellOutcome
 from ..machine.picture import NoteKind, PictureState, StepPicture
 from ..views.pieces import clean, value_text
 from ..views.prose import fenced, inert_markdown
+from .shim import Shim
 from .sources import asks_person, finishes_last, names_of, uses_us
 from .turns import EjectedTurn
+from .values import ValueSource, value_source
 
-__all__ = ["Shim", "TurnCells", "quoted", "turn_attributes"]
+__all__ = ["TurnCells", "quoted", "turn_attributes"]
 
 _nbformat: Any = nbformat
 """Its functions carry no annotations."""
@@ -55,78 +57,6 @@ def turn_attributes(attributes: frozenset[str]) -> tuple[str, ...]:
     return tuple(name for name in _TURN_WORDS if name in attributes)
 
 
-@dataclass(slots=True, kw_only=True)
-class Shim:
-    """What the cells need from a cell before them."""
-
-    finish: bool = False
-    raises: bool = False
-    """Whether `finish` has to end cells."""
-    turn: bool = False
-
-    @property
-    def source(self) -> str:
-        """That cell; empty when nothing is needed."""
-        parts = []
-        if self.finish:
-            parts += [_PLAIN, _FINISH_ENDS if self.raises else _FINISH]
-        if self.turn:
-            parts.append(_TURN)
-        imports = ["import json"] * self.finish + ["from types import SimpleNamespace"] * self.turn
-        return "\n\n\n".join(["\n".join([_WHAT, *imports]), *parts]) if parts else ""
-
-
-_WHAT = "# Stands in for what lash_nb gave to the cells below; made by `lash-nb eject`."
-
-_PLAIN = """\
-def _plain(value):
-    if isinstance(value, dict):
-        keys = {key: _plain(key) for key in value}
-        return {k if isinstance(k, str) else json.dumps(k): _plain(value[key]) for key, k in keys.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        items = [_plain(item) for item in value]
-        return items if isinstance(value, (list, tuple)) else sorted(items)
-    if type(value).__name__ in ("NaTType", "NAType"):
-        return None
-    if type(value).__name__ == "datetime64":
-        return str(value)
-    if hasattr(value, "__dataclass_fields__"):
-        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
-    if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json")
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    if hasattr(value, "isoformat"):
-        return value.isoformat()
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)"""
-
-_FINISH = """\
-def finish(value=None):
-    finish.value = _plain(value)
-    return finish.value"""
-
-_FINISH_ENDS = """\
-class Finished(BaseException):
-    pass
-
-
-def finish(value=None):
-    finish.value = _plain(value)
-    display(finish.value)
-    raise Finished
-
-
-get_ipython().set_custom_exc((Finished,), lambda *about, **more: None)"""
-
-_TURN = """\
-class Turn(SimpleNamespace):
-    def __str__(self):
-        return self.text
-
-    def _ipython_display_(self):
-        pass"""
-
-
 def quoted(text: str) -> str:
     """A request as a Markdown quotation."""
     lines = inert_markdown(text).split("\n") if text.strip() else [""]
@@ -138,6 +68,8 @@ class TurnCells:
     """Makes the cells of turns; `notes` is what has to be said of them."""
 
     shim: Shim
+    tried: frozenset[tuple[str, int]] = frozenset()
+    """The keys of turns whose cells worked on copies each, so that nothing of them stays: shown, and not run."""
     notes: dict[str, None] = field(default_factory=dict)
 
     def of(self, turn: EjectedTurn, *, why_here: str = "", figures: Sequence[Any] = ()) -> Iterator[NotebookNode]:
@@ -149,6 +81,10 @@ class TurnCells:
         for note in picture.notes:
             if note.kind is NoteKind.SAID:
                 notes[note.after].append(quoted(note.text))
+        tried = turn.key in self.tried
+        if tried:
+            said.append("*What was tried worked on copies; it is not run here.*")
+            self._note(f"turn {turn.number} (`%lash fix`) worked on copies: its code is shown, and not run")
         ran = [number for number, step in enumerate(picture.steps) if _ran(step)]
         for number, step in enumerate(picture.steps):
             said += notes.get(number, [])
@@ -160,17 +96,20 @@ class TurnCells:
                     for call in step.tool_calls
                 ]
                 continue
+            if tried:
+                said.append(fenced(clean(step.code), language=step.language))
+                continue
             last = bool(ran) and number == ran[-1]
             cell, words = self._step(turn, step, number + 1, last=last, figures=figures if last else ())
             if words:
                 said.append(words)
             if cell is not None:
-                yield _markdown(said)
+                yield from _markdown(said)
                 said = []
                 yield cell
         said += [text for after, texts in notes.items() if after >= len(picture.steps) for text in texts]
         said += self._end(turn)
-        yield _markdown(said)
+        yield from _markdown(said)
 
     def _end(self, turn: EjectedTurn) -> list[str]:
         picture = turn.picture
@@ -235,35 +174,59 @@ class TurnCells:
     def learn(self, turns: Sequence[EjectedTurn]) -> None:
         """Find out what the cells of these turns need, before any is made."""
         for turn in turns:
-            for step in turn.picture.steps:
-                if step.code is None or not _ran(step) or step.language.casefold() != "python":
-                    continue
-                names = names_of(step.code)
-                if "finish" in names.used - names.assigned:
-                    self.shim.finish = True
-                    self.shim.raises = self.shim.raises or not finishes_last(step.code)
+            for code in self._finishing(turn):
+                self.shim.finish = True
+                self.shim.raises = self.shim.raises or not finishes_last(code)
+
+    def _finishing(self, turn: EjectedTurn) -> list[str]:
+        """Those of its cells that call `finish` here."""
+        if turn.key in self.tried:
+            return []
+        codes = [step.code or "" for step in turn.picture.steps if _ran(step) and step.language.casefold() == "python"]
+        return [code for code in codes if "finish" in names_of(code).used - names_of(code).assigned]
+
+    # -- its value -----------------------------------------------------------------------------------------------------
+
+    def value(self, turn: EjectedTurn, *, wanted: str, cells: Sequence[str], near: bool = True) -> ValueSource:
+        """Python that gives its value; `wanted` is what was said with `-t`, `cells` the user's own code."""
+        value = None if turn.picture.value is None else turn.picture.value.value
+        given = "finish.value" if near and turn.picture.value is not None and self._finishing(turn) else repr(value)
+        asked = turn.asked
+        if turn.picture.value is None or (asked is not None and not asked.typed):
+            return ValueSource(expression=given)
+        schema = None if asked is None else asked.schema
+        return value_source(wanted, given=given, value=value, schema=schema, cells=cells)
+
+    def bound(self, turn: EjectedTurn, name: str, source: ValueSource) -> NotebookNode:
+        """A cell that binds its value under the name of its `-o`."""
+        assert turn.picture.value is not None
+        if source.imports:
+            self._note(f"`{name}` is made by pydantic, which has to be there")
+        value = turn.picture.value.value
+        cell: NotebookNode = _nbformat.v4.new_code_cell(source.bound(name, value))
+        return cell
 
     # -- the Turn ------------------------------------------------------------------------------------------------------
 
     def stand_in(
-        self, turn: EjectedTurn, *, target: str | None, words: Sequence[str], near: bool = True
+        self, turn: EjectedTurn, *, target: str | None, words: Sequence[str], source: ValueSource
     ) -> NotebookNode:
         """A cell whose value stands for the Turn, for user cells that ask it for `words`, too; `target`: it is
-        assigned; `near`: the turn's own cells stand before it."""
+        assigned; `source` gives its value."""
         self.shim.turn = True
-        fields = {name: self._field(turn, name, near=near) for name in dict.fromkeys((*_ALWAYS, *words))}
-        given = ", ".join(f"{name}={source}" for name, source in fields.items())
+        fields = {name: self._field(turn, name, source=source) for name in dict.fromkeys((*_ALWAYS, *words))}
+        given = ", ".join(f"{name}={code}" for name, code in fields.items())
         assigned = f"{target} = " if target else ""
-        cell: NotebookNode = _nbformat.v4.new_code_cell(f"# the Turn, for the cells below\n{assigned}Turn({given})")
+        lines = [*source.imports, "# the Turn, for the cells below", f"{assigned}Turn({given})"]
+        cell: NotebookNode = _nbformat.v4.new_code_cell("\n".join(lines))
         return cell
 
-    def _field(self, turn: EjectedTurn, name: str, *, near: bool) -> str:
+    def _field(self, turn: EjectedTurn, name: str, *, source: ValueSource) -> str:
         picture = turn.picture
         value = None if picture.value is None else picture.value.value
         match name:
             case "value":
-                finished = near and self.shim.finish and picture.value is not None
-                return "finish.value" if finished else repr(value)
+                return source.expression
             case "text":
                 return repr(
                     picture.answer
@@ -298,9 +261,11 @@ def _ran(step: StepPicture) -> bool:
     return step.outcome in (CellOutcome.OK, CellOutcome.ERROR)
 
 
-def _markdown(parts: Sequence[str]) -> NotebookNode:
-    cell: NotebookNode = _nbformat.v4.new_markdown_cell("\n\n".join(part for part in parts if part))
-    return cell
+def _markdown(parts: Sequence[str]) -> Iterator[NotebookNode]:
+    """A cell with what was said; none for nothing."""
+    text = "\n\n".join(part for part in parts if part)
+    if text:
+        yield _nbformat.v4.new_markdown_cell(text)
 
 
 def _literal(text: str) -> str:

@@ -16,12 +16,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from ..wanted import names_of as names_in
+
 __all__ = ["Asking", "Names", "asks_person", "finishes_last", "names_of", "plain_python", "read_cell", "uses_us"]
 
 _MAGIC = re.compile(r"%%[^\W\d]\w*\b.*")
 _OF_PYTHON = re.compile(r"%%(?:capture|prun|time|timeit)\b")
 """Below these, a cell is read as any other."""
-_CELL = re.compile(r"%%lash(?:[ \t].*)?")
+_CELL = re.compile(r"%%lash(?:[ \t]+(?P<options>.*))?")
+_OPTION = re.compile(
+    r"(?<!\S)(?:(?P<type>--t\w*(?:=|[ \t]+)|-t=?[ \t]*)|(?P<names>--o\w*(?:=|[ \t]+)|-o=?[ \t]*))"
+    r"(?P<given>'[^']*'|\"[^\"]*\"|\S+)"
+)
 _LINE = re.compile(
     r"(?P<indent>[ \t]*)(?:(?P<target>[^\W\d]\w*)[ \t]*=[ \t]*)?"
     r"(?:%lash\b[ \t]*(?P<word>\S*)[ \t]*(?P<rest>.*)|%(?:re|un)?(?:load_)?ext[ \t]+lash_nb\b.*|%config[ \t]+Lash\b.*)"
@@ -51,23 +57,31 @@ class Asking:
     """Whether a request stands within other code, which says whether and how often it is asked."""
     resumes: int = 0
     """How many turns it may show that were asked elsewhere."""
+    fixes: bool = False
+    """Whether one of them is that of a `%lash fix`."""
     resume_target: str | None = None
     """To which name that turn is assigned."""
     words: int = 0
     """How many lines of it are words of `%lash` that ask nothing."""
+    wanted: str = ""
+    """What its `-t` says."""
+    names: tuple[str, ...] = ()
+    """Those of its `-o`."""
     comments: tuple[str, ...] = ()
     """Where nothing but comments is left of a cell: those, and its words as such."""
 
     @property
     def rest_resumed(self) -> str:
         """`rest`, where the turn that it may show is assigned already."""
-        line = rf"(?m)^{self.resume_target} = None  (?=# {self.resume_target}[ \t]*=[ \t]*%lash[ \t]+resume\b)"
+        line = rf"(?m)^{self.resume_target} = None  (?=# {self.resume_target}[ \t]*=[ \t]*%lash[ \t]+(?:resume|fix)\b)"
         return re.sub(line, "", self.rest) if self.resume_target else self.rest
 
     def place_kept(self, *, resumed: bool) -> str:
-        """What stands where a cell was of which nothing else is left; `resumed`: a turn stands for its `%lash resume`.
-        Empty when it had none of these words."""
-        kept = [line for line in self.comments if not (resumed and line.split()[1:3] == ["%lash", "resume"])]
+        """What stands where a cell was of which nothing else is left; empty when it had none of these words.
+
+        `resumed`: a turn stands for its `%lash resume` or `%lash fix`.
+        """
+        kept = [line for line in self.comments if not (resumed and _shows_a_turn(line.split()[1:3]))]
         return "\n".join(kept) if any(line.endswith(f"({_WHY})") for line in kept) else ""
 
 
@@ -76,14 +90,29 @@ def read_cell(source: str) -> Asking:
     lines = source.split("\n")
     for at, line in enumerate(lines):
         stripped = line.strip()
-        if _CELL.fullmatch(stripped):
+        if (cell := _CELL.fullmatch(stripped)) is not None:
             request = "\n".join(lines[at + 1 :]).strip("\n")
-            return Asking(requests=(request,), ours=True, targets=(None,))
+            wanted, names = _options(cell["options"] or "")
+            return Asking(requests=(request,), ours=True, targets=(None,), wanted=wanted, names=names)
         if _MAGIC.fullmatch(stripped) and not _OF_PYTHON.match(stripped):
             return Asking(rest=source)
         if stripped and not stripped.startswith("#") and not _MAGIC.fullmatch(stripped):
             break
     return _read_lines(lines)
+
+
+def _options(line: str) -> tuple[str, tuple[str, ...]]:
+    """What `-t` and `-o` say on the line of a `%%lash`."""
+    wanted, names = "", ""
+    for found in _OPTION.finditer(line):
+        given = found["given"]
+        given = given[1:-1] if given[0] in "'\"" else given
+        wanted, names = (given, names) if found["type"] else (wanted, given)
+    return wanted, names_in(names)
+
+
+def _shows_a_turn(words: list[str]) -> bool:
+    return words in (["%lash", "resume"], ["%lash", "fix"])
 
 
 def _read_lines(lines: list[str]) -> Asking:
@@ -112,7 +141,7 @@ def _read_lines(lines: list[str]) -> Asking:
     words = [at for at, match in found.items() if match["word"] not in (None, "ask")]
     comments = [f"# {lines[at].strip()} ({_WHY})" if at in words else line for at, line in enumerate(lines)]
     assigned = any(match["target"] and match["word"] != "ask" for match in found.values())
-    resumes = [match["target"] for match in found.values() if match["word"] == "resume"]
+    resumes = [match["target"] for match in found.values() if _shows_a_turn(["%lash", match["word"] or ""])]
     return Asking(
         requests=tuple(requests),
         rest="\n".join(rest) if code or assigned else "",
@@ -120,6 +149,7 @@ def _read_lines(lines: list[str]) -> Asking:
         targets=tuple(targets),
         nested=nested,
         resumes=len(resumes),
+        fixes=any(match["word"] == "fix" for match in found.values()),
         resume_target=resumes[-1] if resumes else None,
         words=len(words),
         comments=tuple(line for at, line in enumerate(comments) if line.strip() and (at in words or at not in found)),

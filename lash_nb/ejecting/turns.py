@@ -43,6 +43,8 @@ class EjectedTurn:
     """Whether a journal has it; else outputs are what the model saw of them."""
     store: AttachmentStore | None = None
     """Where what was too large for the record is kept."""
+    asked: Asked | None = None
+    """As it was asked; None: nobody knows any more than the request."""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -152,7 +154,9 @@ def _recorded(session: RecordedSession, store: AttachmentStore) -> Iterator[Ejec
         effect = turn.checkpoint.outstanding_effect if turn.checkpoint is not None and turn.answer is None else None
         if isinstance(effect, ExecCode) and not turn.ended:
             picture = _with_outstanding(picture, effect)
-        yield EjectedTurn(session=session.id, number=turn.number, picture=picture, exact=True, store=store)
+        yield EjectedTurn(
+            session=session.id, number=turn.number, picture=picture, exact=True, store=store, asked=turn.asked
+        )
 
 
 def _with_outstanding(picture: TurnPicture, effect: ExecCode) -> TurnPicture:
@@ -190,7 +194,8 @@ def _copied(carries: CarriedSession, gathered: Gathered) -> Iterator[EjectedTurn
         if picture is None:
             gathered.left_out.append(f"{turn.place}: turn {turn.number} is not to be found in turn {later}")
             continue
-        yield EjectedTurn(session=turn.session, number=turn.number, picture=picture, exact=False)
+        about = asked if later == turn.number and asked.text else None
+        yield EjectedTurn(session=turn.session, number=turn.number, picture=picture, exact=False, asked=about)
 
 
 def _asked(envelope: Mapping[str, Any]) -> Asked:

@@ -21,7 +21,15 @@ from ..previews import Previews, allowed_previews, told_of_variables
 from . import MODELS, NAME_FORMS, OFFLINE, Model, Opening
 from ._names import address_of
 
-__all__ = ["DEFAULT_MODELS", "MODEL_VARIABLE", "ModelChoice", "choose_model", "open_model", "suggestion"]
+__all__ = [
+    "DEFAULT_MODELS",
+    "FROZEN_VARIABLE",
+    "MODEL_VARIABLE",
+    "ModelChoice",
+    "choose_model",
+    "open_model",
+    "suggestion",
+]
 
 MODEL_VARIABLE = "LASH_NB_MODEL"
 
@@ -163,6 +171,10 @@ def _form(name: str) -> str:
     raise UnknownModelError(f"there is no model {name!r}{guess} (names: {_forms()})")
 
 
+FROZEN_VARIABLE = "LASH_NB_FROZEN"
+"""Set in the environment of a run that may ask no model; what such a run starts has it, too."""
+
+
 def open_model(name: str, *, base_dir: Path, strict: bool = False, env: Mapping[str, str] | None = None) -> Model:
     """The model of that name; paths in it are relative to `base_dir`, `strict` is for replays.
 
@@ -171,6 +183,8 @@ def open_model(name: str, *, base_dir: Path, strict: bool = False, env: Mapping[
     """
     name = name.strip()
     kind = _form(name)
+    if kind != "replay" and (os.environ if env is None else env).get(FROZEN_VARIABLE):
+        raise UnknownModelError(f"--frozen: no model may be asked in this run, and {name} is one")
     module, _, attribute = MODELS[kind].partition(":")
     factory = getattr(import_module(module), attribute)
     model: Model = factory(

@@ -71,9 +71,10 @@ from .records import (
     record_id,
 )
 from .replies import LANGUAGE, Decision, Said, decide, read_response, reply_events, step_with_result
-from .steps import complete, failure, options_problem, stop, trajectory
+from .steps import complete, failure, options_problem, refusal, stop, trajectory
 from .termination import CODE_TERMINATION, CodeTermination, FinishRequired, Natural
 from .tool_events import terminal_outcome, tool_call_events
+from .whole_numbers import value_read
 
 __all__ = ["CODE_TURN_PROTOCOL", "CodeDriver", "CodeProtocol"]
 
@@ -220,10 +221,11 @@ class CodeDriver:
         if step.finish is not None:
             problem = None if self._validate is None else self._validate(step.finish.value)
             if problem is None:
-                value = FinalValue(value=step.finish.value)
+                value = FinalValue(value=value_read(step.finish.value, ctx.termination))
                 return [*emits, *complete(self._trajectory(ctx, step), Finished(finish=value))]
             failed = replace(step, finish=None, exec_error=invalid_value_error())
-            return [*emits, *self._continue_or_stop(ctx, self._trajectory(ctx, failed), invalid_value_note(problem))]
+            records = self._trajectory(ctx, failed, refused=problem)
+            return [*emits, refusal(problem), *self._continue_or_stop(ctx, records, invalid_value_note(problem))]
         note = None if step.problem is None else retry_note(step.problem, self._grammar)
         return [*emits, *self._continue_or_stop(ctx, self._trajectory(ctx, step), note)]
 
@@ -307,8 +309,10 @@ class CodeDriver:
         message_id = self._id(ctx.protocol_iteration, "reply")
         return (Conversation(message=assistant_message(message_id, reasoning=said.reasoning, prose=prose)),)
 
-    def _trajectory(self, ctx: DriverContext, step: CodeDriverState) -> tuple[SessionEventRecord, ...]:
-        return trajectory(self._turn_id, ctx.protocol_iteration, step)
+    def _trajectory(
+        self, ctx: DriverContext, step: CodeDriverState, *, refused: str | None = None
+    ) -> tuple[SessionEventRecord, ...]:
+        return trajectory(self._turn_id, ctx.protocol_iteration, step, refused=refused)
 
 
 # -- ends ---------------------------------------------------------------------------------------------------

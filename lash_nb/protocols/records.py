@@ -93,6 +93,8 @@ class CodeTrajectoryEntry:
     final_output: FinalOutput | None = None
     ran: str | None = None
     """The code that ran in its place, where the user had changed it; the first output says so, too."""
+    refused: str | None = None
+    """What was wrong with its final value, which then did not end the turn; for the reader."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,6 +240,7 @@ CODE_EVENT: Codec[CodeEvent] = _hosted(
                     error=omit_none(STRING),
                     final_output=omit_none(_FINAL),
                     ran=omit_none(STRING),
+                    refused=omit_none(STRING),
                 ),
             ),
             "CodeDiagnostic": (

@@ -64,9 +64,10 @@ from .snippet_projector import SnippetProjector, last_request
 from .snippet_prompt import STOPS, SYSTEM, request_room
 from .snippet_stream import SnippetStream
 from .snippet_words import answer_text, error_line, failed_label, not_managed, request_too_long
-from .steps import complete, failure, options_problem, stop, trajectory
+from .steps import complete, failure, options_problem, refusal, stop, trajectory
 from .termination import CODE_TERMINATION, CodeTermination, FinishRequired, Natural
 from .tool_events import terminal_outcome, tool_call_events
+from .whole_numbers import value_read
 
 __all__ = ["ATTEMPTS", "SNIPPET_TURN_PROTOCOL", "SnippetDriver", "SnippetProtocol"]
 
@@ -214,12 +215,14 @@ class SnippetDriver:
         if outcome is not None:
             return [*emits, *complete(self._trajectory(ctx, step), outcome)]
         problem: str | None = None
+        refused: str | None = None
         if step.finish is not None:
             problem = None if self._validate is None else self._validate(step.finish.value)
             if problem is None:
-                value = FinalValue(value=step.finish.value)
+                value = FinalValue(value=value_read(step.finish.value, ctx.termination))
                 return [*emits, *complete(self._trajectory(ctx, step), Finished(finish=value))]
-            step = failed_label(step, problem)
+            step, refused = failed_label(step, problem), problem
+            emits.append(refusal(problem))
         elif step.exec_error is None and isinstance(ctx.termination, Natural):
             text = answer_text(step, request=self._request(ctx), namespace=self._projector.namespace)
             said = assistant_message(self._id(ctx.protocol_iteration, "answer"), reasoning=(), prose=text)
@@ -228,7 +231,7 @@ class SnippetDriver:
         elif step.exec_error is None:
             problem = "the cell gave no value"
             step = failed_label(step, problem)
-        records = self._trajectory(ctx, step)
+        records = self._trajectory(ctx, step, refused=refused)
         problem = problem or error_line(step.exec_error or "")
         if not (step.exec_error or "").startswith("error:"):
             # Not the model's fault, and what it may have done stands: the user decides what comes next.
@@ -314,8 +317,10 @@ class SnippetDriver:
         )
         return ProtocolRecord(event=attempt)
 
-    def _trajectory(self, ctx: DriverContext, step: CodeDriverState) -> tuple[SessionEventRecord, ...]:
-        return trajectory(self._turn_id, ctx.protocol_iteration, step)
+    def _trajectory(
+        self, ctx: DriverContext, step: CodeDriverState, *, refused: str | None = None
+    ) -> tuple[SessionEventRecord, ...]:
+        return trajectory(self._turn_id, ctx.protocol_iteration, step, refused=refused)
 
 
 def _not_run(reason: str) -> Emit:

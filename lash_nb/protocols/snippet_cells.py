@@ -320,9 +320,8 @@ def copied_from(code: str, namespace: NamespaceSummary | None) -> str | None:
 
 # -- a value that is required ----------------------------------------------------------------------------------------
 
-_TO_ARRAY = (
-    '{0}.to_dict("records") if hasattr({0}, "columns") else {0}.tolist() if hasattr({0}, "tolist") else list({0})'
-)
+_TO_ARRAY = '{0} if hasattr({0}, "columns") else {0}.tolist() if hasattr({0}, "tolist") else list({0})'
+"""A table gives its rows by itself; a Series with labels would give an object."""
 _TO_OBJECT = '{0}.to_dict() if hasattr({0}, "to_dict") else {0}'
 _RESULT = "_result"
 

@@ -146,6 +146,8 @@ class KeptStore:
         Raises:
             JournalError: it cannot be written.
         """
+        if len(code.cells) > _MOST_CELLS or sum(map(len, code.cells)) > _MOST_CHARS:
+            raise JournalError(f"the code is too long to be kept (more than {_MOST_CHARS:,} characters)")
         path = self._path(code)
         known = [one for one in self._places(path) if (one["place"], one["cell"]) != (place, code.cell)]
         here = {"place": place, "cell": code.cell, "at": code.at, "turn": code.turn, "parent": code.parent}
@@ -167,20 +169,28 @@ class KeptStore:
             raise JournalError(f"the code cannot be kept in {self._directory}: {error.strerror}") from error
 
     def newest(self, request: str, *, place: str, cell: str | None) -> KeptCode | None:
-        """What was kept last for that request in that cell of that notebook."""
+        """What was kept last for that request in that cell of that notebook; else, under the id of the cell, in another
+        one: this one may be a copy of it, or have been moved."""
         found = [
-            replace(code, **{name: told[name] for name in ("cell", "at", "turn", "parent")})
+            (told["place"] == place, code)
             for path in self._directory.glob(f"{_digest(request)}-*.json")
-            if (code := self._read(path)) is not None
-            for told in self._places(path)
-            if told["place"] == place
+            for told, code in self._all(path)
+            if code.is_for(request, cell) and (told["place"] == place or (cell is not None and code.cell == cell))
         ]
-        return max((code for code in found if code.is_for(request, cell)), key=lambda code: code.at, default=None)
+        return max(found, key=lambda one: (one[0], one[1].at), default=(False, None))[1]
 
-    def has(self, code: KeptCode) -> bool:
-        """Whether this user kept just that code, for whatever notebook."""
-        known = self._read(self._path(code))
-        return known is not None and known.sha256 == code.sha256
+    def known(self, code: KeptCode) -> KeptCode | None:
+        """That very code as this user kept it last, for whatever notebook: when is not what a notebook says."""
+        found = [one for _, one in self._all(self._path(code)) if one.sha256 == code.sha256]
+        return max(found, key=lambda one: one.at, default=None)
+
+    def _all(self, path: Path) -> Iterator[tuple[Mapping[str, Any], KeptCode]]:
+        """The code of a file, as it is known for each place."""
+        code = self._read(path)
+        if code is None:
+            return
+        for told in self._places(path):
+            yield told, replace(code, **{name: told[name] for name in ("cell", "at", "turn", "parent")})
 
     def _path(self, code: KeptCode) -> Path:
         return self._directory / f"{_digest(code.request)}-{code.sha256[:32]}.json"
@@ -195,7 +205,10 @@ class KeptStore:
         return [
             {"cell": None, "turn": "", "parent": "", **one}
             for one in (places if isinstance(places, list) else [])
-            if isinstance(one, dict) and isinstance(one.get("place"), str) and isinstance(one.get("at"), str)
+            if isinstance(one, dict)
+            and isinstance(one.get("cell"), str | None)
+            and all(isinstance(one.get(name, ""), str) for name in ("turn", "parent"))
+            and all(isinstance(one.get(name), str) for name in ("place", "at"))
         ]
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from ..machine.activities import TURN_ACTIVITY
 from ..machine.activity import CodeBlockCompleted, CodeBlockStarted
 from ..machine.effects import Done, Emit, ExecCode
-from ..machine.events import TurnActivity
+from ..machine.events import PluginEvent, StatusRuntimeEvent, TurnActivity
 from ..machine.execution import FinishValue
 from ..machine.messages import AppendOnly, Message, MessageRole, PartKind
 from ..machine.picture import PictureState, TurnPicture
@@ -55,7 +55,16 @@ def picture_of(turn: CarriedTurn, checkpoint: TurnCheckpoint, before: TurnCheckp
         return replace(picture, state=PictureState.STOPPED, why="the notebook was saved before it ended")
     for effect in checkpoint.pending_effects:
         picture = picture.apply(effect.event) if isinstance(effect, Emit) else picture
+    checks = asked.get("checks") if isinstance(asked, Mapping) else None
+    if picture.state is PictureState.DONE and isinstance(checks, (list, tuple)) and checks:
+        picture = picture.apply(_held(checks))
     return picture
+
+
+def _held(checks: Sequence[object]) -> TurnActivity:
+    """That they held, without which the turn would not have ended well."""
+    label = f"check{'s' if len(checks) > 1 else ''} held: {'; '.join(map(str, checks))}"
+    return PluginEvent(plugin_id="check", event=StatusRuntimeEvent(key="check", label=label))
 
 
 def _text(asked: object, name: str) -> str:

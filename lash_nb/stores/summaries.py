@@ -50,6 +50,15 @@ class TurnSummary:
     usage: LlmUsage
     dollars: float | None = None
     """What its model calls cost, where that was known."""
+    kept_steps: int = 0
+    """How many more steps kept code gave, and no model."""
+
+    @property
+    def kept(self) -> str | None:
+        """`ran`: kept code gave it, without a model; `repaired`: it failed, and a model went on. None: none was kept."""
+        if not self.kept_steps:
+            return None
+        return "repaired" if self.steps else "ran" if self.stop is None else "failed"
 
     @property
     def stop(self) -> TurnStop | None:

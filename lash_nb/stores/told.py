@@ -13,7 +13,14 @@ from typing import Any
 
 from ..machine.activities import TURN_ACTIVITY
 from ..machine.activity import CodeBlockCompleted, CodeBlockStarted, TurnStarted
-from ..machine.events import LlmRequestEvent, ProtocolRecord, TextDelta, TurnActivity
+from ..machine.events import (
+    LlmRequestEvent,
+    PluginEvent,
+    ProtocolRecord,
+    StatusRuntimeEvent,
+    TextDelta,
+    TurnActivity,
+)
 from ..machine.execution import CellOutcome, CellOutput, StreamOutput
 from ..machine.messages import Message, MessageRole, PartKind
 from ..machine.state import TurnCheckpoint
@@ -45,6 +52,8 @@ class CellRecord:
     """The code that ran, where the user had changed the cell."""
     final: tuple[Any, ...] = ()
     """The value that ended the turn, if one did."""
+    refused: str = ""
+    """What was wrong with its value, where that was refused."""
 
 
 def cell_records(checkpoint: TurnCheckpoint) -> dict[str, CellRecord]:
@@ -55,13 +64,15 @@ def cell_records(checkpoint: TurnCheckpoint) -> dict[str, CellRecord]:
     records: dict[str, CellRecord] = {}
     for record in checkpoint.events:
         entry = _entry(record.event) if isinstance(record, ProtocolRecord) else None
-        seen, error, ran, final = (_field(entry, name) for name in ("observation", "error", "ran", "final_output"))
+        names = ("observation", "error", "ran", "final_output", "refused")
+        seen, error, ran, final, refused = (_field(entry, name) for name in names)
         if isinstance(seen, str):
             ended = "value" in final if isinstance(final, Mapping) else hasattr(final, "value")
             records[seen] = CellRecord(
                 label=error.partition(":")[0] if isinstance(error, str) else "",
                 ran=ran if isinstance(ran, str) else None,
                 final=(_field(final, "value"),) if ended else (),
+                refused=refused if isinstance(refused, str) else "",
             )
     return records
 
@@ -116,15 +127,16 @@ def _step(
             outputs = outputs if cell.ran is None else outputs[1:]  # the first says to the model what ran
             failed = following is not None and any(part.kind is PartKind.ERROR for part in following.parts)
             code = part.content if cell.ran is None else cell.ran
+            ended = CELL_LABELS.get(cell.label, CellOutcome.ERROR if failed else CellOutcome.OK)
+            if cell.refused:  # the cell itself ran well; the text in the place of an error was for the model
+                ended, outputs = CellOutcome.OK, outputs[:-1]
             step += [
                 CodeBlockStarted(effect_id=number, language="python", code=code),
-                CodeBlockCompleted(
-                    effect_id=number,
-                    outcome=CELL_LABELS.get(cell.label, CellOutcome.ERROR if failed else CellOutcome.OK),
-                    outputs=outputs,
-                    duration_ms=0,
-                ),
+                CodeBlockCompleted(effect_id=number, outcome=ended, outputs=outputs, duration_ms=0),
             ]
+            if cell.refused:
+                status = StatusRuntimeEvent(key="value", label="the value was refused", detail=cell.refused)
+                step.append(PluginEvent(plugin_id="code", event=status))
     return step
 
 

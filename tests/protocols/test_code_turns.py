@@ -9,8 +9,10 @@ from lash_nb.machine.checkpoints import CheckpointKind
 from lash_nb.machine.events import (
     LlmResponseEvent,
     MessageEvent,
+    PluginEvent,
     ProtocolRecord,
     ReasoningDelta,
+    StatusRuntimeEvent,
     TextDelta,
     ToolCallEvent,
 )
@@ -34,6 +36,7 @@ from lash_nb.machine.wire import Json
 from lash_nb.protocols.code import CodeProtocol
 from lash_nb.protocols.observations import finish_marker
 from lash_nb.protocols.records import CodeTrajectoryEntry, FinalOutput
+from lash_nb.protocols.termination import FinishRequired
 
 from .canned import answered, cell, decisions, errors, failed, finished, last_note, required, shown, stopped
 from .loop import play, reply, text_of
@@ -171,6 +174,29 @@ def test_a_value_that_does_not_fit_goes_back_and_one_that_fits_ends_the_turn() -
     )
     assert last_note(played, 1).startswith("Runtime note (not from the user):\nYour value was refused")
     assert "~~~\n'a' is not of type 'integer'\n~~~" in last_note(played, 1)
+
+
+def test_whoever_reads_it_sees_that_a_value_was_refused() -> None:
+    problem = "value[3].offset: 'x' is no number\n" + "\n".join(f"value[{row}]: no" for row in range(4, 90))
+
+    def validate(value: Json) -> str | None:
+        return None if isinstance(value, float) else problem
+
+    def protocol() -> CodeProtocol:
+        return CodeProtocol(turn_id="t1", termination=FinishRequired(schema={"type": "integer"}), validate=validate)
+
+    played = play([cell("finish('a')"), cell("finish(3)")], [finished("a"), finished(3.0)], protocol=protocol)
+    (note,) = [event.event for event in played.emitted if isinstance(event, PluginEvent)]
+    assert isinstance(note, StatusRuntimeEvent)
+    assert note.label == "the value was refused"
+    assert note.detail is not None
+    assert note.detail.startswith("value[3].offset: 'x' is no number; value[4]: no; value[5]: no;")
+    assert note.detail.endswith(" …")
+    assert len(note.detail) <= 602
+    steps = [record.event for record in played.events if isinstance(record, ProtocolRecord)]
+    refused = [event.refused for event in steps if isinstance(event, CodeTrajectoryEntry)]
+    assert refused == [note.detail, None]
+    assert repr(played.outcome) == repr(Finished(finish=FinalValue(value=3)))  # as it is read: no 3.0
 
 
 def test_prose_alone_is_reminded_that_a_value_isrequired() -> None:

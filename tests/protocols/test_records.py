@@ -86,6 +86,10 @@ def test_records_of_another_protocol_are_refused() -> None:
             '{"CodeTrajectoryEntry":{"id":"i","protocol_iteration":1,"code":"x","observation":"o","ran":"y"}}',
         ),
         (
+            CodeTrajectoryEntry(id="i", protocol_iteration=1, code="x", observation="o", refused="no"),
+            '{"CodeTrajectoryEntry":{"id":"i","protocol_iteration":1,"code":"x","observation":"o","refused":"no"}}',
+        ),
+        (
             CodeDiagnostic(id="i", protocol_iteration=0, phase="llm_extraction", payload={"decision": "answer"}),
             '{"CodeDiagnostic":{"id":"i","protocol_iteration":0,"phase":"llm_extraction","payload":{"decision":"answer"}}}',
         ),

@@ -128,7 +128,7 @@ def test_the_value_is_shown(code: str, cell: str) -> None:
 
 
 TO_LIST = (
-    'finish(_result.to_dict("records") if hasattr(_result, "columns") else _result.tolist() '
+    'finish(_result if hasattr(_result, "columns") else _result.tolist() '
     'if hasattr(_result, "tolist") else list(_result))'
 )
 

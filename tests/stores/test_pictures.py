@@ -13,6 +13,8 @@ from lash_nb.stores.carried import Carried, CarriedSession, carried
 from lash_nb.stores.envelopes import fold_envelope, open_text
 from lash_nb.stores.notebook import make_block
 from lash_nb.stores.pictures import FoldedTurns, picture_of
+from lash_nb.views.html import picture_html
+from lash_nb.views.text import picture_markdown, picture_text
 
 from .envelopes import FINISHED, block, chain, envelope, finished, notebook, pointer, running
 
@@ -64,6 +66,46 @@ def session(*outcomes: str, conversation: Any = CONVERSATION, entries: Any = ENT
 def found(carries: Carried) -> CarriedSession:
     assert carries.problems == ()
     return carries.sessions[0]
+
+
+def test_a_value_that_was_refused_is_said_behind_its_step() -> None:
+    conversation = [
+        message("m_user_1", "User", ("Text", "One?")),
+        message("a", "Assistant", ("Code", "finish('x')")),
+        message("a_seen", "User", ("Output", "printed"), ("Error", "error: the value does not fit")),
+        message("b", "Assistant", ("Code", "finish(1)")),
+        message("b_seen", "User", ("Text", "1")),
+    ]
+    about = {"observation": "a_seen", "error": "error: the value does not fit", "refused": "value: 'x' is no number"}
+    entries = [{"CodeTrajectoryEntry": about}, {"CodeTrajectoryEntry": {"observation": "b_seen"}}]
+    carries = session("done", conversation=conversation, entries=entries)
+    picture = FoldedTurns(carries).picture(carries.turns[0])
+    assert picture is not None
+    assert [step.outcome for step in picture.steps] == [CellOutcome.OK, CellOutcome.OK]
+    assert picture.steps[0].outputs == (StreamOutput(name="stdout", head="printed\n"),)
+    (note,) = picture.notes
+    assert (note.after, note.text) == (1, "the value was refused: value: 'x' is no number")
+    told = "\n\nthe value was refused: value: 'x' is no number\n\n── Step 2 ──"
+    assert told in picture_text(picture)
+    assert "\n\n*the value was refused: value: 'x' is no number*\n\n#### Step 2" in picture_markdown(picture)
+    assert "<p><em>the value was refused: value: &#x27;x&#x27; is no number</em></p>" in picture_html(picture)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "checks", "notes"),
+    [
+        (None, ["total > 0"], ["check held: total > 0"]),
+        (None, ["a", "b"], ["checks held: a; b"]),
+        (None, [], []),
+        (None, "a", []),
+        ({"stopped": "max_turns"}, ["total > 0"], []),
+    ],
+)
+def test_checks_held_where_a_turn_ended_well(outcome: Any, checks: Any, notes: list[str]) -> None:
+    whole = finished(outcome=outcome, resume={"asked": {"checks": checks}})
+    (turn,) = found(carried(notebook(make_block(session="s", head=None, turns=[whole])))).turns
+    assert turn.text is not None
+    assert [note.text for note in picture_of(turn, open_text(turn.text), None).notes] == notes
 
 
 def test_request_cells_and_answer_are_there() -> None:
