@@ -26,7 +26,7 @@ from .machine.llm import (
     TextOutput,
 )
 from .models import KEPT, CallContext, Model, ModelTraits, OnDelta, play
-from .protocols.grammar import Grammar, render_cell
+from .protocols.grammar import CLOSE_TAG, OPEN_TAG, Grammar, render_cell
 from .protocols.snippet_cells import read_cell
 from .stores.kept import KeptCode
 from .views.pieces import clean, cut
@@ -154,6 +154,8 @@ class KeptModel:
             return None
         if self._given < len(cells):
             code = cells[self._given]
+            if self._grammar == "tags" and any(line.strip() in (OPEN_TAG, CLOSE_TAG) for line in code.split("\n")):
+                return None  # not all of it would run
             self._given += 1
             return code if context.protocol == "snippet" else render_cell(code, self._grammar)
         if self._kept.answer is None or self._given > len(cells):

@@ -18,7 +18,7 @@ TUTORIALS = ("01_quickstart", "03_kept_turns", "04_fix_a_cell", "05_typed_result
 pytestmark = pytest.mark.timeout(300)
 
 _WHO = re.compile(r"^\[done · (\d+ cells?) · [^\]]*\]$", re.MULTILINE)
-_KEPT = re.compile(r"^kept: .*\n\n", re.MULTILINE)
+_KEPT = re.compile(r"^(?:kept: |the outputs are those of ).*\n\n", re.MULTILINE)
 
 
 def run(path: Path, **options: Any) -> RunResult:
