@@ -19,7 +19,7 @@ from typing import Any
 from .kernels import InputRequest
 from .views.pieces import clean, cut
 
-__all__ = ["Desk", "can_ask"]
+__all__ = ["Desk", "can_ask", "interruptible"]
 
 _NOBODY = "nobody can be asked here: this notebook's frontend takes no input, or no cell waits for the agent"
 _UNANSWERED = "there was no answer: the question was withdrawn, or input() was refused"
@@ -110,7 +110,7 @@ class Desk:
             if self._asked is not None and meant and not self._asked.done.is_set():
                 self._asked.end(None)
                 if self._by_main_thread and hasattr(signal, "pthread_kill"):
-                    # With the handler of `_interruptible` that ends the `input()` it is in; elsewhere it takes Enter.
+                    # With the handler of `interruptible` that ends the `input()` it is in; elsewhere it takes Enter.
                     self._woken = True
                     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
@@ -123,7 +123,7 @@ class Desk:
         if not self.waiting:
             return
         try:
-            with _interruptible() as by_main_thread:
+            with interruptible() as by_main_thread:
                 self._by_main_thread = by_main_thread
                 while (question := self._next()) is not None:
                     self._put(question)
@@ -153,7 +153,7 @@ class Desk:
 
 
 @contextmanager
-def _interruptible() -> Iterator[bool]:
+def interruptible() -> Iterator[bool]:
     """SIGINT raises KeyboardInterrupt meanwhile: where a cell awaits, ipykernel's handler waits for the event loop.
 
     Only the main thread gets signals; whether this is the main thread is what it yields.

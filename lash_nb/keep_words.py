@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from .asking import _interruptible, can_ask
+from .asking import can_ask, interruptible
 from .bridge import shared_loop
 from .errors import KernelError
 from .kept_answers import REPAIR, KeptModel
@@ -84,7 +84,7 @@ class KeptRequest:
         if code.answer:
             print(f"and says of it, where its outputs are as they were: {visible(code.answer)}\n")
         answer = ""
-        with suppress(EOFError, OSError), _interruptible():  # no terminal, or the end of its input: that is no yes
+        with suppress(EOFError, OSError), interruptible():  # no terminal, or the end of its input: that is no yes
             answer = input("Run it, now and whenever this cell runs? yes, no: ")
         return answer.strip().casefold() in ("y", "yes")
 

@@ -70,7 +70,7 @@ class Keeping:
         """The code to run for a request in that cell of the notebook."""
         here = self._store.newest(request, place=self._place(), cell=cell)
         carried = [code for code in self._carried() if code.is_for(request, cell)]
-        known = [one for code in carried if (one := self._store.known(code)) is not None]
+        known = [replace(one, cell=code.cell) for code in carried if (one := self._store.known(code)) is not None]
         ours = max([*known, *([here] if here is not None else [])], key=_age, default=None)
         digests = {code.sha256 for code in known}
         foreign = max((code for code in carried if code.sha256 not in digests), key=_age, default=None)
@@ -113,7 +113,10 @@ class Keeping:
             lacks = () if code is None else sorted({*results} - _made(code))
             if code is None or lacks:
                 why = f"it made no {', '.join(lacks)}" if lacks else _NO_CODE
-                return [_said(f"nothing was kept: {why}" if before is None else f"{_STAYS}: {why}")]
+                if before is None:
+                    return [_said(f"nothing was kept: {why}")]
+                self._carry(before)
+                return [_said(f"{_STAYS}: {why}")]
             code = replace(code, request=request or code.request)
             if before is not None and before.cells == code.cells:
                 self._carry(before)
@@ -222,8 +225,8 @@ def _is_of_another_language(step: StepPicture) -> bool:
 
 def diff_text(before: Sequence[str], after: Sequence[str]) -> str:
     """How the cells differ, as a unified diff without its heading."""
-    lines = difflib.unified_diff(_lines(before), _lines(after), n=3, lineterm="")
-    return "\n".join(line for line in lines if not line.startswith(("--- ", "+++ ", "---\n", "+++\n")))
+    lines = list(difflib.unified_diff(_lines(before), _lines(after), n=3, lineterm=""))
+    return "\n".join(lines[2:])
 
 
 def _lines(cells: Sequence[str]) -> list[str]:

@@ -28,8 +28,10 @@ from .notebook_models import NotebookModels
 from .notebook_past import NotebookPast
 from .pulled import Pulled
 from .run_settings import RunSettings
-from .stores.kept import KeptStore
+from .stores.kept import KeptCode, KeptStore, carried_kept
+from .stores.notebook import METADATA_KEY
 from .stores.state_dir import default_state_dir
+from .suggestion import read_document
 
 if TYPE_CHECKING:
     from .copying import Copying
@@ -119,9 +121,16 @@ class NotebookSessions(NotebookModels):
         return Keeping(
             KeptStore(Path(self._state_dir() or default_state_dir())),
             place=lambda: str(self._place or Path.cwd()),
-            carried=self.copying.kept,
+            carried=self._carried,
             carry=self.copying.carry,
         )
+
+    def _carried(self) -> list[KeptCode]:
+        """What the notebook carries; by its file as long as whoever holds it has not spoken: the answer may come late."""
+        if self.copying.notebook is not None or self.file is None:
+            return self.copying.kept()
+        metadata = (read_document(self.file) or {}).get("metadata")
+        return list(carried_kept(metadata.get(METADATA_KEY) if isinstance(metadata, dict) else None))
 
     @property
     def _place(self) -> Path | None:

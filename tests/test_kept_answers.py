@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lash_nb.errors import MissingKeyError, ModelCallError, UnknownModelError
+from lash_nb.errors import KeptCodeError, MissingKeyError, UnknownModelError
 from lash_nb.kept_answers import KeptModel, results_digest
 from lash_nb.machine.events import CodeBlockCompleted
 from lash_nb.machine.execution import CellOutcome, CellOutput, DisplayOutput
@@ -79,7 +79,7 @@ async def test_nobody_behind_is_missed_only_when_needed() -> None:
         assert model.traits(session="1", turn=1).protocol == ModelTraits().protocol
         assert "x = 6" in await said(model)
         model.saw(ended(CellOutcome.ERROR))
-        with pytest.raises(ModelCallError, match="no model to repair it"):
+        with pytest.raises(KeptCodeError, match="and nobody repairs it"):
             await said(model)
 
 

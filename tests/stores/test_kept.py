@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -139,13 +136,24 @@ def files(place: Path) -> list[Path]:
 def test_what_is_kept_is_there(tmp_path: Path) -> None:
     store = KeptStore(tmp_path)
     assert store.newest("Sum?", place="/a.ipynb", cell="c1") is None
-    assert not store.has(CODE)
+    assert store.known(CODE) is None
     store.keep(CODE, place="/a.ipynb")
     assert store.newest("Sum?", place="/a.ipynb", cell="c1") == CODE
-    assert KeptStore(tmp_path).has(CODE)
+    assert KeptStore(tmp_path).known(CODE) == CODE
     assert [path.stat().st_mode & 0o777 for path in (tmp_path / "kept", *files(tmp_path))] == [0o700, 0o600]
-    for request, place, cell in (("Sum", "/a.ipynb", "c1"), ("Sum?", "/b.ipynb", "c1"), ("Sum?", "/a.ipynb", "c2")):
+    for request, place, cell in (("Sum", "/a.ipynb", "c1"), ("Sum?", "/b.ipynb", None), ("Sum?", "/a.ipynb", "c2")):
         assert store.newest(request, place=place, cell=cell) is None
+
+
+def test_a_copy_of_a_notebook_has_its_code_under_the_ids_of_its_cells(tmp_path: Path) -> None:
+    store = KeptStore(tmp_path)
+    store.keep(CODE, place="/a.ipynb")
+    assert store.newest("Sum?", place="/b.ipynb", cell="c1") == CODE
+    # What was kept for itself comes first, also when it is older.
+    own = code(cells=("2",), at="2025-01-01")
+    store.keep(own, place="/b.ipynb")
+    assert store.newest("Sum?", place="/b.ipynb", cell="c1") == own
+    assert store.newest("Sum?", place="/a.ipynb", cell="c1") == CODE
 
 
 def test_a_cell_that_cannot_be_told_apart_has_what_any_has(tmp_path: Path) -> None:
@@ -177,14 +185,14 @@ def test_one_code_in_several_cells_and_notebooks(tmp_path: Path) -> None:
     assert len(files(tmp_path)) == 1
     for cell, place in (("c1", "/a.ipynb"), ("c2", "/a.ipynb"), ("c1", "/b.ipynb")):
         assert store.newest("Sum?", place=place, cell=cell) == code(cell=cell)
-    assert store.newest("Sum?", place="/b.ipynb", cell="c2") is None
+    assert store.newest("Sum?", place="/b.ipynb", cell="c3") is None
 
 
 def test_places_are_bounded_and_the_last_ones_stay(tmp_path: Path) -> None:
     store = KeptStore(tmp_path)
     for number in range(103):
         store.keep(CODE, place=f"/{number}.ipynb")
-    known = [store.newest("Sum?", place=f"/{number}.ipynb", cell="c1") is not None for number in range(103)]
+    known = [store.newest("Sum?", place=f"/{number}.ipynb", cell=None) is not None for number in range(103)]
     assert known == [False] * 3 + [True] * 100
 
 
@@ -210,7 +218,7 @@ def test_a_file_that_cannot_be_read_is_passed_over(text: str, tmp_path: Path) ->
     store.keep(older, place="/a.ipynb")
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
     assert store.newest("Sum?", place="/a.ipynb", cell="c1") == older
-    assert not store.has(CODE)
+    assert store.known(CODE) is None
     store.keep(CODE, place="/a.ipynb")  # put right
     assert store.newest("Sum?", place="/a.ipynb", cell="c1") == CODE
 
@@ -224,8 +232,10 @@ def test_a_file_that_cannot_be_read_is_passed_over(text: str, tmp_path: Path) ->
         [{"place": "/a.ipynb"}],
         [{"place": 1, "at": "2027"}],
         [{"place": "/a.ipynb", "at": 3}],
-        [{"place": "/b.ipynb", "at": "2027", "cell": "c1"}],
+        [{"place": "/b.ipynb", "at": 2027, "cell": "c1"}],
         [{"place": "/a.ipynb", "at": "2027-01-01", "cell": ["c1"]}],
+        [{"place": "/a.ipynb", "at": "2027-01-01", "turn": None}],
+        [{"place": "/a.ipynb", "at": "2027-01-01", "parent": 5}],
     ],
 )
 def test_a_place_that_cannot_be_read_is_none(places: Any, tmp_path: Path) -> None:
@@ -234,7 +244,7 @@ def test_a_place_that_cannot_be_read_is_none(places: Any, tmp_path: Path) -> Non
     (path,) = files(tmp_path)
     path.write_text(json.dumps({**json.loads(path.read_text()), "places": places}))
     assert store.newest("Sum?", place="/a.ipynb", cell="c1") is None
-    assert store.has(CODE)
+    assert store.known(CODE) is None
 
 
 def test_code_that_was_changed_in_the_store_is_not_run(tmp_path: Path) -> None:
@@ -245,31 +255,23 @@ def test_code_that_was_changed_in_the_store_is_not_run(tmp_path: Path) -> None:
     assert store.newest("Sum?", place="/a.ipynb", cell="c1") is None
 
 
-@contextmanager
-def in_the_way(place: Path, how: str) -> Iterator[None]:
-    """Something because of which nothing can be written."""
-    if how == "a file":
-        (place / "kept").write_text("")
-    elif how == "read-only":
-        (place / "kept").mkdir()
-        (place / "kept").chmod(0o500)
+PATH = f"state/kept/b140e18057734d80-{CODE.sha256[:32]}.json"
+"""By hand: how the SHA-256 of the request begins, and that of the code."""
+
+
+@pytest.mark.parametrize("name", ["state", "state/kept", PATH])
+def test_what_cannot_be_written_is_said(name: str, tmp_path: Path) -> None:
+    """Also to root, whom no mode of a directory stops."""
+    state, there = tmp_path / "state", tmp_path / name
+    there.parent.mkdir(parents=True, exist_ok=True)
+    if name == PATH:
+        there.mkdir()
     else:
-        (place / "state").write_text("")
-    try:
-        yield
-    finally:
-        (place / "kept").chmod(0o700) if how == "read-only" else None
-
-
-@pytest.mark.parametrize("how", ["a file", "read-only", "a file above"])
-def test_what_cannot_be_written_is_said(how: str, tmp_path: Path) -> None:
-    state = tmp_path / "state" if how == "a file above" else tmp_path
-    with in_the_way(tmp_path, how):
-        if how == "read-only" and os.geteuid() == 0:
-            pytest.skip("root writes there all the same")
-        with pytest.raises(JournalError, match="cannot be kept"):
-            KeptStore(state).keep(CODE, place="/a.ipynb")
-        assert KeptStore(state).newest("Sum?", place="/a.ipynb", cell="c1") is None
+        there.write_text("")
+    with pytest.raises(JournalError, match="cannot be kept"):
+        KeptStore(state).keep(CODE, place="/a.ipynb")
+    assert KeptStore(state).newest("Sum?", place="/a.ipynb", cell="c1") is None
+    assert KeptStore(state).known(CODE) is None
     assert not list(tmp_path.rglob(".*"))
 
 
