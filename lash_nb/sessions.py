@@ -126,7 +126,7 @@ class NotebookSessions(NotebookModels):
         )
 
     def _carried(self) -> list[KeptCode]:
-        """What the notebook carries; by its file as long as whoever holds it has not spoken: the answer may come late."""
+        """What the notebook carries; by its file as long as its holder has not spoken: the answer may come late."""
         if self.copying.notebook is not None or self.file is None:
             return self.copying.kept()
         metadata = (read_document(self.file) or {}).get("metadata")
