@@ -1,4 +1,4 @@
-"""The cell of the notebook that is to be fixed: the last one that failed, or the last one that ran.
+"""The cell of the notebook that is to be fixed: the last one that failed, the last one that ran, or one that is named.
 
 Decided here: texts are kept, and no exception, since that would keep all that its frames hold. Cells of `%lash` are
 not the notebook's own, and what is run without a place in its history is no cell. A cell that ran well after it failed
@@ -8,9 +8,11 @@ interrupted did not fail. Light to import: each cell that runs is looked at.
 
 from __future__ import annotations
 
+import ast
 import difflib
 import re
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,6 +29,11 @@ _BLANK = re.compile(r"[ \t]*(?:#.*)?")
 _UNREAD = ("IndentationError", "SyntaxError", "TabError")
 _MOST_SINCE = 5
 """Cells that ran behind a failed one which is still meant."""
+_MOST_NAMED = 50
+"""Cells that can be meant by their number."""
+_RUNS_CELL = re.compile(r"\A\s*%%[^\n]*\n")
+_RUNS_LINE = re.compile(r"^([ \t]*)%(?:time|prun|memit)[ \t]+", re.MULTILINE)
+"""Magics that run the code behind them."""
 _LIKE, _LOOKED_AT_CHARS = 0.7, 4_000
 _WORD = re.compile(r"\w+")
 _MOST_EARLIER = 200
@@ -87,6 +94,7 @@ class SeenCells:
         """How many cells ran well behind the failed one."""
         self._again = False
         """Whether one of those was much like it."""
+        self._recent: deque[SeenCell] = deque(maxlen=_MOST_NAMED)
         self._look_back()
 
     def after_cell(self, result: object) -> None:
@@ -97,8 +105,12 @@ class SeenCells:
         raised = during if before is None else before
         if not isinstance(raw, str) or getattr(info, "silent", False):
             return
-        if not getattr(info, "store_history", False) or not isinstance(number, int):
+        if not getattr(info, "store_history", False):
             self._inner = (raw.strip(), self._error(None, raised)) if raised is not None else None
+            return
+        if not isinstance(number, int):  # so it is where an error could not be shown
+            number = self._last_number(raw)
+        if number is None:
             return
         inner, self._inner = self._inner, None
         cell = _own(raw, number)
@@ -116,16 +128,20 @@ class SeenCells:
             cell = replace(cell, error=name, message=message, traceback=traceback)
         self._take(cell)
 
-    def to_fix(self, text: str) -> SeenCell:
+    def to_fix(self, text: str, *, number: int | None = None) -> SeenCell:
         """The cell that somebody means who says `text` of it, or nothing: then it has to have failed.
 
-        Words are about one that failed a few cells before, unless one like it has run since; else about the last one.
+        Words are about the last one. Where that one only looks at something, they are about one that failed a few cells
+        before, unless one like it has run since. One can also be named, by the `number` that it ran under.
 
         Raises InputError: there is none.
         """
+        if number is not None:
+            return self._named(number, text)
         found = self.failed
-        if text and (found is None or self._since > _MOST_SINCE or self._again):
+        if text and self.last is not None and (self._since > _MOST_SINCE or self._again or not _only_looks(self.last)):
             found = self.last
+        found = found or (self.last if text else None)
         if found is None and text:
             raise InputError("no cell of the notebook has run since it was started: there is nothing to fix")
         if found is None:
@@ -135,8 +151,26 @@ class SeenCells:
             )
         return found
 
+    def _named(self, number: int, text: str) -> SeenCell:
+        found = next((cell for cell in reversed(self._recent) if cell.number == number), None)
+        if found is None:
+            there = _numbers(cell.number for cell in self._recent)
+            raise InputError(
+                f"[{number}] is none of the last {_MOST_NAMED} cells of the notebook that ran: "
+                f"{f'there are {there}' if there else 'there is none yet'}; cells of lash are not counted"
+            )
+        if not (found.failed or text):
+            raise InputError(f"cell [{number}] did not fail: say what is wrong with it, `%lash fix [{number}] TEXT`")
+        return found
+
+    def _last_number(self, raw: str) -> int | None:
+        """Of the cell that has run just now, as the history has it."""
+        sources = _sources(self._shell)
+        return len(sources) - 1 if sources and str(sources[-1]).strip() == raw.strip() else None
+
     def _take(self, cell: SeenCell) -> None:
         self.last = cell
+        self._recent.append(cell)
         if cell.failed:
             self.failed, self._since, self._again = cell, 0, False
         elif self.failed is not None and _same(cell, self.failed):
@@ -147,17 +181,17 @@ class SeenCells:
 
     def _error(self, number: int | None, raised: BaseException) -> tuple[str, str, str]:
         """Type, message and traceback, as IPython has shown them already."""
-        kept = _kept(self._shell, number) if number is not None else None
-        if kept is None:
+        name = str(_TYPE_NAME.__get__(type(raised)))
+        found = _kept(self._shell, number) if number is not None else None
+        kept = dict(found or {})
+        if found is None:
+            kept = {"ename": name, "evalue": "", "traceback": getattr(self._shell, "_last_traceback", None)}
             with suppress(Exception):
-                kept = {"evalue": str(raised), "traceback": getattr(self._shell, "_last_traceback", None)}
-        return str(_TYPE_NAME.__get__(type(raised))), *_texts(kept or {})
+                kept["evalue"] = str(raised)
+        return name, *_texts(kept)
 
     def _look_back(self) -> None:
-        history = getattr(self._shell, "history_manager", None)
-        sources = getattr(history, "input_hist_raw", None)
-        if not isinstance(sources, list):
-            return
+        sources = _sources(self._shell)
         for number in range(max(1, len(sources) - _MOST_EARLIER), len(sources)):
             cell = _own(sources[number], number) if isinstance(sources[number], str) else None
             if cell is None:
@@ -183,6 +217,38 @@ def _own(raw: str, number: int) -> SeenCell | None:
     begin = ours[-1] + 1 if ours else 0
     source = "\n".join(lines[begin:])
     return SeenCell(number=number, raw=raw, source=source.strip("\n"), head="\n".join(lines[:begin]))
+
+
+def _sources(shell: Any) -> list[Any]:
+    """What ran, by number, as far as there is a history."""
+    found = getattr(getattr(shell, "history_manager", None), "input_hist_raw", None)
+    return found if isinstance(found, list) else []
+
+
+def _numbers(numbers: Iterable[int]) -> str:
+    """As people read them: `[2] to [5], [7]`."""
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"[{run[0]}] to [{run[-1]}]" if len(run) > 1 else f"[{run[0]}]" for run in runs)
+
+
+def _only_looks(cell: SeenCell) -> bool:
+    """Whether it ran, and binds and changes no name."""
+    from .ejecting.sources import plain_python
+
+    if cell.failed:
+        return False
+    code = _RUNS_LINE.sub(r"\1", _RUNS_CELL.sub("", cell.source, count=1))
+    try:
+        tree = ast.parse(plain_python(code))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    binds = any(isinstance(node, ast.NamedExpr) for node in ast.walk(tree))
+    return not binds and all(isinstance(statement, ast.Expr) for statement in tree.body)
 
 
 def _same(cell: SeenCell, other: SeenCell) -> bool:

@@ -35,6 +35,8 @@ from .variable_words import value_options
 __all__ = ["FixTurn", "fix_turn"]
 
 _CHECK = re.compile(r"""(?:^|(?<=\s))--check(?:=|\s+)("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\S+)(?=\s|$)""")
+_BARE_CHECK = re.compile(r"(?:^|\s)--check=?(?=\s|$)")
+_NUMBER = re.compile(r"\[ ?([0-9]{1,9}) ?\][:,]?(?=\s|$)")
 _OPTION = re.compile(r"--?[^\W\d][\w-]*")
 _MOST_CELLS, _OUTPUT_CHARS = 50, 20_000
 """How far back the output of a cell is looked for, and what may be told of it and of those behind it."""
@@ -50,14 +52,14 @@ def fix_turn(
     announce: Callable[[ModelChoice], None],
     on_shown: Callable[[Turn], None],
 ) -> CellTurn:
-    """`%lash fix [--check EXPR]... [TEXT]`: the turn, which the cell has to wait for.
+    """`%lash fix [--check EXPR]... [[NUMBER]] [TEXT]`: the turn, which the cell has to wait for.
 
     `live`: whether it can be drawn while it runs; `announce`: says which model answers, where that is news.
 
     Raises InputError: there is no such cell, or the model may not be told of it; a check is no expression.
     """
-    said, checks = _given(line)
-    cell = cells.to_fix(said)
+    number, said, checks = _given(line)
+    cell = cells.to_fix(said, number=number)
     redactor = Redactor(os.environ)
     _check_tellable(cell, sessions, redactor)
     choice = sessions.choose()
@@ -114,9 +116,13 @@ class FixTurn(CellTurn):
             self._fixing.corrected = ""  # it was stopped behind its correction
         super()._leave(turn)
 
+    @property
+    def _offers(self) -> bool:
+        return bool(self._fixing.corrected)
+
     def _publish_all(self, displays: Sequence[tuple[dict[str, Json], dict[str, Json]]]) -> None:
         offer: list[tuple[dict[str, Json], dict[str, Json]]] = []
-        if self._fixing.corrected:
+        if self._offers:
             offer.append((self._fixing.offer(), {}))
         super()._publish_all([*displays, *offer])
 
@@ -128,14 +134,22 @@ class FixTurn(CellTurn):
                 shared_loop().run(self._sessions.sharing.refresh(kernel))
 
 
-def _given(line: str) -> tuple[str, tuple[str, ...]]:
-    """What is said of the cell, and the checks."""
+def _given(line: str) -> tuple[int | None, str, tuple[str, ...]]:
+    """The number of the cell, where it is named, what is said of it, and the checks."""
     checks = checked_expressions([unquoted(found) for found in _CHECK.findall(line)])
     said = " ".join(_CHECK.sub(" ", line).split())
+    if _BARE_CHECK.search(said):
+        raise InputError(
+            f"`%lash fix {line}`: behind --check the expression is missing that has to hold, as in "
+            '`--check "total > 0"`'
+        )
+    named = _NUMBER.match(said)
+    if named is not None:
+        said = said[named.end() :].strip()
     option = _OPTION.match(said)
     if option is not None:
         raise InputError(f"`%lash fix {line}`: {option[0]} is not known here; it takes --check EXPR, and what is wrong")
-    return said, checks
+    return int(named[1]) if named is not None else None, said, checks
 
 
 def _check_tellable(cell: SeenCell, sessions: NotebookSessions, redactor: Redactor) -> None:

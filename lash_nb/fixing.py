@@ -52,16 +52,12 @@ _RULES = """\
 
 
 def fix_request(cell: SeenCell, said: str, *, values: bool = True) -> str:
-    """The request in a line or two, as the turn shows it; without `values` nothing that an error's message holds."""
+    """The request in a line, as the turn shows it; without `values` nothing that an error's message holds."""
     problem = cell.problem if values else cell.error
-    about = cut(problem, head_chars=_PROBLEM_CHARS, tail_chars=0).partition("\n")[0] if not said or cell.failed else ""
-    return f"Fix cell [{cell.number}]{f': {about}' if about else ''}" + (
-        f"\n{said}" if about and said else _after(said)
-    )
-
-
-def _after(said: str) -> str:
-    return f": {said}" if said else ""
+    about = cut(problem, head_chars=_PROBLEM_CHARS, tail_chars=0).partition("\n")[0]
+    if about and said:
+        return f"Fix cell [{cell.number}] ({about}): {said}"
+    return f"Fix cell [{cell.number}]{f': {about or said}' if about or said else ''}"
 
 
 def fix_context(

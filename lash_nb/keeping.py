@@ -30,8 +30,7 @@ from .stores.kept import KeptCode, KeptStore
 __all__ = ["Found", "Keeping", "diff_text"]
 
 _NO_CODE = "the turn ran no Python code that could run again"
-_STAYS = "the kept code stays as it was"
-_NO_REPAIR = f"{_STAYS}: this turn did not come to what that gives (`--check` says what has to hold)"
+_NO_REPAIR = "this turn did not come to what that gives (`--check` says what has to hold)"
 _ALIKE = 0.4
 """Of the words of code that names nothing, how many have to be in what is to replace it."""
 
@@ -107,23 +106,17 @@ class Keeping:
 
         async def conclude(picture: TurnPicture) -> Sequence[TurnActivity]:
             if before is not None and not asked():
-                self._carry(before)
-                return []
+                return self._stays(before)
             code = _kept_of(picture, session=session, cell=cell, before=before, needed=needed)
             lacks = () if code is None else sorted({*results} - _made(code))
             if code is None or lacks:
                 why = f"it made no {', '.join(lacks)}" if lacks else _NO_CODE
-                if before is None:
-                    return [_said(f"nothing was kept: {why}")]
-                self._carry(before)
-                return [_said(f"{_STAYS}: {why}")]
+                return [_said(f"nothing was kept: {why}")] if before is None else self._stays(before, why)
             code = replace(code, request=request or code.request)
             if before is not None and before.cells == code.cells:
-                self._carry(before)
-                return []
+                return self._stays(before)
             if before is not None and not (refresh or checked or _does_as_much(code, before)):
-                self._carry(before)
-                return [_said(_NO_REPAIR)]
+                return self._stays(before, _NO_REPAIR)
             try:
                 self._store.keep(code, place=self._place())
             except JournalError as error:
@@ -133,6 +126,10 @@ class Keeping:
             return [CodeKept(sha256=code.sha256, cells=len(code.cells), diff=diff)]
 
         return conclude
+
+    def _stays(self, code: KeptCode, why: str = "") -> Sequence[TurnActivity]:
+        self._carry(code)
+        return [_said(f"the kept code stays as it was: {why}")] if why else []
 
 
 def _age(code: KeptCode) -> str:

@@ -263,9 +263,15 @@ class CellTurn:
         # A new request stands in the cell itself.
         again, store = self._request.text is None, self._session.store
         bundle = static_bundle(turn.picture, store=store, images=False, with_request=again)
-        bundle[TURN_MIME] = turn_data(turn.picture)
+        if not self._offers:
+            bundle[TURN_MIME] = turn_data(turn.picture)
         drawn = figures(turn.picture, store=store)
         self._publish_all([(bundle, self._copy(turn)), *((figure, {}) for figure in drawn)])
+
+    @property
+    def _offers(self) -> bool:
+        """Whether something with buttons of its own is left below the turn: then the turn has none."""
+        return False
 
     def _publish_all(self, displays: Sequence[tuple[dict[str, Json], dict[str, Json]]]) -> None:
         """What the cell shows at the end, here and in pages that have not seen it run."""

@@ -7,6 +7,8 @@ cell answers it again after a crash, like every other cell.
 
 from __future__ import annotations
 
+import re
+
 from .cell_runs import CellRuns
 from .checks import check_cell, check_failure, failures_told, held_text
 from .errors import CheckFailedError, KernelError
@@ -17,11 +19,14 @@ from .machine.events import PluginEvent, StatusRuntimeEvent
 from .machine.execution import CellOutcome, CellResult
 from .machine.messages import MessageRole, PluginMessage, PluginOrigin
 from .ports import TurnPorts
+from .views.pieces import clean, cut
 
 __all__ = ["MOST_REFUSALS", "Verifying"]
 
 MOST_REFUSALS = 3
 """How often the model is told what does not hold, before the turn ends by it."""
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s")
+_SAID_CHARS = 300
 _NO_PYTHON = "a check is Python, and the kernel's language is {}"
 _NOTHING_ELSE = "a check computes, and does nothing else"
 
@@ -40,12 +45,17 @@ class Verifying:
             CheckFailedError: it was told so often enough.
         """
         ports = self._ports
-        told, shown = "", ""
+        told, shown, last = "", "", ""
+        times = f"the model was told {MOST_REFUSALS} times"
         if ports.checks:
             told, shown = await self._checked(effect)
+            last = f"{shown}; {times}, and did not put it right"
         if not told and ports.verify is not None:
             told = await ports.verify() or ""
-            shown = told.partition("\n")[0]
+            said = f"“{_first_sentence(told)}”"
+            if told:
+                shown = f"the model is told: {said}" if self._refused < MOST_REFUSALS else ""  # else it ends by it
+            last = f"{times} what is wrong, and did not put it right; at last: {said}"
         if shown:
             event = StatusRuntimeEvent(key="check", label=ports.redactor.text(shown))
             ports.on_activity(PluginEvent(plugin_id="check", event=event))
@@ -54,7 +64,7 @@ class Verifying:
             return None
         self._refused += 1
         if self._refused > MOST_REFUSALS:
-            raise CheckFailedError(f"{shown}; the model was told {MOST_REFUSALS} times, and did not put it right")
+            raise CheckFailedError(ports.redactor.text(last))
         return PluginMessage(
             role=MessageRole.SYSTEM, content=ports.redactor.text(told), origin=PluginOrigin(plugin_id="check")
         )
@@ -87,6 +97,13 @@ class Verifying:
             return await kernel.run(key, code, guard=guard, timeout_s=ports.cell_limit_s)
         except KernelError as error:
             return CellResult(outcome=CellOutcome.ABORTED, detail=str(error))
+
+
+def _first_sentence(told: str) -> str:
+    """Of what is written for the model, for reading."""
+    line = clean(told).strip().partition("\n")[0]
+    sentence = _SENTENCE_END.split(cut(line, head_chars=_SAID_CHARS, tail_chars=0), maxsplit=1)[0]
+    return sentence.removesuffix(":")
 
 
 async def _refused(wish: Wish) -> Decision:

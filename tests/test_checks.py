@@ -355,12 +355,13 @@ async def test_what_a_failed_turn_would_keep_is_not_concluded(kernel: ManagedKer
 
 
 async def test_a_kernel_of_another_language_says_so() -> None:
-    """A check is Python: where the main kernel is not, the turn does not end as if it held."""
+    """A check is Python: where the main kernel is not, it is refused before anything happens."""
     kernel = ScriptedKernel([ScriptedCell()] * 20, language="bash")
     model = ScriptedModel(["Done."] * 9)
     async with Session(model, kernel=kernel) as session:
-        with pytest.raises(TurnFailed, match="bash"):
+        with pytest.raises(InputError, match="runs bash"):
             await session.run("Go.", check="True")
+        assert session.turns == []
     assert kernel.ran == []
 
 

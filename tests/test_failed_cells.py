@@ -94,6 +94,36 @@ def test_no_exception_is_kept_alive(notebook: Notebook, cells: SeenCells) -> Non
     assert gone() is None
 
 
+@pytest.mark.parametrize("base", ["Exception", "BaseException"])
+def test_one_whose_error_cannot_be_shown_failed_too(notebook: Notebook, cells: SeenCells, base: str) -> None:
+    _run(notebook, f"class E({base}):\n    def __str__(self):\n        return 1 / 0", "x = 1\nraise E()\n")
+    cell = _failed(cells)
+    assert (cell.number, cell.raw, cell.begun) == (2, "x = 1\nraise E()\n", True)
+    assert cell.problem == "ZeroDivisionError: division by zero", "the last that is shown of it"
+    assert cell.traceback.endswith("ZeroDivisionError: division by zero")
+    _run(notebook, "x = 1\nraise E", "x")
+    assert _failed(cells).number == 3
+    _run(notebook, "x = 1\nraise E", "", "x")
+    assert _failed(cells).number == 5
+
+
+def test_where_ipython_tells_of_one_without_its_number_that_is_found(notebook: Notebook, cells: SeenCells) -> None:
+    """As ipykernel does with an error that it cannot show."""
+    _run(notebook, "x = 1", "y = 2\n")
+
+    class Info:
+        raw_cell, store_history, silent, cell_id = "y = 2\n", True, False, "abc"
+
+    class Result:
+        info, execution_count, error_before_exec, error_in_exec = Info, None, None, RuntimeError("no")
+
+    cells.after_cell(Result)
+    assert (_failed(cells).number, _failed(cells).problem, _failed(cells).cell_id) == (2, "RuntimeError: no", "abc")
+    Info.raw_cell = "z = 3"  # none that the history has
+    cells.after_cell(Result)
+    assert _failed(cells).number == 2
+
+
 def test_the_messages_are_bounded(notebook: Notebook, cells: SeenCells) -> None:
     _run(notebook, "raise ValueError('x' * 1_000_000)")
     assert len(_failed(cells).traceback) < 20_000
@@ -182,22 +212,86 @@ def test_a_shell_without_a_history_is_none_to_look_back_in() -> None:
 def test_without_words_the_failed_one_is_meant_and_with_words_the_last(notebook: Notebook, cells: SeenCells) -> None:
     with pytest.raises(InputError, match="nothing to fix"):
         cells.to_fix("it is too low")
-    _run(notebook, "x = 1")
+    _run(notebook, "prices = [1, 2]")
     with pytest.raises(InputError, match="`%lash fix TEXT`"):
         cells.to_fix("")
     assert cells.to_fix("it is too low").number == 1
-    _run(notebook, "x + undefined", "x")
+    _run(notebook, "old = sum(pric)")
     assert cells.to_fix("").number == 2
-    assert cells.to_fix("undefined is 5").number == 2, "a look at something does not change what is meant"
-    _run(notebook, "x + 5")
+    assert cells.to_fix("it is prices").number == 2
+    _run(notebook, "half = sum(prices)")
     assert cells.to_fix("").number == 2
-    assert cells.to_fix("it is too low").number == 2
-    _run(notebook, *(f"y = {number}" for number in range(5)))
-    assert cells.to_fix("").number == 2
-    assert cells.to_fix("it is too low").number == 9, "that was long ago"
+    assert cells.to_fix("it should be half of the sum").number == 3
+
+
+@pytest.mark.parametrize(
+    ("code", "meant"),
+    [
+        ("prices", 2),
+        ("list(prices)\nprint(prices)", 2),
+        ("# how many?\nlen(prices)", 2),
+        ("%who", 2),
+        ("prices?", 2),
+        ("%time sum(prices)", 2),
+        ("%%time\nsum(prices)", 2),
+        ("half = sum(prices)", 3),
+        ("prices[0] = 2", 3),
+        ("prices += [3]", 3),
+        ("print(half := 3)", 3),
+        ("%time half = sum(prices)", 3),
+        ("%%time\nhalf = sum(prices)", 3),
+        ("def half():\n    pass", 3),
+        ("for price in prices:\n    pass", 3),
+        ("await wrong(prices)", 3),
+        ("old = sum(prices)\nold", 3),
+    ],
+)
+def test_with_words_a_cell_that_only_looks_is_not_meant_behind_a_failed_one(
+    notebook: Notebook, cells: SeenCells, code: str, meant: int
+) -> None:
+    _run(notebook, "prices = [1, 2]", "old = sum(pric)", code)
+    assert cells.to_fix("it is too low").number == meant
+
+
+def test_without_a_failed_one_a_look_is_meant(notebook: Notebook, cells: SeenCells) -> None:
+    _run(notebook, "n = 1", "m + 1", "m = 1", "m + 1", "n * 2")
+    assert cells.to_fix("it should be 3").number == 5
+
+
+def test_one_that_failed_long_ago_is_not_meant_with_words(notebook: Notebook, cells: SeenCells) -> None:
+    _run(notebook, "total = summe(n)", *(f"y = {number}" for number in range(4)), "y")
+    assert cells.to_fix("it is too low").number == 1
+    _run(notebook, "y")
+    assert cells.to_fix("it is too low").number == 7
+    assert cells.to_fix("").number == 1
 
 
 def test_with_words_one_that_was_written_anew_below_is_meant(notebook: Notebook, cells: SeenCells) -> None:
     _run(notebook, "rows = [1, 2]", "total = sum(row) / len(rows)", "total = sum(rows) / len(rows)", "total")
     assert cells.to_fix("it is too low").number == 4
     assert cells.to_fix("").number == 2
+
+
+def test_a_cell_can_be_named_by_its_number(notebook: Notebook, cells: SeenCells) -> None:
+    with pytest.raises(InputError, match="there is none yet"):
+        cells.to_fix("it is wrong", number=1)
+    _run(notebook, "x = 1", "x = undefined", "%lash", "x = 2", "x = 3", "%lash", "x = 4")
+    assert cells.to_fix("it should be 5", number=4).source == "x = 2"
+    assert cells.to_fix("it is 5", number=2).error == "NameError"
+    assert cells.to_fix("", number=2).error == "NameError"
+    with pytest.raises(InputError, match=r"cell \[4\] did not fail: .*`%lash fix \[4\] TEXT`"):
+        cells.to_fix("", number=4)
+    for number in (0, 3, 9):
+        with pytest.raises(InputError, match=rf"^\[{number}\] is none of .* \[1\] to \[2\], \[4\] to \[5\], \[7\];"):
+            cells.to_fix("it is wrong", number=number)
+
+
+def test_the_last_fifty_can_be_named(notebook: Notebook) -> None:
+    _run(notebook, *(f"x = {number}" for number in range(1, 31)))
+    cells = SeenCells(notebook.shell)  # those were before lash_nb was there
+    notebook.shell.events.register("post_run_cell", cells.after_cell)
+    _run(notebook, *(f"x = {number}" for number in range(31, 53)))
+    notebook.shell.events.unregister("post_run_cell", cells.after_cell)
+    assert cells.to_fix("it is 5", number=3).source == "x = 3"
+    with pytest.raises(InputError, match=r"there are \[3\] to \[52\];"):
+        cells.to_fix("it is 5", number=2)

@@ -33,8 +33,9 @@ RAN = SeenCell(number=4, raw="sum(rows)", source="sum(rows)")
     ("cell", "said", "values", "request_text"),
     [
         (FAILED, "", True, "Fix cell [3]: KeyError: 'x'"),
-        (FAILED, "it is y", True, "Fix cell [3]: KeyError: 'x'\nit is y"),
+        (FAILED, "it is y", True, "Fix cell [3] (KeyError: 'x'): it is y"),
         (FAILED, "", False, "Fix cell [3]: KeyError"),
+        (FAILED, "it is y", False, "Fix cell [3] (KeyError): it is y"),
         (RAN, "it is too low", True, "Fix cell [4]: it is too low"),
     ],
 )

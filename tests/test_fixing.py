@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from lash_nb.views.turn_data import TURN_MIME
+
 from .fix_cases import FIX_CASES, FixCase, reply
 from .notebook_kernel import Cell, NotebookKernel, Page, notebook_kernel
 
@@ -119,6 +121,33 @@ def test_an_option_that_is_none_is_an_error(notebook: NotebookKernel) -> None:
     notebook.run("undefined_2")
     assert "-m is not known here" in notebook.run("%lash fix -m other").error
     assert "is no Python expression" in notebook.run('%lash fix --check "x =="').error
+    for words in ("--check", "--check=", "[2] it is too low --check"):
+        assert "behind --check the expression is missing" in notebook.run(f"%lash fix {words}").error
+
+
+def test_a_cell_is_named_by_its_number(notebook: NotebookKernel, directory: Path) -> None:
+    scripted(notebook, directory, reply("half = 3"), "Half of it.")
+    cell = notebook.run("half = 6")
+    assert cell.reply is not None
+    number = cell.reply["execution_count"]
+    notebook.run("other = 1")
+    notebook.run("undefined_8")
+    fixed = notebook.run(f'turn = %lash fix --check "half == 3" [{number}] it should be [half]')
+    assert not fixed.error, fixed.error
+    assert [(offer["before"], offer["source"]) for offer in offers(fixed)] == [("half = 6", "half = 3")]
+    assert notebook.run("print(turn.request)").text == f"Fix cell [{number}]: it should be [half]\n"
+    assert f"InputError: cell [{number}] did not fail" in notebook.run(f"%lash fix [{number}]").error
+    assert "InputError: [999999] is none of the last 50 cells" in notebook.run("%lash fix [999999] no").error
+
+
+def test_one_whose_error_cannot_be_shown_is_fixed(notebook: NotebookKernel, directory: Path) -> None:
+    notebook.run("class Wrong(Exception):\n    def __str__(self):\n        raise RuntimeError('no text')")
+    cell = notebook.run("n = 1\nraise Wrong()")
+    assert cell.error == "RuntimeError: no text"
+    scripted(notebook, directory, reply("n = 1"), "It need not raise.")
+    fixed = notebook.run("%lash fix")
+    assert not fixed.error, fixed.error
+    assert [(offer["before"], offer["source"]) for offer in offers(fixed)] == [("n = 1\nraise Wrong()", "n = 1")]
 
 
 def test_what_does_not_run_alone_is_never_offered(notebook: NotebookKernel, directory: Path) -> None:
@@ -128,8 +157,12 @@ def test_what_does_not_run_alone_is_never_offered(notebook: NotebookKernel, dire
     notebook.run("text = json.dumps(rows)")
     fixed = notebook.run("%lash fix")
     before, after = last_looks(notebook, 2)
-    assert fixed.error.startswith("TurnFailed: ")
-    assert fixed.bundle_text.count("fails where it is run alone") >= 3
+    assert fixed.error.endswith(
+        "the model was told 3 times what is wrong, and did not put it right; at last: “The corrected cell fails where "
+        "it is run alone, in a fresh kernel with copies of the user's variables”"
+    )
+    assert TURN_MIME in fixed.bundles[0]["data"], "where nothing is offered, it has its own row"
+    assert fixed.bundle_text.count("the model is told: “The corrected cell fails where it is run alone, ") == 3
     assert offers(fixed) == []
     assert fixed.reply is not None
     assert fixed.reply["payload"] == []
@@ -159,8 +192,8 @@ def test_an_answer_without_a_cell_and_one_behind_a_failed_cell_are_sent_back(
     notebook.run("print(undefined_3)")
     fixed = notebook.run("%lash fix")
     assert not fixed.error, fixed.error
-    assert "You have not run a cell yet." in fixed.bundle_text
-    assert "The last cell that you ran did not run to its end." in fixed.bundle_text
+    assert "the model is told: “You have not run a cell yet.”\n" in fixed.bundle_text
+    assert "the model is told: “The last cell that you ran did not run to its end.”\n" in fixed.bundle_text
     assert [offer["source"] for offer in offers(fixed)] == ["print(4)"]
 
 
@@ -182,12 +215,13 @@ def test_the_turn_shows_a_short_request_and_the_offer_says_that_it_was_tried(
     notebook.run("sum(1, 2)")
     fixed = notebook.run('turn = %lash fix --check "1 == 1" a list   is meant')
     assert not fixed.error, fixed.error
+    assert TURN_MIME not in fixed.bundles[0]["data"], "there is one row of buttons, the offer's"
     (shown,) = [content["data"]["text/plain"] for content in fixed.displays if OFFER in content["data"]]
     assert "corrected" in shown
     assert "It ran on copies of your variables in a fresh kernel; then this held: `1 == 1`." in shown
     asked = notebook.run("print(turn.request)").text
     assert asked.startswith("Fix cell [")
-    assert asked.rstrip().endswith("]: TypeError: 'int' object is not iterable\na list is meant")
+    assert asked.rstrip().endswith("] (TypeError: 'int' object is not iterable): a list is meant")
 
 
 def test_lines_of_ours_stay_above_it(notebook: NotebookKernel, directory: Path) -> None:

@@ -141,6 +141,24 @@ def test_keys_are_for_the_button_not_for_the_cell(notebook: OpenNotebook) -> Non
     assert sources(notebook) == [BROKEN, OFFERS, "'last'"]
 
 
+def test_keys_with_ctrl_are_for_the_application(notebook: OpenNotebook) -> None:
+    """Enter and Space press the button all the while, and D D does nothing."""
+    source_is(notebook, 2, "'changed'")
+    button = notebook.outputs(1).get_by_role("button", name="Copy", exact=True)
+    button.focus()
+    assert "'changed'" in [cell.source for cell in notebook.saved().cells]
+    assert button.evaluate("button => button === document.activeElement")
+    for key in ("Enter", " "):
+        notebook.page.evaluate("navigator.clipboard.writeText('')")
+        notebook.page.keyboard.press(key)
+        wait_until(lambda: pasted(notebook) == SOURCE, "the copy")
+    notebook.page.keyboard.press("d")
+    notebook.page.keyboard.press("d")
+    assert sources(notebook) == [BROKEN, OFFERS, "'changed'"]
+    source_is(notebook, 2, "'again'")
+    assert "'again'" in [cell.source for cell in notebook.saved().cells]
+
+
 def test_it_needs_no_kernel_when_the_notebook_is_opened_again(frontend: Frontend, notebook: OpenNotebook) -> None:
     notebook.saved()
     place = notebook.path.parent / "again.ipynb"
@@ -314,7 +332,7 @@ def test_a_fixed_cell_replaces_the_one_that_failed_and_runs(frontend: Frontend, 
         notebook.run(0)
         notebook.run(1)
         notebook.run(2)
-        wait_until(lambda: [name for name in offered(notebook, 2) if name in BUTTONS] == BUTTONS, "the offer")
+        wait_until(lambda: offered(notebook, 2) == BUTTONS, "the offer, and no other buttons")
         shot(notebook.page, f"{frontend.ui}-fixed")
         click(notebook, 2, "Replace")
         wait_until(lambda: sources(notebook)[1] == SOURCE, "the corrected cell")

@@ -70,8 +70,6 @@ export class Row {
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = label;
-    // A key on a button is for the button: Enter would edit the cell, D D would delete it.
-    button.dataset.lmSuppressShortcuts = "true";
     button.addEventListener("click", () => void clicked());
     place.append(button);
     return button;
@@ -185,11 +183,21 @@ export function rowFactory({ mime, row, registry, Panel, Widget, hostOf, seen })
   };
 }
 
+// A plain key on a button is for the button: Enter would edit the cell, D D would delete it. With Ctrl, Alt or Cmd it is
+// the application's, as to save. What that goes by is set before its own listener is asked, which is the document's: in
+// Notebook a capturing one.
+function keepPlainKeys(event) {
+  const button = event.target instanceof Element ? event.target.closest(".lash-nb-offers button") : null;
+  button?.toggleAttribute("data-lm-suppress-shortcuts", !(event.ctrlKey || event.metaKey || event.altKey));
+}
+
+// Once for the page.
 function addStyle() {
   if (document.getElementById("lash-nb-finished-style") === null) {
     const style = document.createElement("style");
     style.id = "lash-nb-finished-style";
     style.textContent = CSS;
     document.head.append(style);
+    window.addEventListener("keydown", keepPlainKeys, true);
   }
 }
