@@ -157,6 +157,72 @@ def test_as_it_ran_everything_stays_that_had_run() -> None:
     ]
 
 
+SUPERSEDED: dict[str, tuple[str, str]] = {
+    "a name": ("top = 3", "top = 2\nprint(top)"),
+    "a name that is shown": ("top = 3\nprint(top)\ntop", "top = 2"),
+    "a value that was refused": ("top = 3\nfinish(top)", "top = 2\nfinish(top)"),
+    "an import that is made again": ("import json\ntext = json.dumps(1)", "import json\ntext = json.dumps(2)"),
+    "a function": ("def f(x):\n    return x", "def f(x):\n    return x + 1\nprint(f(1))"),
+    "a file that was read": ("with open('a') as f:\n    d = f.read()", "with open('a') as f:\n    d = f.readline()"),
+    "a loop": (
+        "n = 0\nfor r in rows:\n    n += r",
+        "n = 1\nfor r in rows:\n    n += r",
+    ),
+}
+
+
+@pytest.mark.parametrize(("code", "again"), SUPERSEDED.values(), ids=SUPERSEDED)
+def test_a_try_goes_when_all_that_it_bound_is_bound_again(code: str, again: str) -> None:
+    assert codes(ok("a = 1"), ok(code), ok(again), ok("print(a)")) == ["a = 1", again, "print(a)"]
+    steps = TurnPicture(steps=(ok(code), ok(again)))
+    assert [one.code for one in accepted_cells(steps, whole=True)] == [code, again]
+
+
+def test_of_three_tries_the_last_one_stays() -> None:
+    assert codes(ok("x = 1\nfinish(x)"), ok("x = 2\nfinish(x)"), ok("x = 3\nfinish(x)")) == ["x = 3\nfinish(x)"]
+
+
+def test_of_a_try_the_imports_stay_that_are_not_made_again() -> None:
+    first, second = (
+        "from heapq import nlargest\nimport json\ntop = nlargest(3, rows)",
+        "import json\ntop = nlargest(2, rows)",
+    )
+    assert accepted_cells(TurnPicture(steps=(ok(first), ok(second)))) == (
+        AcceptedCell(code="from heapq import nlargest", step=0, part=True),
+        AcceptedCell(code=second, step=1),
+    )
+
+
+STAYS: dict[str, tuple[str, ...]] = {
+    "it is read": ("top = 3", "low = top - 1\ntop = 2"),
+    "it is read by what binds it": ("top = 3", "top = top - 1"),
+    "it may be read by what binds it": ("top = 3", "top = eval('top - 1')"),
+    "it is bound again perhaps": ("top = 3", "if rows:\n    top = 2"),
+    "a value may have ended the cell before": ("top = 3", "if rows:\n    finish(1)\ntop = 2", "print(top)"),
+    "a function may have ended it": ("def end():\n    finish(1)\n", "top = 3", "end()\ntop = 2", "print(top)"),
+    "a part of it is not bound again": ("top, low = 3, 1", "top = 2"),
+    "it changed something": ("top = 3\nrows.append(top)", "top = 2"),
+    "it changed something by another name": ("mine = rows\nmine.append(3)", "mine = 2"),
+    "it wrote a file": ("top = 3\nopen('a', 'w').write('3')", "top = 2"),
+    "it ran a command": ("top = 3\n!touch a", "top = 2"),
+    "a function reads it": ("def f():\n    return top", "top = 3", "low = f()", "top = 2"),
+    "a function of a value reads it": (
+        "class K:\n    def go(self):\n        return top\n\nk = K()",
+        "top = 3",
+        "low = k.go()",
+        "top = 2",
+    ),
+    "a loop leaves what is read": ("for r in rows:\n    pass", "for r in rows:\n    pass\nprint(r)", "r"),
+    "a look": ("print(rows)", "top = 2"),
+    "the last": ("top = 3",),
+}
+
+
+@pytest.mark.parametrize("cells", STAYS.values(), ids=STAYS)
+def test_what_ran_stays_where_it_may_matter(cells: tuple[str, ...]) -> None:
+    assert codes(*map(ok, cells)) == list(cells)
+
+
 def test_whether_a_turn_emptied_the_kernel() -> None:
     assert not empties(TurnPicture(steps=(ok("a = 1"), failed("a['x']", 1))))
     assert empties(TurnPicture(steps=(ok("a = 1"), ended("b", CellOutcome.DEAD), ok("c"))))

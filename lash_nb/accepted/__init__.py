@@ -1,9 +1,10 @@
 """The cells of a turn that make its result, without its dead attempts.
 
-Decided here: a cell that ran to its end is taken as it is. Of one that did not, what it had done before its failing
-statement stands in the kernel: those statements are kept that a later cell needs (it uses what they bind or change),
-or that did something outside, unless a later cell says the same. A failing statement that may have done a part of its
-work by then is kept within a `try`. After a kernel's end nothing of before is there. Pure: the code is only read.
+Decided here: a cell that ran to its end is taken as it is, or was a try and goes (`superseded`). Of one that did not,
+what it had done before its failing statement stands in the kernel: those statements are kept that a later cell needs
+(it uses what they bind or change), or that did something outside, unless a later cell says the same. A failing
+statement that may have done a part of its work by then is kept within a `try`. After a kernel's end nothing of before
+is there. Pure: the code is only read.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ..machine.execution import CellOutcome, ErrorOutput
 from ..machine.picture import StepPicture, TurnPicture
 from .later import Later
 from .statements import Statement, indented, joined, plain, statements
+from .superseded import Superseded
 
 __all__ = ["AcceptedCell", "accepted_cells", "empties", "failing_line"]
 
@@ -36,6 +38,8 @@ class AcceptedCell:
 
     code: str
     step: int
+    part: bool = False
+    """Whether the step ran to its end, and this is a part of it."""
 
 
 def accepted_cells(
@@ -52,12 +56,21 @@ def accepted_cells(
         for at, step in ran
         if at > emptied and step.outcome in (CellOutcome.OK, *_BROKEN_OFF)
     ]
-    later = Later.of((part for one in attempts for part in one.parts or ()), needed=needed)
+    parts = [part for one in attempts for part in one.parts or ()]
+    later = Later.of(parts, needed=needed)
+    tries = Superseded(parts, later.turned, needed=needed)
     found: list[AcceptedCell] = []
     for attempt in reversed(attempts):
-        code = attempt.accepted(later, whole=whole)
+        done = attempt.ended.outcome is CellOutcome.OK
+        left = tries.left(attempt.parts) if done and attempt.parts and not whole else None
+        if left is not None:
+            later.take(joined(left), left)
+            code = joined(left)
+        else:
+            code = attempt.accepted(later, whole=whole)
         if code:
-            found.append(AcceptedCell(code=code, step=attempt.step))
+            tries.stays(statements(code))
+            found.append(AcceptedCell(code=code, step=attempt.step, part=left is not None))
     return tuple(reversed(found))
 
 

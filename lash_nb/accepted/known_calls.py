@@ -7,11 +7,14 @@ __all__ = [
     "ACTING_MODULES",
     "ALIASES",
     "CHANGING_METHODS",
+    "COMPUTING_MODULES",
     "LOOKING",
     "LOOKING_MAGICS",
     "LOOKING_METHODS",
     "LOOKING_OF_ACTING",
     "OF_ITS_OWN",
+    "SETTING_MAGICS",
+    "SETTING_MODULES",
     "STORING_METHODS",
 ]
 
@@ -30,9 +33,9 @@ ALIASES: dict[str, str] = {
 """Modules under the names that they have where nobody says otherwise."""
 
 LOOKING = _words(
-    "abs all any ascii bin bool bytes callable chr complex dict dir display divmod enumerate filter float format "
-    "frozenset getattr hasattr hash help hex id int isinstance issubclass iter len list map max min oct ord pow pprint "
-    "print range repr reversed round set slice sorted str sum super tuple type vars zip"
+    "abs all any ascii bin bool bytes callable chr complex dict dir display divmod enumerate filter finish float "
+    "format frozenset getattr hasattr hash help hex id int isinstance issubclass iter len list map max min oct ord pow "
+    "pprint print range repr reversed round set slice sorted str sum super tuple type vars zip"
 )
 """Functions that change nothing, whatever they are given."""
 
@@ -89,6 +92,17 @@ LOOKING_OF_ACTING = _words(
     "logging.getLogger"
 )
 
+SETTING_MODULES = _words("random sys warnings")
+"""Those of them whose deeds end with the process."""
+COMPUTING_MODULES = _words(
+    "base64 bisect calendar collections copy dataclasses datetime decimal difflib enum fractions functools glob "
+    "hashlib heapq io itertools json math matplotlib numpy operator pandas pathlib polars pprint re scipy seaborn "
+    "sklearn statistics statsmodels string textwrap time typing uuid zoneinfo"
+)
+"""Modules whose functions leave nothing that stays when the process is gone, unless their names say so."""
+
+SETTING_MAGICS = _words("alias autoreload cd colors config env load_ext matplotlib precision pylab set_env")
+"""First words of magics that set something of the process."""
 LOOKING_MAGICS = _words(
     "cat df du find grep head ls pip-list pwd tail uname wc which who who_ls pinfo pinfo2 psource pdoc"
 )

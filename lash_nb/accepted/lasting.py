@@ -9,19 +9,23 @@ are taken to stay one. Pure: nothing is run.
 from __future__ import annotations
 
 import ast
+import builtins
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .known_calls import (
     ACTING_METHODS,
     ACTING_MODULES,
     ALIASES,
     CHANGING_METHODS,
+    COMPUTING_MODULES,
     LOOKING,
     LOOKING_MAGICS,
     LOOKING_METHODS,
     LOOKING_OF_ACTING,
     OF_ITS_OWN,
+    SETTING_MAGICS,
+    SETTING_MODULES,
     STORING_METHODS,
 )
 
@@ -41,17 +45,21 @@ class Lasting:
     """Names whose values it may have changed in place."""
     outside: bool = False
     """Whether it may have done something that is no matter of names: a file, a setting, a seed."""
+    stays: bool = False
+    """Whether something of that may be there when the process is gone; so is taken whatever is not known."""
 
     def __or__(self, other: Lasting) -> Lasting:
         return Lasting(
             bound=self.bound | other.bound,
             changed=self.changed | other.changed,
             outside=self.outside or other.outside,
+            stays=self.stays or other.stays,
         )
 
 
 _NOTHING = Lasting()
-_OUTSIDE = Lasting(outside=True)
+_SETTING = Lasting(outside=True)
+_OUTSIDE = Lasting(outside=True, stays=True)
 
 
 def bound_names(node: ast.AST) -> frozenset[str]:
@@ -142,7 +150,7 @@ class Turned:
     def lasting(self, node: ast.stmt, *, wary: bool = True) -> Lasting:
         """What stands when a statement at the top of a cell has run."""
         found = self._of(node, wary=wary, depth=0)
-        return Lasting(bound=bound_names(node), changed=self.same(found.changed), outside=found.outside)
+        return replace(found, bound=bound_names(node), changed=self.same(found.changed))
 
     def done_by_functions(self, node: ast.stmt) -> frozenset[str]:
         """The names whose values the turn's own functions, or a comprehension, may have changed before it failed."""
@@ -176,7 +184,7 @@ class Turned:
     def _placed(self, node: ast.Subscript | ast.Attribute) -> Lasting:
         root = _root(node)
         if root in self.modules:
-            return _OUTSIDE  # a setting of a library, the environment
+            return _SETTING  # of a library, the environment
         return Lasting(changed=frozenset({root})) if root else _NOTHING
 
     # -- calls ---------------------------------------------------------------------------------------------------------
@@ -199,17 +207,18 @@ class Turned:
                 return _NOTHING
             case ast.Name(id="exec" | "eval" | "input"):
                 return _OUTSIDE
-            case ast.Name():
-                return Lasting(changed=given, outside=shown) if wary else _NOTHING
+            case ast.Name(id=name):
+                known = hasattr(builtins, name) or name == "get_ipython"
+                return Lasting(changed=given, outside=shown, stays=not known) if wary else _NOTHING
             case ast.Attribute(attr=method):
                 return self._method(call, method, given, wary=wary, shown=shown)
             case _:
-                return Lasting(changed=given, outside=shown) if wary else _NOTHING
+                return Lasting(changed=given, outside=shown, stays=True) if wary else _NOTHING
 
     def _own(self, definition: ast.AST, given: frozenset[str], *, wary: bool, depth: int) -> Lasting:
         """A function of the turn's, or a class."""
         if depth >= _DEEPEST:
-            return Lasting(changed=given, outside=True) if wary else _NOTHING
+            return Lasting(changed=given, outside=True, stays=True) if wary else _NOTHING
         found = _NOTHING
         body: list[ast.stmt] = getattr(definition, "body", [])
         for statement in body:
@@ -221,39 +230,46 @@ class Turned:
         changed = (found.changed - _local_names(definition) - parameters) | declared
         if self.same(found.changed) & parameters:
             changed |= given
-        return Lasting(changed=frozenset(changed), outside=found.outside)
+        return replace(found, changed=frozenset(changed))
 
     def _method(self, call: ast.Call, method: str, given: frozenset[str], *, wary: bool, shown: bool) -> Lasting:
         path = _path(call.func)
         if path and path[0] == "get_ipython":
-            return _NOTHING if _looking_magic(call) else _OUTSIDE
+            return _of_magic(call)
         root = _root(call.func)
         if path and path[0] in self.modules:
             return self._of_module(".".join((self.modules[path[0]], *path[1:])), wary=wary, shown=shown)
         mine = frozenset({root} if root else ())
         in_place = any(one.arg == "inplace" and not _is_false(one.value) for one in call.keywords)
         if method in ACTING_METHODS:
-            return Lasting(changed=frozenset() if method.startswith(("to_", "save")) else mine, outside=True)
+            return Lasting(
+                changed=frozenset() if method.startswith(("to_", "save")) else mine, outside=True, stays=True
+            )
         if method in CHANGING_METHODS or in_place:
             return Lasting(changed=mine)
-        if method in LOOKING_METHODS:
+        if shown and method in ("rename", "replace") and _names_file(call):
+            return _OUTSIDE
+        if method in LOOKING_METHODS or not wary:
             return _NOTHING
-        if not wary:
-            return _NOTHING
-        return Lasting(changed=mine if method in OF_ITS_OWN else mine | given)
+        if method in OF_ITS_OWN:
+            return Lasting(changed=mine)
+        return Lasting(changed=mine | given, stays=True)
 
     def _of_module(self, path: str, *, wary: bool, shown: bool) -> Lasting:
         """A function of a module: called for its value it is taken to look, but for those that are known to act."""
         parts = path.split(".")
         if path in LOOKING_OF_ACTING or path.startswith("os.path."):
             return _NOTHING
-        if parts[0] in ACTING_MODULES or "random" in parts[:-1] or parts[-1] in ACTING_METHODS:
+        if parts[0] in SETTING_MODULES or "random" in parts[:-1]:
+            return _SETTING
+        if parts[0] in ACTING_MODULES or parts[-1] in ACTING_METHODS:
             return _OUTSIDE
         if path.startswith("matplotlib.pyplot."):
             # What is drawn ends with its cell; what is set does not.
-            return _OUTSIDE if parts[2] in ("rc", "rcParams", "rcdefaults", "style", "switch_backend") else _NOTHING
+            return _SETTING if parts[2] in ("rc", "rcParams", "rcdefaults", "style", "switch_backend") else _NOTHING
         seen = parts[-1] in LOOKING or parts[-1] in LOOKING_METHODS
-        return _OUTSIDE if wary and shown and not seen else _NOTHING
+        unknown = wary and not seen
+        return Lasting(outside=unknown and shown, stays=unknown and parts[0] not in COMPUTING_MODULES)
 
 
 # ------------------------------------------------------------------------------------------------------- what is named
@@ -340,6 +356,15 @@ def _writes(call: ast.Call) -> bool:
     return not (isinstance(mode, ast.Constant) and isinstance(mode.value, str) and not set(mode.value) & set("wax+"))
 
 
-def _looking_magic(call: ast.Call) -> bool:
+def _names_file(call: ast.Call) -> bool:
+    """Whether `x.rename(...)` or `x.replace(...)` may be that of a path: the others are given more, or a dict."""
+    return len(call.args) == 1 and not call.keywords and not isinstance(call.args[0], ast.Dict | ast.Lambda)
+
+
+def _of_magic(call: ast.Call) -> Lasting:
     words = [str(one.value) for one in call.args if isinstance(one, ast.Constant)]
-    return bool(words) and words[0].split(" ")[0] in LOOKING_MAGICS and ">" not in "".join(words)
+    first = words[0].split(" ")[0] if words else ""
+    if first in LOOKING_MAGICS and ">" not in "".join(words):
+        return _NOTHING
+    magic = isinstance(call.func, ast.Attribute) and call.func.attr == "run_line_magic"
+    return _SETTING if magic and first in SETTING_MAGICS else _OUTSIDE

@@ -7,17 +7,17 @@ runs it (`offering`); here the code is only read. Comments and formatting stay a
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
 from ..accepted import AcceptedCell
-from ..accepted.lasting import Turned
+from ..accepted.lasting import Turned, bound_names
 from ..accepted.later import Later
 from ..accepted.statements import Statement, joined, statements
 from ..ejecting.sources import asks_person, names_of, uses_us
 from .finishes import FINISH, Ended, Shown, ended
-from .imports import hoisted
+from .imports import hoisted, meanings
 
 __all__ = ["Consolidated", "Way", "consolidated", "lacking"]
 
@@ -42,6 +42,14 @@ class Consolidated:
     """Of each cell the step of the turn that it is, whole, as it ran; None: it is made of parts, or of another turn."""
     shown: str = Shown.NOT
     """How the last one gives the turn's value."""
+    acting: tuple[bool, ...] = ()
+    """Of each cell whether it may do something that stays when its kernel is gone."""
+    acts_before: tuple[str, ...] = ()
+    """Those statements of earlier turns that may do so."""
+    bound: tuple[str, ...] = ()
+    """The names that they bind otherwise than by an import, sorted."""
+    imported: tuple[tuple[str, str], ...] = ()
+    """Those that imports bind, each with what it means; see `meanings`."""
 
 
 def lacking(code: str) -> str:
@@ -62,6 +70,7 @@ class _Cell:
     parts: tuple[Statement, ...]
     own: int | None = None
     """Which step of the turn it is."""
+    acts: bool = False
 
 
 def consolidated(
@@ -82,11 +91,13 @@ def consolidated(
         way: how they are made.
     """
     before = [_Cell(parts=_parts(cell.code)) for cells in earlier for cell in cells]
-    mine = [_Cell(parts=_parts(cell.code), own=cell.step) for cell in own]
+    mine = [_Cell(parts=_parts(cell.code), own=None if cell.part else cell.step) for cell in own]
     turned = Turned.of(node for cell in (*before, *mine) for part in cell.parts for node in part.nodes)
     if way is not Way.AS_RUN:
         before = _sliced(before, mine, own, had=names if way is Way.SLICED else (), acts=way is Way.NEEDED)
-    cells, imports = [*before, *mine], tuple[str, ...]()
+    acts_before = tuple(part.source for cell in before for part in cell.parts if _acts(part, turned))
+    cells = [replace(cell, acts=any(_acts(part, turned) for part in cell.parts)) for cell in (*before, *mine)]
+    imports: tuple[str, ...] = ()
     if way is not Way.AS_RUN:
         imports, rest = hoisted([cell.parts for cell in cells])
         cells = [replace(cell, parts=parts) for cell, parts in zip(cells, rest, strict=True)]
@@ -98,16 +109,41 @@ def consolidated(
         shown, caught = made_of.shown if last else shown, caught or made_of.caught
         made.append(replace(cell, parts=made_of.parts))
     made = [cell for cell in made if any(part.nodes for part in cell.parts)]
-    return _written(imports, made, caught=caught, shown=shown)
+    written = _written(imports, made, caught=caught, shown=shown)
+    bound, imported = _bound(part for cell in (*before, *mine) for part in cell.parts)
+    return replace(written, acts_before=acts_before, bound=bound, imported=imported)
 
 
 def _written(imports: Sequence[str], cells: Sequence[_Cell], *, caught: bool, shown: str) -> Consolidated:
     first = [text for text in ("\n".join(imports), FINISH if caught else "") if text]
     texts = [joined(cell.parts) for cell in cells]
     steps: list[int | None] = [cell.own for cell in cells]
+    acting = [cell.acts for cell in cells]
     if first and len(texts) == 1 and not caught and not texts[0].startswith("%%"):
-        return Consolidated(cells=(f"{first[0]}\n\n{texts[0]}",), steps=tuple(steps), shown=shown)
-    return Consolidated(cells=(*first, *texts), steps=(*[None] * len(first), *steps), shown=shown)
+        return Consolidated(cells=(f"{first[0]}\n\n{texts[0]}",), steps=tuple(steps), shown=shown, acting=tuple(acting))
+    return Consolidated(
+        cells=(*first, *texts),
+        steps=(*[None] * len(first), *steps),
+        shown=shown,
+        acting=(*[False] * len(first), *acting),
+    )
+
+
+def _acts(part: Statement, turned: Turned) -> bool:
+    unread = bool(part.nodes) and not part.python  # see `_parts`
+    return unread or any(turned.lasting(node).stays for node in part.nodes)
+
+
+def _bound(parts: Iterable[Statement]) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+    names: set[str] = set()
+    imported: set[tuple[str, str]] = set()
+    for part in parts:
+        for node in part.nodes:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                imported.update(meanings(node))
+            else:
+                names |= bound_names(node)
+    return tuple(sorted(names)), tuple(sorted(imported))
 
 
 def _parts(code: str) -> tuple[Statement, ...]:

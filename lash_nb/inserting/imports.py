@@ -15,7 +15,7 @@ from dataclasses import replace
 from ..accepted.lasting import bound_names
 from ..accepted.statements import Statement
 
-__all__ = ["hoisted"]
+__all__ = ["hoisted", "meanings"]
 
 Cell = Sequence[Statement]
 
@@ -58,7 +58,7 @@ def _movable(parts: Sequence[Statement]) -> frozenset[str]:
     for part in parts:
         for node in part.nodes:
             if _is_import(node):
-                for name, what in _meanings(node):
+                for name, what in meanings(node):
                     means.setdefault(name, set()).add(f"used before: {what}" if name in early else what)
             else:
                 for name in bound_names(node):
@@ -73,8 +73,8 @@ def _is_import(node: ast.stmt) -> bool:
     return isinstance(node, ast.Import | ast.ImportFrom)
 
 
-def _meanings(node: ast.stmt) -> Iterator[tuple[str, str]]:
-    """By name, what is bound to it."""
+def meanings(node: ast.stmt) -> Iterator[tuple[str, str]]:
+    """Of the names that an import binds what each means: `module`, or `module:name`."""
     for alias in getattr(node, "names", ()):
         if isinstance(node, ast.ImportFrom):
             yield alias.asname or alias.name, f"{'.' * node.level}{node.module or ''}:{alias.name}"
@@ -87,7 +87,7 @@ def _taken(part: Statement, movable: frozenset[str], had: set[tuple[str, str]]) 
     node = part.nodes[0] if len(part.nodes) == 1 else None
     if node is None or not _is_import(node):
         return None
-    names = [name for name, _ in _meanings(node)]
+    names = [name for name, _ in meanings(node)]
     if "*" in names or not all(name in movable for name in names):
         return None
     whole = [(one, text) for one, text in zip(getattr(node, "names", ()), _said(node), strict=True)]

@@ -2,7 +2,8 @@
 
 Decided here: the tidiest way comes first, and the first one that runs from top to bottom and gives the turn's results
 is taken: the same value, else the same text, wherever objects lie in memory. Where none gives the same, one that runs
-is offered all the same, and it is said. Nothing of the notebook, and nothing of the session, is touched.
+is offered all the same, and it is said. Nothing of the notebook, and nothing of the session, is touched. What earlier
+turns did outside is not done again to find out more, and what the turn did there is done but once.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import ast
 import math
 import re
+import sys
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,7 +20,7 @@ from typing import TYPE_CHECKING
 from ..accepted import AcceptedCell, accepted_cells, empties
 from ..accepted.later import Later
 from ..accepted.statements import statements
-from ..errors import KernelError
+from ..errors import InputError, KernelError
 from ..machine.execution import CellOutcome, CellOutput, CellResult, DisplayOutput, ResultOutput, StreamOutput
 from ..machine.picture import TurnPicture
 from ..machine.wire import Json
@@ -27,6 +30,7 @@ from .finishes import Shown
 
 if TYPE_CHECKING:
     from ..session_parts import SessionParts
+    from ..sharing import Sharing
     from ..turns import Turn
 
 __all__ = ["CELL_S", "Offer", "offered"]
@@ -35,6 +39,9 @@ CELL_S = 120.0
 """How long one cell may take when it is tried out."""
 DIFFERS = "what it gives differs from the turn's: data has changed since, or it depends on the time"
 
+_KEPT_OFF = "; what else ran was not tried with it, since that would do again what it did outside"
+_NAMED = 5
+"""So many variables are named that are written over."""
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{4,}")
 
 
@@ -57,6 +64,8 @@ class _Tried:
     """Whether they gave the turn's results."""
     problem: str = ""
     """Why they did not run."""
+    acted: bool = False
+    """Whether a cell was begun that may do something that stays when its kernel is gone."""
 
 
 async def offered(session: SessionParts, turn: Turn, *, names: Collection[str] = ()) -> Offer:
@@ -64,24 +73,68 @@ async def offered(session: SessionParts, turn: Turn, *, names: Collection[str] =
     picture, note = turn.picture, _left_out(turn.picture)
     if not accepted_cells(picture, needed=turn.results):
         return Offer(problem=f"turn {turn.number} ran no Python code to its end", note=note)
-    tried: list[tuple[str, ...]] = []
+    tried: list[Consolidated] = []
     running: Consolidated | None = None
-    problem = ""
+    problem, kept_off, acted = "", "", False
     for way in Way:
         made = _made(session, turn, names=names, way=way)
-        if made.cells in tried:
+        if any(made.cells == one.cells for one in tried):
             continue
-        tried.append(made.cells)
+        if tried and _repeats(made, tried[0], acted=acted, ran=running is not None):
+            kept_off = _KEPT_OFF
+            continue
+        tried.append(made)
         result = await _try(session, made, picture)
         if result.same:
-            return Offer(cells=made.cells, verified=True, note=note)
+            return _running(made, session, names=names, notes=(note,))
+        acted = acted or result.acted
         if result.problem:
             problem = problem or result.problem
         elif running is None:
             running = made
     if running is not None:
-        return Offer(cells=running.cells, verified=True, note="; ".join(one for one in (DIFFERS, note) if one))
-    return Offer(cells=tried[0], problem=problem, note=note)
+        return _running(running, session, names=names, notes=(DIFFERS, note))
+    return Offer(cells=tried[0].cells, problem=f"{problem}{kept_off}", note=note)
+
+
+def _repeats(made: Consolidated, first: Consolidated, *, acted: bool, ran: bool) -> bool:
+    """Whether to try it would do again what was done outside: by earlier turns, or by the cells that were tried.
+
+    What the turn needs of earlier ones (`first`) is done, and what it does itself, but once.
+    """
+    if Counter(made.acts_before) - Counter(first.acts_before):
+        return True
+    return (acted or ran) and any(made.acting)
+
+
+def _running(made: Consolidated, session: SessionParts, *, names: Collection[str], notes: Sequence[str]) -> Offer:
+    notes = [*notes, _written_over(made, session.sharing, names)]
+    return Offer(cells=made.cells, verified=True, note="; ".join(filter(None, notes)))
+
+
+def _written_over(made: Consolidated, sharing: Sharing | None, names: Collection[str]) -> str:
+    """Which variables of the notebook will have another value, in words."""
+    others = {name for name, means in made.imported if not _is_imported(name, means, sharing)}
+    over = sorted({*made.bound, *others}.intersection(names))
+    if not over:
+        return ""
+    listed = [f"`{name}`" for name in over[:_NAMED]]
+    if len(over) > _NAMED:
+        listed.append(f"{len(over) - _NAMED} more")
+    first = ", ".join(listed[:-1])
+    return f"it writes over your {f'{first} and ' if first else ''}{listed[-1]}"
+
+
+def _is_imported(name: str, means: str, sharing: Sharing | None) -> bool:
+    """Whether the notebook has under that name what the import gives. Nothing is imported for that."""
+    module, _, attribute = means.partition(":")
+    given: object = sys.modules.get(module)
+    if attribute and given is not None:
+        given = vars(given).get(attribute)
+    try:
+        return sharing is not None and given is not None and sharing.value(name) is given
+    except InputError:  # it is hidden: what it is is not looked at
+        return False
 
 
 def _left_out(picture: TurnPicture) -> str:
@@ -124,18 +177,20 @@ async def _try(session: SessionParts, made: Consolidated, picture: TurnPicture) 
         if why:
             return _Tried(problem=f"{_named(number, made)} cannot run in a notebook: {why}")
     results: list[CellResult] = []
+    acted = False
     try:
         async with Scratch(session) as scratch:
             await scratch.prepare()
             refused = await _share(scratch, made.cells)
             for number, cell in enumerate(made.cells, start=1):
+                acted = acted or made.acting[number - 1]
                 result = await scratch.run(cell, timeout_s=CELL_S)
                 if result.outcome is not CellOutcome.OK:
-                    return _Tried(problem=f"{_named(number, made)} {_failure(result)}{refused}")
+                    return _Tried(problem=f"{_named(number, made)} {_failure(result)}{refused}", acted=acted)
                 results.append(result)
-            return _Tried(same=await _is_same(scratch, made, results, picture))
+            return _Tried(same=await _is_same(scratch, made, results, picture), acted=acted)
     except KernelError as error:
-        return _Tried(problem=f"no kernel could try them out: {error}")
+        return _Tried(problem=f"no kernel could try them out: {error}", acted=acted)
 
 
 async def _share(scratch: Scratch, cells: Sequence[str]) -> str:

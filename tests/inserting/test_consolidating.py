@@ -203,6 +203,38 @@ def test_what_earlier_turns_bound_and_did_though_the_notebook_has_it() -> None:
     assert found.steps == (None, None, None, 0)
 
 
+ACTS: dict[str, tuple[str, bool]] = {
+    "a file that goes": ("import os\nos.remove('a')", True),
+    "a file in a loop": ("import glob, os\nfor p in glob.glob('*'):\n    os.remove(p)", True),
+    "a file that is renamed": ("from pathlib import Path\nPath('a').rename('b')", True),
+    "a file that is written": ("with open('a', 'a') as f:\n    f.write('x')", True),
+    "a command": ("!touch a", True),
+    "a function that nobody knows": ("x = book(100)", True),
+    "a method that nobody knows": ("x = client.book(100)", True),
+    "a module that nobody knows": ("import shop\nx = shop.book(100)", True),
+    "a function of its own": ("import os\ndef f(p):\n    os.remove(p)\nf('a')", True),
+    "one that is not called": ("import os\ndef f(p):\n    os.remove(p)", False),
+    "a seed": ("import random\nrandom.seed(3)", False),
+    "a setting": ("import warnings\nwarnings.simplefilter('ignore')\n%matplotlib inline", False),
+    "a look": ("print(len(df.head()), df.rename(columns={'a': 'b'}))", False),
+    "what is computed": ("import numpy as np\nx = np.mean([1])\nrows.append(x)", False),
+}
+
+
+@pytest.mark.parametrize(("code", "acts"), ACTS.values(), ids=ACTS)
+def test_what_may_stay_of_a_cell_when_its_kernel_is_gone(code: str, acts: bool) -> None:
+    assert any(made(code).acting) is acts
+    found = made("1", earlier=((code,),), way=Way.AS_RUN)
+    assert bool(found.acts_before) is acts
+    assert any(found.acting) is acts
+
+
+def test_what_cells_bind() -> None:
+    found = made("import json as j\nfrom os import path\nrows = [x for x in ()]\nfor a, b in rows:\n    c = a")
+    assert found.bound == ("a", "b", "c", "rows")
+    assert found.imported == (("j", "json"), ("path", "os:path"))
+
+
 def test_all_that_ran_stays_where_it_ran() -> None:
     earlier = (("import json\na = 1\nfinish(a)",), ("print(a)",))
     found = made("import os\nb = 2", earlier=earlier, way=Way.AS_RUN)

@@ -118,6 +118,70 @@ async def test_what_has_changed_since_is_offered_and_said(tmp_path: Path) -> Non
     assert made == Offer(cells=("sum(rows)",), verified=True, note=DIFFERS)
 
 
+WRITES = "with open('ledger', 'a') as f:\n    f.write('paid;')"
+
+
+async def test_what_earlier_turns_did_outside_is_not_done_again(tmp_path: Path) -> None:
+    turns = [(WRITES,), ("import time\nprint(time.time())",)]
+    async with session(tmp_path, scripted(turns), "") as one:
+        for number in range(2):
+            turn = await one.run(f"Turn {number}")
+        made = await one._loop.wait(offered(one, turn, names=names(one)))
+    assert made == Offer(cells=("import time\n\nprint(time.time())",), verified=True, note=DIFFERS)
+    assert (tmp_path / "ledger").read_text() == "paid;"
+
+
+async def test_what_the_turn_did_outside_is_done_once(tmp_path: Path) -> None:
+    turns = [("import time\nx = 1",), (f"import time\n{WRITES}\nprint(time.time(), x)",)]
+    async with session(tmp_path, scripted(turns), "x = 0") as one:
+        for number in range(2):
+            turn = await one.run(f"Turn {number}")
+        made = await one._loop.wait(offered(one, turn, names=names(one)))
+    assert made.verified
+    assert made.note.startswith(DIFFERS)
+    assert (tmp_path / "ledger").read_text() == "paid;paid;", "by the turn, and when it was tried out"
+
+
+async def test_a_way_that_failed_behind_a_deed_is_the_last(tmp_path: Path) -> None:
+    turns = [(WRITES,), (WRITES, "print(len(rows))")]
+    async with session(tmp_path, scripted(turns), "rows = [1]") as one:
+        for number in range(2):
+            turn = await one.run(f"Turn {number}")
+        assert one.sharing is not None
+        del one.sharing._namespace["rows"]
+        made = await one._loop.wait(offered(one, turn, names=names(one)))
+    assert not made.verified
+    assert made.problem.startswith("cell 2 of 2 fails in a fresh kernel: NameError")
+    assert made.problem.endswith("since that would do again what it did outside")
+    assert (tmp_path / "ledger").read_text() == "paid;paid;paid;", "by two turns, and when it was tried out"
+
+
+OVER: dict[str, tuple[str, str, str]] = {
+    "one": ("rows = [1, None]", "rows = [r for r in rows if r]\ntotal = 1", "it writes over your `rows`"),
+    "two": ("a = b = 1", "a = 2\nb = 2\nc = 3", "it writes over your `a` and `b`"),
+    "many": (
+        "a = b = c = d = e = f = g = 1",
+        "a = b = c = d = e = f = g = 2",
+        "it writes over your `a`, `b`, `c`, `d`, `e` and 2 more",
+    ),
+    "what it had imported": ("import json\nfrom math import pi", "import json\nfrom math import pi\nx = json, pi", ""),
+    "another import": (
+        "import json\nmean = 3",
+        "import json\nfrom statistics import mean",
+        "it writes over your `mean`",
+    ),
+    "what it changes": ("rows = [1]", "rows.append(2)", ""),
+}
+
+
+@pytest.mark.parametrize(("variables", "code", "note"), OVER.values(), ids=OVER)
+async def test_what_is_written_over_is_said(variables: str, code: str, note: str, tmp_path: Path) -> None:
+    async with session(tmp_path, scripted([(code,)]), variables) as one:
+        turn = await one.run("x")
+        made = await one._loop.wait(offered(one, turn, names=names(one)))
+    assert (made.verified, made.note) == (True, note)
+
+
 PROBLEMS: dict[str, tuple[str, str, str]] = {
     "a tool": ("print(tools.search(q='x'))", "", "`tools`, which the agent's kernel alone has"),
     "a variable that is gone": (
