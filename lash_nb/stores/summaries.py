@@ -55,7 +55,7 @@ class TurnSummary:
 
     @property
     def kept(self) -> str | None:
-        """`ran`: kept code gave it, without a model; `repaired`: a model went on where it failed; `failed`; None: no code."""
+        """`ran`: kept code gave it; `repaired`: it failed, and a model went on; `failed`: nobody did. None: there was none."""
         if not self.kept_steps:
             return None
         return "repaired" if self.steps else "ran" if self.stop is None else "failed"
