@@ -55,7 +55,7 @@ class TurnSummary:
 
     @property
     def kept(self) -> str | None:
-        """`ran`: kept code gave it; `repaired`: it failed, and a model went on; `failed`: nobody did. None: there was none."""
+        """What became of kept code: it `ran`, was `repaired` where it failed, or `failed`; None: there was none."""
         if not self.kept_steps:
             return None
         return "repaired" if self.steps else "ran" if self.stop is None else "failed"
