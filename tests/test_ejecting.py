@@ -197,7 +197,8 @@ async def test_names_of_both_sides_are_said(tmp_path: Path) -> None:
 
 
 async def test_other_languages(tmp_path: Path) -> None:
-    from lash_nb.ejecting.shim import Shim, TurnCells
+    from lash_nb.ejecting.cells import TurnCells
+    from lash_nb.ejecting.shim import Shim
     from lash_nb.ejecting.turns import EjectedTurn
     from lash_nb.machine.picture import StepPicture, TurnPicture
 
