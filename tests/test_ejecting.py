@@ -12,10 +12,14 @@ import pytest
 
 from lash_nb import ScriptedKernel
 from lash_nb.ejecting import Ejected, ejected
+from lash_nb.ejecting.cells import TurnCells
+from lash_nb.ejecting.shim import Shim
 from lash_nb.ejecting.sources import Names, names_of, read_cell
+from lash_nb.ejecting.turns import EjectedTurn
 from lash_nb.errors import NotebookError
 from lash_nb.kernels.scripted import ScriptedCell
 from lash_nb.machine.execution import CellOutcome, ErrorOutput, FinishValue
+from lash_nb.machine.picture import StepPicture, TurnPicture
 from lash_nb.runner import run_notebook
 from lash_nb.stores.closed import ClosedNotebook
 
@@ -197,11 +201,6 @@ async def test_names_of_both_sides_are_said(tmp_path: Path) -> None:
 
 
 async def test_other_languages(tmp_path: Path) -> None:
-    from lash_nb.ejecting.cells import TurnCells
-    from lash_nb.ejecting.shim import Shim
-    from lash_nb.ejecting.turns import EjectedTurn
-    from lash_nb.machine.picture import StepPicture, TurnPicture
-
     steps = tuple(
         StepPicture(code=code, language=language, outcome=CellOutcome.OK, outputs=(stdout("out\n"),))
         for language, code in (("bash", "ls"), ("R", "x <- 1"))
