@@ -235,8 +235,6 @@ def _restored(recorded: RecordedTurn, session: str, store: AttachmentStore) -> T
         usage=checkpoint.cumulative_usage,
         value=finish.value if isinstance(finish, FinalValue) else None,
         afresh=recorded.asked.afresh,
-        typed=recorded.asked.typed,
-        schema=recorded.asked.schema,
         store=store,
     )
 

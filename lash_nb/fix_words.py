@@ -20,10 +20,9 @@ from .checks import checked_expressions
 from .errors import ApprovalNeeded, InputError, KernelError
 from .failed_cells import SeenCell, SeenCells
 from .fixing import Fixing, fix_context, fix_request
-from .live import CellRequest, CellTurn
+from .live import CellRequest, CellTurn, InCell
 from .machine.wire import Json
 from .magic_options import unquoted
-from .models.choice import ModelChoice
 from .notebook_cells import earlier_cells
 from .sessions import NotebookSessions
 from .sharing import TakesValues
@@ -42,29 +41,19 @@ _MOST_CELLS, _OUTPUT_CHARS = 50, 20_000
 """How far back the output of a cell is looked for, and what may be told of it and of those behind it."""
 
 
-def fix_turn(
-    line: str,
-    sessions: NotebookSessions,
-    *,
-    shell: Any,
-    cells: SeenCells,
-    live: bool,
-    announce: Callable[[ModelChoice], None],
-    on_shown: Callable[[Turn], None],
-) -> CellTurn:
+def fix_turn(line: str, here: InCell, *, cells: SeenCells) -> CellTurn:
     """`%lash fix [--check EXPR]... [[NUMBER]] [TEXT]`: the turn, which the cell has to wait for.
-
-    `live`: whether it can be drawn while it runs; `announce`: says which model answers, where that is news.
 
     Raises InputError: there is no such cell, or the model may not be told of it; a check is no expression.
     """
+    sessions, shell = here.sessions, here.shell
     number, said, checks = _given(line)
     cell = cells.to_fix(said, number=number)
     redactor = Redactor(os.environ)
     _check_tellable(cell, sessions, redactor)
     choice = sessions.choose()
     model = sessions.open(choice.name)
-    announce(choice)
+    here.announce(choice)
     sessions.conducted = choice
     values = sessions.previews != "schema"
     plain = SimpleNamespace(context=None, inputs="", outputs="", no_share=False)
@@ -83,8 +72,8 @@ def fix_turn(
         "afresh": True,
         "verify": fixing.verify,
     }
-    request = CellRequest(text=fix_request(cell, said, values=values), model=model, options=options, live=live)
-    return FixTurn(request, sessions, fixing=fixing, shell=shell, on_shown=on_shown)
+    request = CellRequest(text=fix_request(cell, said, values=values), model=model, options=options, live=here.live)
+    return FixTurn(request, sessions, fixing=fixing, shell=shell, on_shown=here.on_shown)
 
 
 class FixTurn(CellTurn):

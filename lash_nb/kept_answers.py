@@ -37,10 +37,11 @@ REPAIR = (
     "The first cells of this turn are code that was kept from an earlier run of this notebook, on the data of then. "
     "It runs again on the data of today. Where it fails, or does not give what is asked for, repair it: change as "
     "little as needed, keep what still works and the names of what it makes, and let it cope with the data in its old "
-    "form, too, where that is easy. "
-    "What you run from there on is kept in its place."
+    "form, too, where that is easy. What you run from there on is kept in its place."
 )
 """What the model behind is told with the request."""
+_REFUSING = ("check", "code")
+"""Whose notices say that what the code gave is not taken: a check's, the protocol's of a value."""
 _WHY_CHARS = 300
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
@@ -95,7 +96,7 @@ class KeptModel:
         self._spoken_to = False
         """Whether the user said something, which code has no answer to."""
         self._refused = ""
-        """What the reader was told last: why it was not taken, if it was not."""
+        """What the reader was told last of a check or a value: why it was not taken, if it was not."""
         self._own_calls = 0
         self._tell: Callable[[TurnActivity], None] = lambda activity: None
 
@@ -129,7 +130,7 @@ class KeptModel:
             self._done.append(activity)
         elif isinstance(activity, InjectedTurnInputAccepted):
             self._spoken_to = True
-        elif isinstance(activity, PluginEvent) and activity.plugin_id != "kept":
+        elif isinstance(activity, PluginEvent) and activity.plugin_id in _REFUSING:
             self._refused = activity.event.label if isinstance(activity.event, StatusRuntimeEvent) else self._refused
 
     async def complete(

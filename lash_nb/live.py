@@ -29,6 +29,7 @@ from .machine.events import CodeBlockCompleted, TurnActivity, TurnStarted
 from .machine.picture import TurnPicture
 from .machine.wire import Json
 from .models import Model
+from .models.choice import ModelChoice
 from .session import Session
 from .sessions import NotebookSessions
 from .stores.notebook import METADATA_KEY
@@ -40,7 +41,7 @@ from .views.live import QuietView, choose_view, publish_with_ipython
 from .views.text import figures, static_bundle
 from .views.turn_data import TURN_MIME, turn_data
 
-__all__ = ["CellRequest", "CellTurn", "cell_id", "publish"]
+__all__ = ["CellRequest", "CellTurn", "InCell", "cell_id", "publish"]
 
 _log = logging.getLogger("lash_nb")
 
@@ -66,6 +67,20 @@ class CellRequest:
     live: bool = True
     """Draw while it runs, where something can be drawn."""
     raises: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InCell:
+    """What the words that run a turn know of the cell in which they stand."""
+
+    sessions: NotebookSessions
+    shell: Any
+    live: bool
+    """Whether a running turn can be drawn."""
+    announce: Callable[[ModelChoice], None]
+    """Says who answers, where that is news."""
+    on_shown: Callable[[Turn], None]
+    """Takes the turn that the cell has drawn."""
 
 
 class CellTurn:

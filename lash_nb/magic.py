@@ -34,7 +34,7 @@ from .shutdown import ShutdownHook
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .live import CellTurn
+    from .live import CellTurn, InCell
     from .session import Limits
     from .stores.clicks import Spot, Tell
     from .turns import Turn
@@ -135,15 +135,19 @@ class Lash(Magics, Settings):
     def _turn(self, line: str, text: str) -> CellTurn:
         from .request_words import RequestWords
 
-        words = RequestWords(
-            self.sessions,
+        return RequestWords(self._here, begin_anew=self._begin_anew).turn(self._parse(line), text)
+
+    @property
+    def _here(self) -> InCell:
+        from .live import InCell
+
+        return InCell(
+            sessions=self.sessions,
             shell=self._shell,
             live=not self._captured,
             announce=self._announce_news,
-            begin_anew=self._begin_anew,
             on_shown=self._shown.append,
         )
-        return words.turn(self._parse(line), text)
 
     def _parse(self, line: str) -> Any:
         for token in line.split():
@@ -291,15 +295,7 @@ class Lash(Magics, Settings):
     def _fixing(self, words: str) -> CellTurn:
         from .fix_words import fix_turn
 
-        return fix_turn(
-            words,
-            self.sessions,
-            shell=self._shell,
-            cells=self._cells,
-            live=not self._captured,
-            announce=self._announce_news,
-            on_shown=self._shown.append,
-        )
+        return fix_turn(words, self._here, cells=self._cells)
 
     def _insert(self, line: str) -> None:
         from .insert_words import insert_word
@@ -317,14 +313,7 @@ class Lash(Magics, Settings):
     def _resumed(self, line: str) -> CellTurn | None:
         from .resume_magic import ResumeWord
 
-        resume = ResumeWord(
-            self.sessions,
-            shell=self._shell,
-            live=not self._captured,
-            announce=self._announce_news,
-            on_shown=self._shown.append,
-        )
-        return resume(line)
+        return ResumeWord(self._here)(line)
 
     def _usage(self, which: str) -> None:
         from .reports import usage_text

@@ -1,6 +1,6 @@
 """What a `%%lash` cell asks for: its options, and who answers.
 
-Decided here: everything that is wrong with the options is said before anything happens or is changed.
+Decided here: what is wrong with an option, and that nobody answers, is said before a session is ended for `--new`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .checks import checked_expressions
 from .errors import InputError, UnknownModelError
 from .keep_words import KeptRequest
-from .live import CellRequest, CellTurn, cell_id
+from .live import CellRequest, CellTurn, InCell, cell_id
 from .magic_options import unquoted
 from .models import Model
 from .models.choice import ModelChoice
@@ -20,34 +20,17 @@ from .variable_words import value_options
 from .wanted import names_of
 
 if TYPE_CHECKING:
-    from .sessions import NotebookSessions
-    from .turns import Turn
+    pass
 
 __all__ = ["RequestWords"]
 
 
 class RequestWords:
-    """Makes turns of cells.
+    """Makes turns of cells; `begin_anew` ends the session, for `--new`."""
 
-    Args:
-        live: whether the turn is drawn while it runs.
-        announce: says who answers, where that is news.
-        begin_anew: ends the session, for `--new`.
-        on_shown: takes the turn that the cell has drawn.
-    """
-
-    def __init__(
-        self,
-        sessions: NotebookSessions,
-        *,
-        shell: Any,
-        live: bool,
-        announce: Callable[[ModelChoice], None],
-        begin_anew: Callable[[], None],
-        on_shown: Callable[[Turn], None],
-    ) -> None:
-        self._sessions, self._shell, self._live = sessions, shell, live
-        self._announce, self._begin_anew, self._on_shown = announce, begin_anew, on_shown
+    def __init__(self, here: InCell, *, begin_anew: Callable[[], None]) -> None:
+        self._here, self._begin_anew = here, begin_anew
+        self._sessions = here.sessions
 
     def turn(self, given: Any, text: str) -> CellTurn:
         """The turn of a cell with those options and that text. Raises InputError."""
@@ -61,26 +44,26 @@ class RequestWords:
             sessions.want_sandbox()
         if choice is not None:
             if not given.quiet:
-                self._announce(choice)
+                self._here.announce(choice)
             sessions.conducted = choice
         if not given.quiet:
             self._say_what_is_left()
-        options |= value_options(given, text, sessions, shell=self._shell)
+        options |= value_options(given, text, sessions, shell=self._here.shell)
         request = CellRequest(
             text=text.strip("\n"),
             model=model,
             options=options if kept is None else kept.options(options),
             quiet=given.quiet,
-            live=self._live,
+            live=self._here.live,
             raises=not given.no_raise,
         )
-        return CellTurn(request, sessions, on_shown=self._on_shown)
+        return CellTurn(request, sessions, on_shown=self._here.on_shown)
 
     def _kept(self, given: Any, text: str) -> KeptRequest:
         return KeptRequest(
             text,
             self._sessions,
-            shell=self._shell,
+            shell=self._here.shell,
             cell=cell_id(),
             refresh=given.refresh,
             results=names_of(unquoted(given.outputs or "")),
@@ -104,7 +87,7 @@ class RequestWords:
 
     def _evaluated(self, expression: str) -> Any:
         try:
-            return eval(expression, self._shell.user_global_ns, self._shell.user_ns)
+            return eval(expression, self._here.shell.user_global_ns, self._here.shell.user_ns)
         except Exception as error:
             raise InputError(f"-t {expression}: {type(error).__name__}: {error}") from error
 

@@ -10,21 +10,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .asking import can_ask
 from .errors import InputError, JournalInUseError
 from .machine.approvals import Decision
-from .models.choice import ModelChoice
 from .sessions import NotebookSessions
 from .turn_words import who_goes_on
 
 if TYPE_CHECKING:
     from .finding import Found
     from .following import Following
-    from .live import CellTurn
+    from .live import CellTurn, InCell
     from .session import Session
-    from .turns import Turn
     from .views import LiveView
 
 __all__ = ["ResumeWord", "history_word"]
@@ -59,20 +57,9 @@ class _Given:
 class ResumeWord:
     """`%lash resume [SESSION] [--yes] [--no] [--follow]`, in the cell that runs now."""
 
-    def __init__(
-        self,
-        sessions: NotebookSessions,
-        *,
-        shell: Any,
-        live: bool,
-        announce: Callable[[ModelChoice], None],
-        on_shown: Callable[[Turn], None],
-    ) -> None:
-        """`live`: whether a running turn can be drawn; `announce`: says which model answers, where that is news."""
-        self._sessions = sessions
-        self._shell = shell
-        self._live = live
-        self._announce, self._on_shown = announce, on_shown
+    def __init__(self, here: InCell) -> None:
+        self._here = here
+        self._sessions = here.sessions
 
     def __call__(self, line: str) -> CellTurn | None:
         """Do it; the turn that is to be gone on with, which the cell has to wait for.
@@ -138,7 +125,7 @@ class ResumeWord:
 
         choice = who_goes_on(self._sessions)
         model = self._sessions.open(choice.name)
-        self._announce(choice)
+        self._here.announce(choice)
         if given.no:
             print(_NOTHING_RUN)
             return None
@@ -148,13 +135,13 @@ class ResumeWord:
         if pending is not None and pending.wish is None:
             session.decide(Decision.approve(), approval_id=pending.id)
         self._sessions.conducted = choice
-        request = CellRequest(text=None, model=model, live=self._live)
-        return CellTurn(request, self._sessions, on_shown=self._on_shown)
+        request = CellRequest(text=None, model=model, live=self._here.live)
+        return CellTurn(request, self._sessions, on_shown=self._here.on_shown)
 
     def _agrees(self, question: str, otherwise: str) -> bool:
         """Whether the person says yes; says `otherwise` where that is not so, or nobody can be asked."""
         agreed = False
-        if can_ask(self._shell):
+        if can_ask(self._here.shell):
             try:
                 agreed = input(question).strip().casefold() in ("y", "yes")
             except (EOFError, OSError):
@@ -214,7 +201,7 @@ class ResumeWord:
         from .views import ViewActions
         from .views.live import QuietView, choose_view
 
-        if not self._live:
+        if not self._here.live:
             return QuietView()
         # The turn is another process's: nothing can be decided or said here.
         return choose_view(actions=ViewActions(stop=on_stop))

@@ -1,8 +1,8 @@
 """Whether a turn may end: its checks, and what whoever asked wants to look at; what does not hold goes to the model.
 
 Decided here: it is looked at each time the model wants to end the turn, after the value's type; what is wrong is fed
-back a bounded number of times, then the turn fails. A check may compute, and nothing else. What is recorded for its
-cell answers it again after a crash, like every other cell.
+back a bounded number of times, then the turn fails. A check is run like a cell, but what a cell would ask for is
+refused to it; what is recorded of it answers it again after a crash, like every other cell.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ MOST_REFUSALS = 3
 """How often the model is told what does not hold, before the turn ends by it."""
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s")
 _SAID_CHARS = 300
-_NO_PYTHON = "a check is Python, and the kernel's language is {}"
 _NOTHING_ELSE = "a check computes, and does nothing else"
 
 
@@ -87,8 +86,6 @@ class Verifying:
 
     async def _evaluated(self, effect: Checkpoint, number: int, code: str) -> CellResult:
         ports, kernel = self._ports, self._ports.kernel
-        if not kernel.language.casefold().startswith("python"):
-            return CellResult(outcome=CellOutcome.ABORTED, detail=_NO_PYTHON.format(kernel.language))
         await self._cells.share_used(ExecCode(id=effect.id, language=kernel.language, code=code))
         key = f"{kernel.epoch}:{ports.session_id}:{ports.context.turn}:{effect.id}:check{number}"
         guard = CellGuard(on_effect=_refused) if ports.approve is not ApprovalMode.ALL else None

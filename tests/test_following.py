@@ -19,6 +19,7 @@ from IPython.utils.capture import capture_output
 from lash_nb.compacting import compacted
 from lash_nb.errors import CorruptJournalError, JournalError
 from lash_nb.following import Following, read_session
+from lash_nb.live import InCell
 from lash_nb.machine.effects import EffectId
 from lash_nb.machine.state import TurnCheckpoint, WaitingTools
 from lash_nb.recorded import RecordedTurn
@@ -154,9 +155,14 @@ def test_a_click_ends_the_following_alone(notebook: Notebook, used: Used, monkey
 
     monkeypatch.setattr("lash_nb.views.live.choose_view", view)
     when_followed(monkeypatch, lambda: threading.Timer(0.2, lambda: clicks[0]()).start())
-    resume = ResumeWord(
-        notebook.magics.sessions, shell=notebook.shell, live=True, announce=lambda _: None, on_shown=lambda _: None
+    here = InCell(
+        sessions=notebook.magics.sessions,
+        shell=notebook.shell,
+        live=True,
+        announce=lambda _: None,
+        on_shown=lambda _: None,
     )
+    resume = ResumeWord(here)
     with capture_output() as captured:
         assert resume("--follow") is None
     assert f"turn 1 of session {used.session[:8]} goes on there, and is not followed any more" in captured.stdout
