@@ -25,6 +25,7 @@ LashError
 │   └── CorruptJournalError     it is damaged, and not merely cut off at its end
 ├── CheckFailedError            a check of a turn does not hold, and the model does not put it right
 ├── KeptCodeError               code that was kept failed, and there is no model to repair it
+├── ToolError                   a tool call failed; a tool raises it to say how
 ├── ModelCallError              a model call failed; `.error` is the typed record
 ├── ApprovalNeeded              a turn waits for a decision, and nobody is there; `.approval` says on what
 ├── TurnFailed                  a turn ended without an answer; `.turn` is what there is of it
@@ -66,6 +67,7 @@ __all__ = [
     "NotebookError",
     "ProtocolViolation",
     "SessionClosedError",
+    "ToolError",
     "TurnFailed",
     "UnknownModelError",
     "UnknownNameError",
@@ -200,6 +202,21 @@ class CheckFailedError(LashError):
 
 class KeptCodeError(LashError):
     """Code that was kept failed, and no model may or can repair it; the turn has failed by it."""
+
+
+class ToolError(LashError):
+    """A tool call failed. Whoever makes the call is told `message`, `kind` and `code`; the turn goes on.
+
+    `kind` is one of invalid_request, unavailable, permission_denied, timeout, execution, external, resource_limit,
+    internal; `passing` says that the same call may work later.
+    """
+
+    def __init__(self, message: str, *, kind: str = "execution", code: str = "", passing: bool = False) -> None:
+        self.message = message
+        self.kind = kind
+        self.code = code
+        self.passing = passing
+        super().__init__(message)
 
 
 class ModelCallError(LashError):

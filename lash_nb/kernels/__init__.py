@@ -46,12 +46,15 @@ made its calls.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolOffer:
-    """A tool as the code of a cell sees it: `tools.NAME(...)`, and `await tools.NAME.aio(...)`."""
+    """A tool as the code of a cell sees it: `tools.NAME(...)`, or `await tools.NAME(...)`."""
 
     name: str
     parameters: tuple[str, ...] | None = None
     """Names of the parameters in order, for positional arguments; None: by keyword only, any names."""
     doc: str = ""
+    """Its whole docstring."""
+    signature: str = ""
+    """As Python writes it, with the names of types: `(city: str, days: int = 3) -> list[float]`; empty: not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

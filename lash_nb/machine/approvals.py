@@ -45,6 +45,8 @@ class EffectKind(StrEnum):
     """Another program, an installation for one."""
     CONNECT = "connect to"
     """A host that this session did not connect to yet."""
+    CALL = "call"
+    """A tool whose policy has a person asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +55,7 @@ class Wish:
 
     kind: EffectKind
     target: str
-    """An absolute path, a command line, or `HOST:PORT`."""
+    """An absolute path, a command line, `HOST:PORT`, or `TOOL(ARGUMENTS)`."""
 
     def __str__(self) -> str:
         return f"{self.kind} {self.target}"
@@ -63,6 +65,11 @@ class Wish:
         """Of a connection: the host, without the port; `[::1]` keeps its brackets."""
         host, colon, port = self.target.rpartition(":")
         return host if colon and port.isdecimal() else self.target
+
+    @property
+    def tool(self) -> str:
+        """Of a call: the tool's name."""
+        return self.target.partition("(")[0]
 
     @property
     def program(self) -> str | None:
@@ -80,6 +87,8 @@ class Wish:
             return None if self.program is None else f"{self.program} with any other arguments"
         if self.kind is EffectKind.CONNECT:
             return None
+        if self.kind is EffectKind.CALL:
+            return f"{self.tool} with any other arguments"
         directory = posixpath.dirname(self.target)
         return f"anything else that is directly in {directory}" if directory else None
 
@@ -97,10 +106,19 @@ class Approval:
     language: str = "python"
     wish: Wish | None = None
     """None: whether the cell may run at all; else the cell runs already, and waits with this."""
+    call_id: str = ""
+    """Of a call that the model makes itself, natively; nothing of its batch has begun."""
+
+    @property
+    def held(self) -> bool:
+        """Whether nothing has begun of what waits, so that its turn can be left waiting."""
+        return self.wish is None or bool(self.call_id)
 
     @property
     def question(self) -> str:
         """What is asked, as a sentence."""
+        if self.wish is not None and self.call_id:
+            return f"The agent wants to {self.wish}."
         if self.wish is not None:
             return f"The agent's code wants to {self.wish}."
         cell = "cell" if self.language == "python" else f"{self.language} cell"
@@ -156,7 +174,8 @@ class Decision:
 
 _WISH = struct(Wish, kind=enum(EffectKind), target=STRING)
 APPROVAL = struct(
-    Approval, id=STRING, effect_id=U64, code=STRING, language=omit_empty(STRING, "python"), wish=omit_none(_WISH)
+    Approval, id=STRING, effect_id=U64, code=STRING, language=omit_empty(STRING, "python"), wish=omit_none(_WISH),
+    call_id=omit_empty(STRING, ""),
 )
 
 DECISION = struct(

@@ -8,6 +8,7 @@ from enum import StrEnum
 from .wire import JSON, STRING, Codec, Json, array, enum, omit_empty, struct
 
 __all__ = [
+    "RUN_CODE",
     "TOOL_SCHEMA",
     "TOOL_SPEC",
     "LlmToolSpec",
@@ -16,6 +17,9 @@ __all__ = [
     "SchemaProjection",
     "ToolSchema",
 ]
+
+RUN_CODE = "run_code"
+"""The tool by which a model that calls tools runs a cell in the managed kernel; drawn and recorded as a cell."""
 
 
 class ProjectionMode(StrEnum):

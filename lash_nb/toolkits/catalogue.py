@@ -1,0 +1,119 @@
+"""The tools of a session, or of all sessions of a notebook: added and removed at any time, as of now.
+
+Decided here: names are unique; what is the user's own goes before what a server brings; a change is seen by `version`.
+A catalogue may be changed from any thread; sources are refreshed and closed on one loop.
+"""
+
+from __future__ import annotations
+
+import keyword
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..errors import InputError, UnknownNameError
+from . import MainThread, Tool, ToolSource
+
+__all__ = ["ToolCatalogue", "catalogue_of", "checked_name"]
+
+
+def checked_name(name: object) -> str:
+    """The name, if code can call it as `tools.NAME(...)`. Raises InputError."""
+    if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
+        raise InputError(f"a tool cannot be called {name!r}: code has to be able to write tools.{name}(...)")
+    if name in ("run_code", "finish"):
+        raise InputError(f"{name!r} is a tool of lash_nb's own: give yours another name")
+    return name
+
+
+class ToolCatalogue:
+    """Tools by name."""
+
+    def __init__(self, *, main: MainThread | None = None) -> None:
+        self.main = main
+        """Where functions of the notebook run."""
+        self._guard = threading.Lock()
+        self._own: dict[str, Tool] = {}
+        self._sources: dict[str, ToolSource] = {}
+        self._retired: list[ToolSource] = []
+
+    @property
+    def tools(self) -> Mapping[str, Tool]:
+        """All of them now, by name, in the order in which they came."""
+        with self._guard:
+            sources, found = list(self._sources.values()), dict(self._own)
+        for source in sources:
+            for tool in source.tools:
+                found.setdefault(tool.name, tool)
+        return found
+
+    @property
+    def sources(self) -> tuple[ToolSource, ...]:
+        """The servers, in the order in which they were added."""
+        with self._guard:
+            return tuple(self._sources.values())
+
+    def add(self, tool: Tool) -> None:
+        """Add a tool, or replace the one of its name. Raises InputError: it cannot be called that."""
+        checked_name(tool.name)
+        with self._guard:
+            self._own[tool.name] = tool
+
+    def add_source(self, source: ToolSource) -> None:
+        """Add a server, or replace the one of its name, which is closed with the next refresh."""
+        with self._guard:
+            before = self._sources.pop(source.name, None)
+            self._retired += [before] if before is not None and before is not source else []
+            self._sources[source.name] = source
+
+    def remove(self, name: str) -> None:
+        """Remove a tool that was added, or a server with its tools. Raises UnknownNameError."""
+        with self._guard:
+            if self._own.pop(name, None) is not None:
+                return
+            source = self._sources.pop(name, None)
+            if source is not None:
+                self._retired.append(source)
+                return
+            known = ", ".join(sorted({*self._own, *self._sources})) or "none"
+        served = self.tools.get(name)
+        if served is not None:
+            server = served.source.partition(":")[2]
+            raise UnknownNameError(f"{name} comes with the server {server!r}: remove that, or leave it")
+        raise UnknownNameError(f"there is no tool or server {name!r} to remove; there are: {known}")
+
+    async def refresh(self) -> tuple[str, ...]:
+        """Every server is there, with its current tools; what there is to tell of them."""
+        with self._guard:
+            retired, self._retired = self._retired, []
+        for source in retired:
+            await source.aclose()
+        told: list[str] = []
+        for source in self.sources:
+            told += await source.refresh()
+        return tuple(told)
+
+    async def aclose(self) -> None:
+        """End the servers; the catalogue stays as it is, and starts them again when it is refreshed."""
+        with self._guard:
+            retired, self._retired = self._retired, []
+        for source in (*self.sources, *retired):
+            await source.aclose()
+
+
+def catalogue_of(
+    tools: ToolCatalogue | Mapping[str, Any] | None, *, make: Callable[[str, Any], Tool]
+) -> ToolCatalogue:
+    """What a session was given as tools, as a catalogue; `make` makes a tool of a function.
+
+    Raises InputError: they are no mapping, cannot be called by that name, or are no functions.
+    """
+    if isinstance(tools, ToolCatalogue):
+        return tools
+    if not isinstance(tools or {}, Mapping):
+        raise InputError("tools are given by name: tools={'add': add}")
+    catalogue = ToolCatalogue()
+    for name, given in (tools or {}).items():
+        checked_name(name)
+        catalogue.add(given if isinstance(given, Tool) else make(name, given))
+    return catalogue
