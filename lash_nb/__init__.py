@@ -13,7 +13,7 @@ from .version import __version__ as __version__
 
 if TYPE_CHECKING:
     from .calls import RetryPolicy
-    from .errors import ApprovalNeeded, LashError
+    from .errors import ApprovalNeeded, LashError, ToolError
     from .kernels.managed import ManagedKernel
     from .kernels.resources import ResourceLimits
     from .kernels.scripted import ScriptedKernel
@@ -23,41 +23,63 @@ if TYPE_CHECKING:
     from .runner import run_notebook
     from .session import Session
     from .sharing import Sharing
+    from .toolkits import Tool, ToolPolicy
+    from .toolkits.attaching import Attachment
+    from .toolkits.catalogue import ToolCatalogue
+    from .toolkits.functions import tool
+    from .toolkits.mcp import McpServer
+    from .toolkits.results import ToolResult
     from .turns import Turn
 
 _PUBLIC = {
     "Approval": ".machine.approvals",
     "ApprovalNeeded": ".errors",
+    "Attachment": ".toolkits.attaching",
     "Decision": ".machine.approvals",
     "LashError": ".errors",
     "Limits": ".requested",
     "ManagedKernel": ".kernels.managed",
+    "McpServer": ".toolkits.mcp",
     "ResourceLimits": ".kernels.resources",
     "RetryPolicy": ".calls",
     "ScriptedKernel": ".kernels.scripted",
     "ScriptedModel": ".models.scripted",
     "Session": ".session",
     "Sharing": ".sharing",
+    "Tool": ".toolkits",
+    "ToolCatalogue": ".toolkits.catalogue",
+    "ToolError": ".errors",
+    "ToolPolicy": ".toolkits",
+    "ToolResult": ".toolkits.results",
     "Turn": ".turns",
     "run_notebook": ".runner",
+    "tool": ".toolkits.functions",
 }
 
 __all__ = [
     "Approval",
     "ApprovalNeeded",
+    "Attachment",
     "Decision",
     "LashError",
     "Limits",
     "ManagedKernel",
+    "McpServer",
     "ResourceLimits",
     "RetryPolicy",
     "ScriptedKernel",
     "ScriptedModel",
     "Session",
     "Sharing",
+    "Tool",
+    "ToolCatalogue",
+    "ToolError",
+    "ToolPolicy",
+    "ToolResult",
     "Turn",
     "load_ipython_extension",
     "run_notebook",
+    "tool",
     "unload_ipython_extension",
 ]
 

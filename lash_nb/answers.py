@@ -53,7 +53,7 @@ def decision_of(words: str, approval: Approval) -> Decision | None:
             return Decision.reject(why.strip())
         case "e" | "edit" if approval.wish is None and not why:
             raise Edit
-        case "l" | "later" if approval.wish is None and not why:
+        case "l" | "later" if approval.held and not why:
             raise Later
         case _:
             return None
@@ -62,7 +62,7 @@ def decision_of(words: str, approval: Approval) -> Decision | None:
 def unknown(words: str, approval: Approval) -> str:
     """What is to be said of an answer that is none before it is asked again; empty: nothing."""
     word = words.strip().casefold()
-    if approval.wish is not None and word in ("l", "later"):
+    if not approval.held and word in ("l", "later"):
         return _CANNOT_WAIT
     return _CANNOT_BE_EDITED if approval.wish is not None and word in ("e", "edit") else ""
 
@@ -71,7 +71,7 @@ def shown(approval: Approval) -> str:
     """What is to be decided, with the code in full."""
     code = "\n".join(f"    {line}" for line in visible(approval.code).split("\n"))
     if approval.wish is not None:
-        return f"{visible(approval.question)} Its cell:\n\n{cut(code)}\n"
+        return f"{visible(approval.question)}" + ("\n" if approval.call_id else f" Its cell:\n\n{cut(code)}\n")
     return f"{approval.question}\n\n{cut(code, head_chars=_SHOWN_CHARS, tail_chars=_SHOWN_CHARS)}\n"
 
 
@@ -98,7 +98,7 @@ def ask_at(desk: Desk, approval: Approval, request: InputRequest) -> Decision | 
 def prompt(approval: Approval) -> str:
     """The prompt of `ask_at`."""
     if approval.wish is not None:
-        return "Allow it? yes, all (others like it, too), no [why]: "
+        return f"Allow it? yes, all (others like it, too), no [why]{', later' if approval.call_id else ''}: "
     return "Run it? yes, no [why], edit, later: "
 
 
@@ -108,7 +108,8 @@ def edit_cell(approval: Approval) -> str:
     Raises InputError: what waits is no cell.
     """
     if approval.wish is not None:
-        raise InputError("the cell runs already and waits with an effect: `%lash answer yes` or `no [WHY]`")
+        what = "what waits is no cell" if approval.call_id else "the cell runs already and waits with an effect"
+        raise InputError(f"{what}: `%lash answer yes` or `no [WHY]`")
     return f"%%lash {EDIT}\n{approval.code}"
 
 

@@ -2,7 +2,7 @@
 
 Decided here: what each mode asks (`machine.approvals`), what a decision covers (a host for the session; a path, with
 all below it where it is deleted, or a command for the turn), and that nothing waits where nobody is: an effect is
-refused then, a cell leaves its turn waiting (`ApprovalNeeded`). What is asked and what a person decided is recorded
+refused then, a cell or a call of the model's own leaves its turn waiting (`ApprovalNeeded`). What is asked and what a person decided is recorded
 before anything follows from it, so that it is asked once. The turn's time does not run on meanwhile.
 """
 
@@ -13,20 +13,36 @@ import hashlib
 import posixpath
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from .deciding import check_recordable
 from .errors import ApprovalNeeded
 from .machine.activity import ApprovalAsked, ApprovalDecided
 from .machine.approvals import Approval, ApprovalMode, Decision, EffectKind, Verdict, Wish
-from .machine.effects import ExecCode
+from .machine.effects import ExecCode, ToolCalls
+from .machine.tool_calls import PendingToolCall
+from .machine.wire import dumps
 from .ports import TurnPorts
+from .toolkits import ToolPolicy
 
-__all__ = ["Approvals", "edited_text", "mode_text", "rejected_text"]
+__all__ = ["Approvals", "CalledCell", "called_by", "edited_text", "mode_text", "rejected_call_text", "rejected_text"]
 
 _APPROVED = Decision(verdict=Verdict.APPROVED, by_policy=True)
 _NOBODY = "nobody is here to decide on it (`--approve all` allows everything)"
 _PLANNING = "this turn plans only, and runs no code"
+_PLANS_CALLS = "this turn plans only, and makes no calls"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalledCell(ExecCode):
+    """A cell that the model runs by a tool call; its effect may have several."""
+
+    call_id: str
+
+
+def called_by(effect: ExecCode) -> str:
+    """The id of the tool call by which the model runs a cell; empty: it is an effect of its own."""
+    return effect.call_id if isinstance(effect, CalledCell) else ""
 
 
 class Approvals:
@@ -48,16 +64,21 @@ class Approvals:
             ApprovalNeeded: nobody is there to decide; the turn waits.
             JournalError: it could not be recorded.
         """
-        ports = self._ports
+        ports, call_id = self._ports, called_by(effect)
         approval = Approval(
-            id=f"cell-{effect.id}", effect_id=effect.id, code=ports.redactor.text(effect.code), language=effect.language
+            id=f"cell-{effect.id}-{call_id}" if call_id else f"cell-{effect.id}",
+            effect_id=effect.id,
+            code=ports.redactor.text(effect.code),
+            language=effect.language,
+            call_id=call_id,
         )
         resumed = ports.resumed
         same = resumed is not None and resumed.effect_id == effect.id
-        if resumed is not None and same and (approval.id in resumed.decisions or resumed.begun):
+        begun = resumed is not None and (resumed.may_have_begun(effect.id, call_id) if call_id else resumed.begun)
+        if resumed is not None and same and (approval.id in resumed.decisions or begun):
             # One that may have begun was agreed to by whoever resumed the turn; else it waits still.
             decision = resumed.decisions.get(approval.id, _APPROVED)
-            if not resumed.begun:
+            if not begun:
                 await ports.log.decided(approval, decision)  # from now on it may have begun
                 self.waits()
             return decision
@@ -72,9 +93,47 @@ class Approvals:
 
     async def effect(self, effect: ExecCode, wish: Wish) -> Decision:
         """Whether a running cell may have an effect. Raises JournalError: it could not be recorded."""
-        ports = self._ports
-        if ports.approve is not ApprovalMode.EFFECTS:
+        if self._ports.approve is not ApprovalMode.EFFECTS:
             return _APPROVED  # a cell that an earlier host ran, and that is not asked about any more
+        return await self._wished(effect, wish)
+
+    async def inner_call(self, effect: ExecCode, call: PendingToolCall, policy: ToolPolicy) -> Decision:
+        """Whether a running cell may make a call; its id is one of the cell's. Raises JournalError."""
+        mode = self._ports.approve
+        if policy.refuses(mode):
+            return Decision(verdict=Verdict.REJECTED, why=_PLANS_CALLS, by_policy=True)
+        # A cell that was looked at before it ran has shown its calls.
+        if not policy.asks(mode) or (policy.approve == "every" and self.asks_cells(guarded=True)):
+            return _APPROVED
+        return await self._wished(effect, _wish(call))
+
+    async def call(self, effect: ToolCalls, call: PendingToolCall, policy: ToolPolicy) -> Decision:
+        """Whether the model may make a call of its own, before anything of its batch begins.
+
+        Raises:
+            ApprovalNeeded: nobody is there to decide; the turn waits.
+            JournalError: it could not be recorded.
+        """
+        ports, wish = self._ports, _wish(call)
+        wish = replace(wish, target=ports.redactor.text(wish.target))
+        approval = Approval(
+            id=f"call-{effect.id}-{call.call_id}",
+            effect_id=effect.id,
+            code=wish.target,
+            wish=wish,
+            call_id=call.call_id,
+        )
+        if policy.refuses(ports.approve):
+            return self._told(approval, Decision(verdict=Verdict.REJECTED, why=_PLANS_CALLS, by_policy=True))
+        if not policy.asks(ports.approve) or self._covered(wish):
+            return _APPROVED
+        decision = self._decided_before(approval) or await self._asked(approval)
+        if decision.allows:
+            self._remember(wish, alike=decision.alike)
+        return decision
+
+    async def _wished(self, effect: ExecCode, wish: Wish) -> Decision:
+        ports = self._ports
         wish = replace(wish, target=ports.redactor.text(wish.target))
         async with self._asking:  # one question at a time; what it covers is not asked again
             if self._covered(wish):
@@ -105,7 +164,7 @@ class Approvals:
     async def _asked(self, approval: Approval) -> Decision:
         ports = self._ports
         if ports.on_approval is None:
-            if approval.wish is None:
+            if approval.held:
                 ports.on_activity(ApprovalAsked(approval=approval))
                 await ports.log.asking(approval)
                 self.waits()
@@ -147,12 +206,18 @@ def _covers(allowed: Wish, wish: Wish, *, alike: bool) -> bool:
         return False
     if allowed.target == wish.target:
         return True
+    if wish.kind is EffectKind.CALL:
+        return alike and allowed.tool == wish.tool
     if wish.kind is EffectKind.PROCESS:
         program = allowed.program
         return alike and program is not None and program == wish.program
     if wish.kind is EffectKind.DELETE and wish.target.startswith(allowed.target.rstrip("/") + "/"):
         return True  # a tree, file by file
     return alike and posixpath.dirname(allowed.target) == posixpath.dirname(wish.target)
+
+
+def _wish(call: PendingToolCall) -> Wish:
+    return Wish(kind=EffectKind.CALL, target=f"{call.tool_name}({dumps(call.args)})")
 
 
 def _digest(wish: Wish) -> str:
@@ -168,6 +233,14 @@ def rejected_text(decision: Decision) -> str:
         )
     why = f" They said: {decision.why}" if decision.why.strip() else ""
     return f"The user rejected this cell, so it was not run.{why} Do not send it again: do as they wish, or ask them."
+
+
+def rejected_call_text(decision: Decision) -> str:
+    """What the model is told of a call that may not be made."""
+    if decision.by_policy:
+        return f"Not made: {decision.why or _NOBODY}."
+    why = f" They said: {decision.why}" if decision.why.strip() else ""
+    return f"The user rejected this call, so it was not made.{why} Do not make it again: do as they wish, or ask them."
 
 
 def edited_text(code: str) -> str:

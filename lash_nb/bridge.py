@@ -2,7 +2,8 @@
 
 Everything of a session runs on this loop; the notebook's cells, a user's own loop and plain scripts hop onto it.
 Waiting for it is done in ticks: SIGINT does not wake a quiet wait (ipykernel's idle loop is never interrupted by a
-quiet await, with ticks of 0.1 s it takes 0.07 to 0.2 s; design §8). Imports the standard library and `errors`.
+quiet await, with ticks of 0.1 s it takes 0.07 to 0.2 s; design §8). What cannot wait for the next tick asks for one
+(`LoopThread.tick_now`). Imports the standard library and `errors`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import asyncio
 import concurrent.futures
 import os
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Generic, TypeVar
 
 from .errors import LashError
@@ -20,7 +22,7 @@ __all__ = ["LoopThread", "OnTick", "shared_loop", "undisturbed"]
 
 T = TypeVar("T")
 OnTick = Callable[[], None]
-"""Called in the waiting thread, some ten times a second."""
+"""Called in the waiting thread, some ten times a second, and when somebody asks for it."""
 
 TICK_S = 0.1
 STOP_WAIT_S = 10.0
@@ -81,12 +83,37 @@ class _Job(Generic[T]):
         return bool(concurrent.futures.wait([self.future], timeout=timeout_s).done)
 
 
+class _Alarm:
+    """Ends the pause of a caller that awaits on a loop of its own; rings from any thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.rung: asyncio.Future[None] = self._loop.create_future()
+
+    def ring(self) -> None:
+        with suppress(RuntimeError):  # that loop was closed under a caller that never came to its end
+            self._loop.call_soon_threadsafe(self._ring)
+
+    def _ring(self) -> None:
+        if not self.rung.done():
+            self.rung.set_result(None)
+
+    async def pause(self, waiter: asyncio.Future[Any]) -> None:
+        """Until it rings, `waiter` is done, or the next tick is due."""
+        await asyncio.wait({waiter, self.rung}, timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED)
+        if self.rung.done():
+            self.rung = self._loop.create_future()
+
+
 class LoopThread:
     """An event loop in a daemon thread."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
         self.pid = os.getpid()
+        self._guard = threading.Lock()
+        self._alarms: dict[object, Callable[[], None]] = {}
+        """How callers that wait are woken."""
         self._thread = threading.Thread(target=self._serve, name="lash_nb-loop", daemon=True)
         self._thread.start()
 
@@ -110,6 +137,25 @@ class LoopThread:
         """Whether the caller runs on this loop's thread."""
         return threading.current_thread() is self._thread
 
+    def tick_now(self) -> None:
+        """Have all who wait call their `on_tick` at once, from any thread."""
+        with self._guard:
+            alarms = list(self._alarms.values())
+        for ring in alarms:
+            ring()
+
+    @contextmanager
+    def _woken(self, ring: Callable[[], None]) -> Iterator[None]:
+        """Meanwhile `ring` is called for every tick that is asked for."""
+        key = object()
+        with self._guard:
+            self._alarms[key] = ring
+        try:
+            yield
+        finally:
+            with self._guard:
+                del self._alarms[key]
+
     def run(self, work: Coroutine[Any, Any, T], *, on_tick: OnTick | None = None) -> T:
         """Run a coroutine to its end from synchronous code.
 
@@ -120,15 +166,20 @@ class LoopThread:
             work.close()
             raise RuntimeError("this is the event loop's own thread: await the asynchronous method instead")
         self._check(work)
-        job = _Job(work, self.loop)
-        try:
-            while not job.ended(TICK_S):
-                if on_tick is not None:
-                    on_tick()
-        except BaseException:
-            job.cancel()
-            job.ended(STOP_WAIT_S)
-            raise
+        alarm = threading.Event()
+        with self._woken(alarm.set):  # first: the work may ask for a tick at once
+            job = _Job(work, self.loop)
+            job.future.add_done_callback(lambda future: alarm.set())
+            try:
+                while not job.future.done():
+                    alarm.wait(TICK_S)
+                    alarm.clear()  # before the tick: what is asked for meanwhile brings another one
+                    if on_tick is not None and not job.future.done():
+                        on_tick()
+            except BaseException:
+                job.cancel()
+                job.ended(STOP_WAIT_S)
+                raise
         return job.future.result()
 
     def _check(self, work: Coroutine[Any, Any, Any]) -> None:
@@ -145,21 +196,23 @@ class LoopThread:
         if self.is_current:
             return await work
         self._check(work)
-        job = _Job(work, self.loop)
-        waiter = asyncio.wrap_future(job.future)
-        waiter.add_done_callback(_read)
-        try:
-            while not waiter.done():
-                await asyncio.wait({waiter}, timeout=TICK_S)
-                if on_tick is not None:
-                    on_tick()
-        except BaseException:
-            job.cancel()
-            waited = 0.0
-            while not job.future.done() and waited < STOP_WAIT_S:
-                await asyncio.sleep(TICK_S / 4)
-                waited += TICK_S / 4
-            raise
+        alarm = _Alarm()
+        with self._woken(alarm.ring):
+            job = _Job(work, self.loop)
+            waiter = asyncio.wrap_future(job.future)
+            waiter.add_done_callback(_read)
+            try:
+                while not waiter.done():
+                    await alarm.pause(waiter)
+                    if on_tick is not None:
+                        on_tick()
+            except BaseException:
+                job.cancel()
+                waited = 0.0
+                while not job.future.done() and waited < STOP_WAIT_S:
+                    await asyncio.sleep(TICK_S / 4)
+                    waited += TICK_S / 4
+                raise
         return waiter.result()
 
 

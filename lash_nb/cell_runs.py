@@ -11,48 +11,40 @@ cancelled interrupts its cell and waits for it by itself.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from .approving import Approvals, edited_text, rejected_text
+from .approving import Approvals, called_by, edited_text, rejected_text
+from .cell_tools import CellToolbox, within
 from .errors import JournalError, KernelBusyError, KernelDiedError, KernelError, LashError, UnknownNameError
-from .kernels import CellGuard, CellTools, Kernel, OutputSink, ToolOffer
+from .kernels import CellGuard, Kernel, OutputSink
 from .languages import is_sandboxed
 from .machine.activity import VariablesShared
 from .machine.approvals import ApprovalMode, Decision, Wish
-from .machine.effects import EffectId, ExecCode, ExecResult
+from .machine.effects import ExecCode, ExecResult
 from .machine.events import (
     CellOutputs,
     CodeBlockCompleted,
     CodeBlockStarted,
     PluginEvent,
     StatusRuntimeEvent,
-    ToolCallStart,
-    TurnActivity,
 )
 from .machine.execution import CellOutcome, CellOutput, CellResult, NamespaceSummary
 from .machine.shared_words import told_of_shared
-from .machine.tool_calls import PendingToolCall, ToolCallOutput
 from .ports import Resumed, TurnPorts
 from .protocols.namespace import lost_names
 from .protocols.observations import exec_response
+from .protocols.tool_events import tool_call_events
 from .sharing import Sharing, TakesValues
 from .tool_runs import ToolRuns
-from .toolkits import ToolFunction
 from .views.pieces import cut
 
-__all__ = ["CellRuns", "tools_told"]
+__all__ = ["CellRuns"]
 
-_CALLS_AT_ONCE = 32
-"""Of one cell; code that gathers hundreds of calls is served in turn."""
 _WHY_CHARS = 300
-_CALLS_SHOWN = 128
-"""As many as are told when the cell has ended (`protocols.tool_events`), so that what is shown to begin ends, too."""
 _RECOVERED = "The cell had been begun before this process took over; it was not run again."
 _UNKNOWN = "Whether this cell ran is not known: the host ended while it was outstanding, and its kernel is gone."
 
@@ -75,7 +67,7 @@ class CellRuns:
         self._tool_runs = tools
         self._tell = tell
         self.approvals = Approvals(ports)
-        self._offers = tuple(_offer(name, function) for name, function in ports.tools.items())
+        self._toolbox = CellToolbox(ports, runs=tools, approvals=self.approvals, stop=self._stop_running)
         self.others: list[Kernel] = []
         """The kernels of other languages that this turn has used."""
         self._running: asyncio.Task[CellResult] | None = None
@@ -84,23 +76,31 @@ class CellRuns:
 
     async def run(self, effect: ExecCode, *, known: NamespaceSummary) -> ExecResult:
         """The response to one ExecCode; `known` is what the main kernel held when it was last looked at."""
-        ports = self._ports
+        return await self.run_decided(effect, await self.decide(effect), known=known)
+
+    async def decide(self, effect: ExecCode) -> Decision:
+        """Whether a cell may run. Raises ApprovalNeeded, JournalError."""
         guarded = self._guards(effect.language)
         if self.approvals.asks_cells(guarded=guarded):
             await self._note_kernel(effect.language)
             # Whoever goes on with a turn that is left waiting has not these variables.
             await self.share_used(effect)
-        decision = await self.approvals.cell(effect, guarded=guarded)
+        return await self.approvals.cell(effect, guarded=guarded)
+
+    async def run_decided(self, effect: ExecCode, decision: Decision, *, known: NamespaceSummary) -> ExecResult:
+        """The response to a cell on which somebody has decided."""
+        ports, call_id = self._ports, called_by(effect)
         asked, effect = effect, replace(effect, code=decision.code) if decision.code is not None else effect
         shown_code = ports.redactor.text(effect.code) if asked is not effect else effect.code
-        ports.on_activity(CodeBlockStarted(effect_id=effect.id, language=effect.language, code=shown_code))
+        begun = CodeBlockStarted(effect_id=effect.id, call_id=call_id, language=effect.language, code=shown_code)
+        ports.on_activity(begun)
         started = time.monotonic()
         shown: tuple[CellOutput, ...] = ()
 
         def on_output(outputs: tuple[CellOutput, ...]) -> None:
             nonlocal shown
             shown = ports.redactor.outputs(outputs, go_on=True)
-            ports.on_activity(CellOutputs(effect_id=effect.id, outputs=shown))
+            ports.on_activity(CellOutputs(effect_id=effect.id, call_id=call_id, outputs=shown))
 
         try:
             if decision.allows:
@@ -120,6 +120,9 @@ class CellRuns:
             ports.on_activity(PluginEvent(plugin_id="kernel", event=event))
         # Why it was rejected is said by the decision.
         self._completed(effect, result if decision.allows else replace(result, detail=""), started)
+        if call_id:  # of an effect of its own the protocol tells them
+            for called in tool_call_events(within(result.tool_calls, call_id)):
+                ports.on_activity(called)
         response = exec_response(
             result,
             first="" if asked is effect else edited_text(shown_code),
@@ -174,8 +177,10 @@ class CellRuns:
 
     def _outstanding(self, effect: ExecCode) -> bool:
         """Whether an earlier host may have given this cell to a kernel."""
-        resumed = self._ports.resumed
-        return resumed is not None and resumed.effect_id == effect.id and resumed.begun
+        resumed, call_id = self._ports.resumed, called_by(effect)
+        if resumed is None or resumed.effect_id != effect.id:
+            return False
+        return resumed.may_have_begun(effect.id, call_id) if call_id else resumed.begun
 
     def _is_lost(self, kernel: Kernel, effect: ExecCode) -> bool:
         """Whether that kernel was another life than this one. Without any, the cell cannot have run."""
@@ -199,8 +204,9 @@ class CellRuns:
     async def _run_alive(self, kernel: Kernel, effect: ExecCode, on_output: OutputSink) -> CellResult:
         ports = self._ports
         key = f"{kernel.epoch}:{ports.session_id}:{ports.context.turn}:{effect.id}"
+        key = f"{key}:{called_by(effect)}" if called_by(effect) else key
         started = self._outstanding(effect) and self._epoch_before(kernel.language) is not None
-        with self._tools(effect.id) as tools:
+        with self._toolbox.offered(effect) as tools:
             self._running = asyncio.ensure_future(
                 kernel.run(
                     key,
@@ -228,6 +234,7 @@ class CellRuns:
         self._ports.on_activity(
             CodeBlockCompleted(
                 effect_id=effect.id,
+                call_id=called_by(effect),
                 outcome=result.outcome,
                 outputs=result.outputs,
                 duration_ms=round((time.monotonic() - started) * 1000),
@@ -308,36 +315,6 @@ class CellRuns:
             self._running.cancel()
             await asyncio.wait({self._running})
 
-    # -- tools ---------------------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _tools(self, effect_id: EffectId) -> Iterator[CellTools | None]:
-        """What one cell can call; None when the session has no tools."""
-        ports, shown = self._ports, 0
-        if not self._offers:
-            yield None
-            return
-
-        def on_activity(activity: TurnActivity) -> None:
-            nonlocal shown
-            shown += 1
-            if isinstance(activity, ToolCallStart) and shown <= _CALLS_SHOWN:
-                ports.on_activity(replace(activity, args=ports.redactor.value(activity.args)))
-
-        with self._tool_runs.caller(effect_id, on_activity=on_activity, most_at_once=_CALLS_AT_ONCE) as caller:
-
-            async def on_call(call: PendingToolCall) -> ToolCallOutput:
-                try:
-                    return (await caller.call(call)).output
-                except JournalError:
-                    # The code must not see a failure: it would take the call for not made, and make it again.
-                    await self._stop_running()
-                    raise
-
-            # Of a call that an earlier host had taken our record says whether it was begun; without one nobody knows.
-            recorded = ports.resumed is not None and ports.resumed.calls_known
-            yield CellTools(offers=self._offers, on_call=on_call, on_taken=on_call if recorded else None)
-
 
 async def _replaced(kernel: Kernel, lost: str) -> str:
     """A new process in place of the dead one, and the sentence that says so."""
@@ -346,31 +323,6 @@ async def _replaced(kernel: Kernel, lost: str) -> str:
     except LashError as error:
         return f"No new kernel could be started: {error}"
     return f"A new kernel was started; it is empty. {lost}"
-
-
-def _offer(name: str, function: ToolFunction) -> ToolOffer:
-    offer = ToolOffer(name=name, doc=(inspect.getdoc(function) or "").partition("\n")[0])
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # written in C, it need not have one
-        return offer
-    plain = all(parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD for parameter in parameters)
-    return replace(offer, parameters=tuple(parameter.name for parameter in parameters)) if plain else offer
-
-
-def tools_told(tools: Mapping[str, ToolFunction]) -> str:
-    """What a model that writes cells is told of the tools; the same for the whole session. Empty without tools."""
-    if not tools:
-        return ""
-    lines = [
-        "The code of a cell can call these tools, which run outside of the kernel. They take and return JSON values; a",
-        "failed call raises ToolError. To make many calls at once: await asyncio.gather(tools.NAME.aio(...), ...).",
-        "",
-    ]
-    for offer in (_offer(name, function) for name, function in tools.items()):
-        named = ", ".join(offer.parameters) if offer.parameters is not None else "keyword arguments"
-        lines.append(f"- tools.{offer.name}({named}){': ' + offer.doc if offer.doc else ''}")
-    return "\n".join(lines)
 
 
 def _lost() -> CellResult:

@@ -143,7 +143,7 @@ def check(approval: Approval, decision: Decision) -> None:
     """Whether a decision answers an approval. Raises InputError."""
     if decision.verdict is Verdict.EDITED:
         if approval.wish is not None:
-            raise InputError("only a cell can be edited, and this one runs already: approve or reject what it asks")
+            raise InputError("only a cell that waits can be edited: approve or reject what is asked")
         if not (decision.code or "").strip():
             raise InputError("the edited cell is empty: reject it instead, with a reason")
 

@@ -196,7 +196,7 @@ def _head(conversation: Conversation, session: RecordedSession) -> dict[str, Any
 
 def _facts(session: RecordedSession, turn: RecordedTurn) -> dict[str, Json]:
     """As `TurnRecorder.resume_facts`."""
-    waits = turn.asking if turn.asking is not None and turn.asking.wish is None else None
+    waits = turn.asking if turn.asking is not None and turn.asking.held else None
     asking: dict[str, Json] = {"asking": APPROVAL.encode(waits)} if waits is not None else {}
     return {
         "asked": turn.asked.to_json(),

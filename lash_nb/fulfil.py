@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from .approving import mode_text
+from .batches import Batches
 from .calls import ModelCall
 from .cell_runs import CellRuns
 from .checks import checks_told
@@ -23,6 +24,7 @@ from .machine.effects import (
     Checkpoint,
     CheckpointResponse,
     ExecCode,
+    ExecutionEnvironmentSync,
     ExecutionEnvironmentSynced,
     LlmCall,
     LlmComplete,
@@ -46,7 +48,7 @@ from .models import Sampling
 from .ports import TurnPorts
 from .protocols.namespace import lost_names, notebook_block
 from .protocols.observations import observe
-from .tool_runs import ToolRuns
+from .tool_runs import ToolRuns, tool_notice
 from .verifying import Verifying
 
 __all__ = ["Fulfilment"]
@@ -76,6 +78,9 @@ class Fulfilment:
         self._tools = ToolRuns(ports)
         self._cells = CellRuns(ports, tools=self._tools, tell=self._tell, note=self._notices.append)
         self.approvals = self._cells.approvals
+        self._batches = Batches(ports, tools=self._tools, cells=self._cells, finished=self._look_back)
+        self._environment = ports.environment()
+        """The prompt and the tools that the machine has."""
         self._verifying = Verifying(ports, self._cells)
         self._inputs = ports.inputs
         if ports.sharing is not None:
@@ -98,7 +103,7 @@ class Fulfilment:
             case LlmCall():
                 return await self._call_model(effect, protocol_iteration)
             case ToolCalls():
-                return ToolResults(id=effect.id, results=await self._tools.batch(effect))
+                return await self._call_tools(effect)
             case ExecCode():
                 return await self._run(effect)
             case Checkpoint():
@@ -107,8 +112,12 @@ class Fulfilment:
                 assert_never(effect)
 
     async def rehydrate(self) -> None:
-        """For a turn that goes on without a sync: a kernel is there, and what is not in it any more is told."""
+        """For a turn that goes on without a sync: a kernel is there, and what is not in it any more is told.
+
+        Its servers are there, too; the machine is told of their tools with the next sync.
+        """
         await self._ensure_kernel()
+        await self._refresh_tools()
 
     async def leave(self, effect: WaitingEffect) -> None:
         """An earlier host began this, and nobody takes its answer any more: a cell that runs on is interrupted."""
@@ -140,11 +149,34 @@ class Fulfilment:
         self.ports.inbox.delivered(self._delivered)
         self._delivered = ()
 
+    async def _call_tools(self, effect: ToolCalls) -> ToolResults:
+        before = self.ports.kernel.epoch
+        results = await self._batches.run(effect, known=self.known)
+        self._note_replaced(before)
+        return ToolResults(id=effect.id, results=results)
+
+    def _note_replaced(self, before: str) -> None:
+        """A kernel that was replaced: what it held was told with its cell's end."""
+        if self.ports.kernel.epoch != before == self.known_epoch:
+            self.known_epoch = self.ports.kernel.epoch
+
+    async def _refresh_tools(self) -> None:
+        for sentence in await self.ports.tools.refresh():
+            self._notices.append(sentence)
+            self.ports.on_activity(tool_notice(self.ports.redactor.text(sentence)))
+
+    def _changed_environment(self) -> ExecutionEnvironmentSync | None:
+        """The prompt and the tools, where they are not those that the machine has."""
+        now = self.ports.environment()
+        if now == self._environment:
+            return None
+        self._environment = now
+        return now
+
     async def _run(self, effect: ExecCode) -> Response:
         before = self.ports.kernel.epoch
         response = await self._cells.run(effect, known=self.known)
-        if self.ports.kernel.epoch != before == self.known_epoch:
-            self.known_epoch = self.ports.kernel.epoch  # replaced, and what it held was told with the cell's end
+        self._note_replaced(before)
         result = response.result
         if isinstance(result, ExecResponse) and result.terminal_finish is not None:
             await self._look_back()
@@ -208,6 +240,7 @@ class Fulfilment:
                     written = "Written by code that ran on after its cell:\n" + "\n".join(seen.texts)
                     self._tell(written, shown=written if len(written) <= _SHOWN else f"{written[:_SHOWN]}…")
             await self._prepare()
+            await self._refresh_tools()
             variables = await self._described()
             if ports.sharing is not None and variables is not None:
                 names = [variable.name for variable in variables.variables]
@@ -228,7 +261,7 @@ class Fulfilment:
             [*self._notebook(variables), *(redactor.text(text) for text in notices)],
             namespace=None if variables is None else redactor.namespace(variables),
         )
-        return ExecutionEnvironmentSynced(id=effect.id, result=None)
+        return ExecutionEnvironmentSynced(id=effect.id, result=self._changed_environment())
 
     async def _prepare(self) -> None:
         """The kernel is made like the notebook's process, and gets what was given with the request, once."""

@@ -29,6 +29,7 @@ from .stores.kept import KeptCode, KeptStore
 
 __all__ = ["Found", "Keeping", "diff_text"]
 
+_CALLS = "the model called tools itself, and what they gave is in no code"
 _NO_CODE = "the turn ran no Python code that could run again"
 _NO_REPAIR = "this turn did not come to what that gives (`--check` says what has to hold)"
 _ALIKE = 0.4
@@ -108,6 +109,8 @@ class Keeping:
             if before is not None and not asked():
                 return self._stays(before)
             code = _kept_of(picture, session=session, cell=cell, before=before, needed=needed)
+            if code is not None and picture.protocol == "tools" and any(step.native_calls for step in picture.steps):
+                return [_said(f"nothing was kept: {_CALLS}")] if before is None else self._stays(before, _CALLS)
             lacks = () if code is None else sorted({*results} - _made(code))
             if code is None or lacks:
                 why = f"it made no {', '.join(lacks)}" if lacks else _NO_CODE

@@ -24,7 +24,10 @@ from .machine.llm import (
     LlmResponse,
     LlmTerminalReason,
     TextOutput,
+    ToolCallOutputPart,
 )
+from .machine.tool_specs import RUN_CODE
+from .machine.wire import dumps
 from .models import KEPT, CallContext, Model, ModelTraits, OnDelta, play
 from .protocols.grammar import CLOSE_TAG, OPEN_TAG, Grammar, render_cell
 from .protocols.snippet_cells import read_cell
@@ -75,6 +78,16 @@ def _told(done: CodeBlockCompleted) -> list[CellOutput]:
 
 def _numbers(text: str) -> list[str]:
     return [number.replace(",", "") for number in _NUMBER.findall(text)]
+
+
+def _said(text: str) -> LlmResponse:
+    return LlmResponse(full_text=text, parts=(TextOutput(text=text),), terminal_reason=LlmTerminalReason.STOP)
+
+
+def _called(code: str, number: int) -> LlmResponse:
+    """A cell as a model that calls tools gives it."""
+    call = ToolCallOutputPart(call_id=f"kept_{number}", tool_name=RUN_CODE, input_json=dumps({"code": code}))
+    return LlmResponse(full_text="", parts=(call,), terminal_reason=LlmTerminalReason.TOOL_USE)
 
 
 class KeptModel:
@@ -140,14 +153,13 @@ class KeptModel:
 
         Raises: KeptCodeError: there is none that could repair the code, or it may not be asked; and as that model.
         """
-        text = None if self._model is not None else self._next(context)
+        response = None if self._model is not None else self._next(context)
         self._own_calls += self._model is None
-        if text is None:
+        if response is None:
             return await self._ask(request, context, on_delta)
-        response = LlmResponse(full_text=text, parts=(TextOutput(text=text),), terminal_reason=LlmTerminalReason.STOP)
         return await play(response, on_delta=on_delta, chunk_size=4_096)
 
-    def _next(self, context: CallContext) -> str | None:
+    def _next(self, context: CallContext) -> LlmResponse | None:
         """None: what was kept does not do."""
         cells = self._kept.cells
         failed = any(done.outcome is not CellOutcome.OK for done in self._done)
@@ -155,18 +167,21 @@ class KeptModel:
             return None
         if self._given < len(cells):
             code = cells[self._given]
-            if self._grammar == "tags" and any(line.strip() in (OPEN_TAG, CLOSE_TAG) for line in code.split("\n")):
+            tags = self._grammar == "tags" and context.protocol != "tools"
+            if tags and any(line.strip() in (OPEN_TAG, CLOSE_TAG) for line in code.split("\n")):
                 return None  # not all of it would run
             self._given += 1
-            return code if context.protocol == "snippet" else render_cell(code, self._grammar)
+            if context.protocol == "tools":
+                return _called(code, self._given)
+            return _said(code if context.protocol == "snippet" else render_cell(code, self._grammar))
         if self._kept.answer is None or self._given > len(cells):
             return None
         self._given += 1
         when = f" on {self._kept.date}" if self._kept.date else ""
         if self._kept.results == results_digest(done.outputs for done in self._done) and self._is_vouched_for():
             self._say(f"the outputs are those of {self._kept.date or 'then'}, and so is the answer")
-            return self._kept.answer
-        return (
+            return _said(self._kept.answer)
+        return _said(
             f"This is what the code that was kept{when} gives today. What was said of it then is not said again: it "
             "may not be so any more."
         )

@@ -6,7 +6,8 @@ Decided here: everything is displayed by the cell's own thread, never by the ses
 turn ends, then its figures and one new, final display are left, whose metadata holds the turn's envelope, or only its
 hash once the notebook itself was acknowledged to hold it. A stopped or failed turn leaves the same before it is raised.
 What the agent's code asks with `input()` is asked by that thread, too (`asking.py`), and what is to be approved, unless
-the live view was seen to be drawn: then its buttons are there.
+the live view was seen to be drawn: then its buttons are there. Tools that are functions of the notebook run on it
+(`main_thread.py`); while one runs, nothing is drawn.
 """
 
 from __future__ import annotations
@@ -90,6 +91,10 @@ class CellTurn:
         self, request: CellRequest, sessions: NotebookSessions, *, on_shown: Callable[[Turn], None] = lambda turn: None
     ) -> None:
         """`on_shown`: told the turn that was drawn here; `shown` is to be taken back when the cell has ended."""
+        self._main = sessions.tools.main
+        self._main.check_free()
+        if told := sessions.tools.follow():
+            print("\n".join(told))
         self._request = request
         self._on_shown = on_shown
         self._sessions = sessions
@@ -117,10 +122,11 @@ class CellTurn:
         problem: BaseException | None = None
         self._begin(clicks=True)
         try:
-            if self._request.text is None:
-                await self._session.resume_turn(**self._options())
-            else:
-                await self._session.run(self._request.text, **self._options())
+            with self._main.open(awaits=True):
+                if self._request.text is None:
+                    await self._session.resume_turn(**self._options())
+                else:
+                    await self._session.run(self._request.text, **self._options())
         except BaseException as error:
             problem = error
         task = asyncio.current_task()
@@ -134,10 +140,11 @@ class CellTurn:
         problem: BaseException | None = None
         self._begin(clicks=False)
         try:
-            if self._request.text is None:
-                self._session.resume_turn_sync(**self._options())
-            else:
-                self._session.run_sync(self._request.text, **self._options())
+            with self._main.open(awaits=False):
+                if self._request.text is None:
+                    self._session.resume_turn_sync(**self._options())
+                else:
+                    self._session.run_sync(self._request.text, **self._options())
         except BaseException as error:
             problem = error
         return self._end(problem, stopped=isinstance(problem, KeyboardInterrupt))
@@ -230,6 +237,7 @@ class CellTurn:
     def _tick(self) -> None:
         self._draw(self._view.tick)
         self._desk.tick()
+        self._main.serve()
 
     def _draw(self, draw: Callable[[], None]) -> None:
         try:

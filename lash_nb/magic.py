@@ -43,7 +43,7 @@ __all__ = ["Lash", "load", "unload"]
 
 NAME = "Lash"
 WORDS_NOT_BUILT = (
-    "diff", "goto", "kernel", "redo", "tools", "undo",
+    "diff", "goto", "kernel", "redo", "undo",
 )  # fmt: skip
 _LOOKING_S = 0.05
 """How long `%load_ext` looks for an earlier session."""
@@ -71,6 +71,7 @@ class Lash(Magics, Settings):
             namespace=lambda: shell.user_ns,
             hidden=lambda: shell.user_ns_hidden,
             kernels=self.kernel_settings,
+            servers=lambda: self.mcp_servers,
         )
         self.sessions.on_insert = self._insert_clicked
         self._announced: ModelChoice | None = None
@@ -99,6 +100,7 @@ class Lash(Magics, Settings):
             vars [NAME...] what the agent sees of your variables and of its own (--hide PATTERN, --show PATTERN)
             push NAME...   a copy of your variable for the agent, now
             pull NAME...   a copy of the agent's variable (--as X: under another name)
+            tools [NAME]   what it may call beside code (add NAME..., remove NAME..., mcp NAME COMMAND...)
             model          which model answers and why, and which others could
             model NAME     another model from now on
             model test     one small request: what works (stream, tools, images, usage)
@@ -112,6 +114,7 @@ class Lash(Magics, Settings):
         Settings are %config Lash. The options of %%lash are:
         """
         with one_sentence():
+            self.sessions.tools.main.check_outside()
             if cell is None:
                 return self._command(line)
             return self._blocked(self._edited(cell) if is_edit(line) else self._turn(line, cell))
@@ -215,6 +218,7 @@ class Lash(Magics, Settings):
             "resume": lambda line: self._blocked(self._resumed(line)),
             "push": lambda line: self._variable_words.push_word(line, self.sessions),
             "say": lambda text: self._turn_words.say_word(text, self.sessions),
+            "tools": self._tools,
             "usage": self._usage,
             "vars": lambda line: self._variable_words.vars_word(line, self.sessions),
         }
@@ -314,6 +318,11 @@ class Lash(Magics, Settings):
         from .resume_magic import ResumeWord
 
         return ResumeWord(self._here)(line)
+
+    def _tools(self, line: str) -> None:
+        from .tool_words import tools_word
+
+        tools_word(line, self.sessions)
 
     def _usage(self, which: str) -> None:
         from .reports import usage_text

@@ -12,8 +12,8 @@ from .errors import UnknownNameError
 from .kernels import Kernel
 from .machine.activity import VariableSeen
 from .machine.approvals import Approval, ApprovalMode, Decision
-from .machine.attachments import AttachmentStore
-from .machine.effects import EffectId, LogEvent, Response, WaitingEffect
+from .machine.attachments import AdoptingStore
+from .machine.effects import EffectId, ExecutionEnvironmentSync, LogEvent, Response, WaitingEffect
 from .machine.events import TurnActivity
 from .machine.execution import NamespaceSummary
 from .machine.picture import TurnPicture
@@ -23,7 +23,8 @@ from .models import CallContext, Model
 from .previews import Previews
 from .protocols import ModelProtocol
 from .sharing import Sharing
-from .toolkits import ToolFunction
+from .toolkits import Tool
+from .toolkits.catalogue import ToolCatalogue
 from .trust import Redactor
 
 __all__ = ["Conclude", "Inbox", "Resumed", "TurnLog", "TurnPorts", "Unrecorded", "Verify"]
@@ -153,6 +154,14 @@ class Resumed:
     """Model calls that were answered."""
     said: int = 0
     """Texts that were delivered to the turn."""
+    waiting: str = ""
+    """The call of its batch that waits for approval, and has not begun."""
+
+    def may_have_begun(self, effect_id: EffectId, call_id: str) -> bool:
+        """Whether a call of that effect had begun, as far as anybody knows."""
+        if self.effect_id != effect_id or call_id == self.waiting:
+            return False
+        return call_id in self.calls or (self.begun and not self.calls_known)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,8 +177,13 @@ class TurnPorts:
     session_id: str
     kernels: Callable[[str], Kernel] = _no_other
     """The kernel of another language than the main one's; raises UnknownNameError when there is none."""
-    store: AttachmentStore | None = None
-    tools: Mapping[str, ToolFunction] = field(default_factory=dict)
+    store: AdoptingStore | None = None
+    tools: ToolCatalogue = field(default_factory=ToolCatalogue)
+    """The session's."""
+    shipped_tools: Mapping[str, Tool] = field(default_factory=dict)
+    """Those that the turn has beside them."""
+    environment: Callable[[], ExecutionEnvironmentSync | None] = lambda: None
+    """The prompt and the tools as they are now, for the machine; None: they never change."""
     inbox: Inbox = field(default_factory=Inbox)
     redactor: Redactor = field(default_factory=lambda: Redactor({}))
     known_variables: NamespaceSummary = field(default_factory=NamespaceSummary)
@@ -204,3 +218,8 @@ class TurnPorts:
     time_limit_s: float | None = None
     cell_limit_s: float | None = None
     retries: RetryPolicy = field(default_factory=RetryPolicy)
+
+    @property
+    def callable_tools(self) -> Mapping[str, Tool]:
+        """What can be called now, by name; the session's own go before those that ship."""
+        return {**self.shipped_tools, **self.tools.tools}

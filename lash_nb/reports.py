@@ -54,10 +54,18 @@ def status_text(sessions: NotebookSessions) -> str:
             f"model: {model}",
             f"kernel: {lives}",
             f"approve: {sessions.mode()}",
+            f"tools: {_tools(sessions)}",
             f"copies: journal {_journal(session)} · outputs {sessions.copying.outputs()} · "
             f"notebook metadata {sessions.copying.status()}",
         ]
     )
+
+
+def _tools(sessions: NotebookSessions) -> str:
+    catalogue = sessions.tools.catalogue
+    servers = catalogue.sources
+    of_servers = f", of {count(len(servers), 'MCP server')}" if servers else ""
+    return f"{len(catalogue.tools) or 'none'}{of_servers} (`%lash tools`)"
 
 
 def _held(kernel: Kernel, session: Session | None) -> str:

@@ -7,14 +7,14 @@ call that was outstanding is prepared anew when the kernel of before is gone, so
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from typing import Any, TypeVar
 
 from .asked import Asked
-from .cell_runs import tools_told
+from .cell_tools import tools_told
 from .conversation import Conversation
 from .errors import UnknownNameError
 from .host import TurnHost, TurnResult
@@ -23,11 +23,12 @@ from .languages import is_sandboxed
 from .machine.activities import TURN_ACTIVITY
 from .machine.config import TurnMachineConfig
 from .machine.driver import CheckedDriver
-from .machine.effects import EffectId
+from .machine.effects import EffectId, ExecutionEnvironmentSync
 from .machine.events import PluginEvent, StatusRuntimeEvent, TokenUsageEvent, TurnActivity, TurnStarted
 from .machine.outcomes import FinalValue, Finished
 from .machine.picture import TurnPicture
 from .machine.state import PrepareIteration, TurnCheckpoint, WaitingLlm
+from .machine.tool_specs import LlmToolSpec
 from .machine.turn import TurnMachine
 from .models import CallContext, Model, ModelTraits, TakesPart
 from .models.prices import call_price
@@ -35,6 +36,7 @@ from .ports import Resumed, TurnPorts
 from .protocols import PROTOCOLS, ModelProtocol, ValidateValue
 from .protocols.termination import CodeTermination, FinishRequired, Natural
 from .requested import Interrupted, Request, Surroundings
+from .toolkits import Tool
 from .turn_recorder import TurnRecorder
 from .turns import Turn
 from .typed import schema_validator
@@ -76,7 +78,7 @@ class RequestRun:
         machine = self._machine(around, protocol)
         self._record(around, protocol)
         self._joined(around.model)
-        host = TurnHost(machine, self._ports(around, protocol))
+        host = TurnHost(machine, self._ports(around, protocol, traits))
         try:
             await host.run()
         finally:
@@ -102,7 +104,7 @@ class RequestRun:
         protocol = self._protocol(around, traits)
         machine = self._machine(around, protocol)
         self._record(around, protocol)
-        host = TurnHost(machine, self._ports(around, protocol))
+        host = TurnHost(machine, self._ports(around, protocol, traits))
         try:
             await host.leave()
         finally:
@@ -157,14 +159,16 @@ class RequestRun:
             known = ", ".join(sorted(PROTOCOLS))
             raise UnknownNameError(f"no protocol is called {name!r}; there are: {known}")
         module, _, attribute = PROTOCOLS[name].partition(":")
-        wanted, schema, tools = self.request.wanted, self.request.schema, tools_told(around.tools)
+        kind = getattr(import_module(module), attribute)
+        wanted, schema = self.request.wanted, self.request.schema
+        tools = "" if kind.calls_tools else tools_told(around.tools.tools)
         validate: ValidateValue | None = None
         termination: CodeTermination = Natural()
         if wanted is not None:
             validate, termination = wanted.problem, FinishRequired(schema=wanted.schema)
         elif schema is not None:
             validate, termination = schema_validator(schema), FinishRequired(schema=schema)
-        protocol: ModelProtocol = getattr(import_module(module), attribute)(
+        protocol: ModelProtocol = kind(
             turn_id=f"t{self.number}",
             run_offset=self.conversation.run_offset,
             termination=termination,
@@ -184,6 +188,7 @@ class RequestRun:
             sync_execution_environment=True,
             max_turns=self.request.max_steps,
             system_prompt=protocol.system_prompt,
+            tool_specs=self._specs(around, protocol),
             session_id=self.conversation.session_id,
             emit_llm_trace=True,
             termination=protocol.termination,
@@ -198,6 +203,20 @@ class RequestRun:
             self.conversation.events,
             protocol_run_offset=self.conversation.run_offset,
         )
+
+    @staticmethod
+    def _shipped(around: Surroundings, protocol: ModelProtocol) -> Mapping[str, Tool]:
+        """A model that writes cells reads files by code."""
+        return around.shipped_tools() if protocol.calls_tools else {}
+
+    def _specs(self, around: Surroundings, protocol: ModelProtocol) -> tuple[LlmToolSpec, ...]:
+        tools = {**self._shipped(around, protocol), **around.tools.tools}
+        return protocol.tool_specs([tool.spec for tool in tools.values()])
+
+    def _environment(self, around: Surroundings, traits: ModelTraits) -> ExecutionEnvironmentSync:
+        """The prompt and the tools as they are now."""
+        protocol = self._protocol(around, traits)
+        return ExecutionEnvironmentSync(system_prompt=protocol.system_prompt, tool_specs=self._specs(around, protocol))
 
     def _checkpoint(self) -> TurnCheckpoint | None:
         """Where a turn that was begun before goes on."""
@@ -214,20 +233,24 @@ class RequestRun:
         if self._before is None:
             return None
         turn = self._before.turn
+        asking = turn.asking
+        # A cell of a batch asks when its turn comes: others may have begun.
+        held = asking is not None and asking.held and not (asking.call_id and asking.wish is None)
         return Resumed(
             effect_id=None if turn.effect is None else EffectId(turn.effect),
             answer=turn.answer,
             epochs={language: kernel.epoch for language, kernel in self._before.kernels.items()},
             calls=turn.calls,
             calls_known=turn.calls_known,
-            begun=turn.begun and (turn.asking is None or turn.asking.wish is not None),
+            begun=turn.begun and not held,
             decisions=turn.decisions,
             variables=self.picture.variables,
             steps=turn.steps,
             said=turn.said,
+            waiting="" if asking is None else asking.call_id,
         )
 
-    def _ports(self, around: Surroundings, protocol: ModelProtocol) -> TurnPorts:
+    def _ports(self, around: Surroundings, protocol: ModelProtocol, traits: ModelTraits) -> TurnPorts:
         request = self.request
         assert self._recorder is not None
         return TurnPorts(
@@ -241,6 +264,8 @@ class RequestRun:
             session_id=self.conversation.session_id,
             store=around.store,
             tools=around.tools,
+            shipped_tools=self._shipped(around, protocol),
+            environment=partial(self._environment, around, traits),
             inbox=around.inbox,
             redactor=around.redactor,
             known_variables=self.conversation.known_variables,

@@ -13,7 +13,7 @@ from .deciding import Decisions, OnApproval, allowed_mode, known_mode
 from .errors import InputError
 from .kernels import Kernel
 from .machine.approvals import ApprovalMode
-from .machine.attachments import AttachmentStore
+from .machine.attachments import AdoptingStore
 from .machine.effects import LogEvent
 from .machine.events import TurnActivity
 from .machine.wire import Json
@@ -24,7 +24,8 @@ from .protocols.grammar import Grammar
 from .recorded import RecordedKernel, RecordedTurn
 from .recording import SessionRecorder
 from .sharing import Sharing
-from .toolkits import ToolFunction
+from .toolkits import Tool
+from .toolkits.catalogue import ToolCatalogue
 from .trust import Redactor, whole_text
 from .typed import OutputType, schema_validator
 from .wanted import checked_names, context_text
@@ -95,7 +96,7 @@ class Surroundings:
     kernel: Kernel
     kernels: Callable[[str], Kernel]
     """That of another language."""
-    store: AttachmentStore
+    store: AdoptingStore
     inbox: Inbox
     redactor: Redactor
     recorder: SessionRecorder
@@ -105,7 +106,9 @@ class Surroundings:
     instructions: str = ""
     about_kernel: str = ""
     """What the model has to know of how its kernel runs, for all turns."""
-    tools: Mapping[str, ToolFunction] = field(default_factory=dict)
+    tools: ToolCatalogue = field(default_factory=ToolCatalogue)
+    shipped_tools: Callable[[], Mapping[str, Tool]] = dict
+    """What a model that calls tools has beside them."""
     on_log: Callable[[LogEvent], None] = lambda event: None
     retries: RetryPolicy = field(default_factory=RetryPolicy)
     previews: Previews = "sample"

@@ -132,7 +132,7 @@ class ResumeWord:
         if not given.yes and not self._agrees("Go on with it? [y/N] ", _NOTHING_RUN):
             return None
         session, pending = self._sessions.session(), self._sessions.session().pending
-        if pending is not None and pending.wish is None:
+        if pending is not None and pending.held:
             session.decide(Decision.approve(), approval_id=pending.id)
         self._sessions.conducted = choice
         request = CellRequest(text=None, model=model, live=self._here.live)

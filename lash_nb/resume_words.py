@@ -213,7 +213,7 @@ def _decide_as_agreed(session: Session, options: argparse.Namespace) -> None:
     pending = session.pending
     if pending is not None and options.reject is not None:
         session.decide(Decision.reject(options.reject), approval_id=pending.id)
-    elif pending is not None and pending.wish is None:
+    elif pending is not None and pending.held:
         session.decide(Decision.approve(), approval_id=pending.id)
 
 
@@ -229,7 +229,9 @@ async def _decide(approval: Approval) -> Decision | None:
     from .answers import Edit, Later, decision_of, shown, unknown
 
     print(f"\n{shown(approval)}", file=sys.stderr)
-    ways = "yes, all (others like it, too), no [why]" if approval.wish is not None else "yes, no [why], later"
+    ways = ("yes, all (others like it, too), no [why]" if approval.wish is not None else "yes, no [why]") + (
+        ", later" if approval.held else ""
+    )
     while True:
         answer = await ask_line(f"{ways}: ")
         if answer is None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from .errors import UnknownNameError
 from .machine.effects import Checkpoint, ExecCode, LlmCall, SyncExecutionEnvironment, ToolCalls
+from .machine.tool_calls import PendingToolCall
 from .machine.wire import dumps
 from .recorded import RecordedKernel, RecordedTurn
 
@@ -70,6 +71,16 @@ def lost_kernels(
     return lost
 
 
+def _call_line(turn: RecordedTurn, call: PendingToolCall) -> str:
+    """A call of a batch, and how far it came."""
+    line = f"{call.tool_name}({dumps(call.args)})"
+    if turn.asking is not None and turn.asking.call_id == call.call_id:
+        return f"{line}  # waits for your approval; if you go on, it is made"
+    if call.call_id not in turn.calls:
+        return line
+    return f"{line}  # {'had begun' if turn.calls[call.call_id] is None else 'has ended, and its result is recorded'}"
+
+
 def outstanding(
     turn: RecordedTurn, *, lost: Callable[[str], bool], said: Iterable[str] = (), model: str = ""
 ) -> Outstanding:
@@ -104,8 +115,11 @@ def outstanding(
             else:
                 sentence = f"This {cell} runs next, unless its kernel says that it has run:"
         case ToolCalls():
-            detail = "\n".join(f"{call.tool_name}({dumps(call.args)})" for call in effect.calls)
-            sentence = "These tool calls are made next; those that had begun are not made again:"
+            detail = "\n".join(_call_line(turn, call) for call in effect.calls)
+            sentence = (
+                "These tool calls are made next; one that had begun is not made again, unless its tool says that this "
+                "is safe:"
+            )
         case LlmCall():
             words = "Its model's answer is recorded, and followed" if answered else "Its model is asked next"
             name = turn.asked.model if answered else model or turn.asked.model

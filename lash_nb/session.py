@@ -51,10 +51,12 @@ class Session(SessionParts):
         pass_env: names of variables that those kernels get though they look like secrets.
         resources: what they may use of the machine (`ResourceLimits(memory_bytes=2 << 30)`), each for itself.
         spare: True keeps another kernel ready in this process, for the next start or restart (some 60 MB).
-        protocol: how the model conducts a turn: "code" (prose and cells until it answers), "snippet" (one cell, for
-            small models); None takes what suits the model.
+        protocol: how the model conducts a turn: "code" (prose and cells until it answers), "tools" (native tool calls,
+            `run_code` among them), "snippet" (one cell, for small models); None takes what suits the model.
         grammar: how the model marks a cell: "tags", or "fence" for models that insist on Markdown fences.
-        tools: functions by name; the code of a cell calls them as `tools.NAME(...)`.
+        tools: functions by name (or `Tool` records), or a `ToolCatalogue`, which stays the caller's. The code of a cell
+            calls them as `tools.NAME(...)`; with the protocol "tools" the model calls them itself. `session.tools` takes
+            more of them at any time.
         limits: bounds of a turn.
         retries: how often and after how long a model call is made again that failed for a passing reason.
         instructions: added to the system prompt; the same for all turns.
@@ -351,7 +353,8 @@ class Session(SessionParts):
             grammar=self.grammar if before is None else before.asked.grammar,
             instructions=self._instructions,
             about_kernel="" if self._given else self.kernel_settings.told(),
-            tools=self._tools,
+            tools=self.tools,
+            shipped_tools=self._shipped_tools,
             on_log=self._on_log,
             retries=self.retries,
             previews=allowed_previews(self.previews, env=os.environ),

@@ -43,7 +43,10 @@ from .sharing import Sharing
 from .stores.blobs import BlobStore
 from .stores.redacting import RedactingStore
 from .stores.state_dir import default_state_dir
-from .toolkits import ToolFunction, checked_tools
+from .toolkits import Tool
+from .toolkits.catalogue import ToolCatalogue, catalogue_of
+from .toolkits.functions import ToolFunction, function_tool
+from .toolkits.shipped import shipped_tools
 from .trust import Redactor
 from .turn_slot import TurnSlot
 from .turns import Turn, dollars_of
@@ -65,6 +68,7 @@ class SessionParts:
     """A session without its turns; the arguments are those of `Session`."""
 
     _starting: asyncio.Task[None] | None = None
+    _shipped: Mapping[str, Tool] | None = None
     _around: dict[str, Any]
     """What all kernels of its own are made with, beside the settings."""
 
@@ -76,7 +80,7 @@ class SessionParts:
         kernels: Mapping[str, Kernel] | None = None,
         protocol: str | None = None,
         grammar: Grammar = "tags",
-        tools: Mapping[str, ToolFunction] | None = None,
+        tools: ToolCatalogue | Mapping[str, ToolFunction | Tool] | None = None,
         limits: Limits | None = None,
         retries: RetryPolicy | None = None,
         instructions: str = "",
@@ -107,7 +111,8 @@ class SessionParts:
         self.previews: Previews = allowed_previews(previews and known_previews(previews), env=os.environ)
         self.approve = allowed_mode(known_mode(approve), env=os.environ)
         self._on_approval, self._on_log = on_approval, on_log or (lambda event: None)
-        self._tools, self._instructions = checked_tools(tools), redactor.text(instructions)
+        self.tools, self._own_tools = catalogue_of(tools, make=function_tool), not isinstance(tools, ToolCatalogue)
+        self._instructions = redactor.text(instructions)
         self._conversation = Conversation(self.id, engine=f"lash_nb {__version__}", on_block=on_block, on_head=on_head)
         self._inbox, self._decisions, self._shutting = Inbox(), Decisions(), asyncio.Lock()
         self._recorder = SessionRecorder(self.state_dir, self.id, label=label, facts=self._facts, redactor=redactor)
@@ -126,6 +131,19 @@ class SessionParts:
             "directory": str(self.base_dir.absolute()),
             **({"kernel": kernel} if kernel else {}),
         }
+
+    def add_tool(self, given: ToolFunction | Tool, *, name: str | None = None) -> Tool:
+        """Make a function a tool of this session, or add a tool; from the next step on. Raises InputError."""
+        added = given if isinstance(given, Tool) else function_tool(name, given)
+        self.tools.add(added)
+        return added
+
+    def _shipped_tools(self) -> Mapping[str, Tool]:
+        """Made once a turn calls for them."""
+        if self._shipped is None:
+            shipped = shipped_tools(directory=self.base_dir, store=RedactingStore(self.store, self._redactor))
+            self._shipped = {tool.name: tool for tool in shipped}
+        return self._shipped
 
     # -- its kernels ---------------------------------------------------------------------------------------------------
 
@@ -240,6 +258,8 @@ class SessionParts:
                     parts.callback(self._recorder.close)
                     parts.push_async_callback(self._kernels.shutdown)
                     parts.push_async_callback(self._stop_starting)
+                    if self._own_tools:
+                        parts.push_async_callback(self.tools.aclose)
                     parts.push_async_callback(self._slot.stop)
                 self._shut = True  # a model that cannot be let go of is not asked again
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from importlib import import_module
@@ -26,6 +26,7 @@ from .languages import EndsNow
 from .machine.approvals import ApprovalMode
 from .notebook_models import NotebookModels
 from .notebook_past import NotebookPast
+from .notebook_tools import NotebookTools
 from .pulled import Pulled
 from .run_settings import RunSettings
 from .stores.kept import KeptCode, KeptStore, carried_kept
@@ -66,6 +67,7 @@ class NotebookSessions(NotebookModels):
         namespace: Callable[[], dict[str, Any]] = dict,
         hidden: Callable[[], dict[str, Any]] = dict,
         kernels: Callable[[], KernelSettings] = lambda: KernelSettings(),
+        servers: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         super().__init__(run=run, file=file, configured=configured, previews=previews)
         self.label = 1
@@ -84,6 +86,7 @@ class NotebookSessions(NotebookModels):
             came=lambda name, epoch: self.sharing.came(name, epoch),
             edited=lambda name: self.sharing.edited(name),
         )
+        self.tools = NotebookTools(namespace=namespace, servers=servers, base_dir=self.home)
         self.sandboxed = False
         """Whether a cell of the session asked for the sandbox; until the session ends."""
         self._kernels, self._made_with = kernels, KernelSettings()
@@ -142,6 +145,11 @@ class NotebookSessions(NotebookModels):
         """How a model marks a cell."""
         return self._grammar()
 
+    @property
+    def protocol(self) -> str | None:
+        """How a model conducts a turn; None: as it suits the model."""
+        return self._protocol()
+
     @cached_property
     def sharing(self) -> Sharing:
         """What of the notebook's variables its turns see and use."""
@@ -177,12 +185,13 @@ class NotebookSessions(NotebookModels):
 
         with self._lock:
             self._end_of_another_kernel()
+            self.tools.configure()
             if self._session is None:
                 self._session = Session(label=str(self.label), **self._arranged())
                 self._made.append(self._session)
             self._session.notebook = self.past.place or self._session.notebook  # it may have been renamed
             # Settings hold from the next turn on, also where the session was made in the background before.
-            self._session.protocol, self._session.grammar = self._protocol(), self._grammar()
+            self._session.protocol, self._session.grammar = self.protocol, self._grammar()
             self._session.previews, self._session.approve = self._previews(), self.mode()
             limits = self._limits()
             if limits is not None:
@@ -233,6 +242,7 @@ class NotebookSessions(NotebookModels):
             "notebook": self.file,
             "state_dir": self.told_state_dir,
             "sharing": self.sharing,
+            "tools": self.tools.catalogue,
             "on_block": self.copying.keep,
             "on_head": self.copying.head,
             # Unattended nobody is there; the kernel says so itself.
@@ -331,6 +341,7 @@ class NotebookSessions(NotebookModels):
         self.copying.close()
         if session is not None:
             self._end(session)
+        self.tools.close()
         self.close_models()
 
     def end_now(self) -> None:

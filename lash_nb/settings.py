@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import get_args
+from typing import Any, get_args
 
-from traitlets import Bool, Enum, Float, Integer, List, TraitError, Unicode, default, validate
+from traitlets import Bool, Dict, Enum, Float, Integer, List, TraitError, Unicode, default, validate
 from traitlets.config import Configurable
 
 from .deciding import APPROVE_VARIABLE, allowed_mode, known_mode
@@ -36,10 +36,10 @@ class Settings(Configurable):
         help="How the model marks a cell; `fence` for models that insist on ```python.",
     ).tag(config=True)
     protocol = Enum(
-        ["auto", "code", "snippet"],
+        ["auto", "code", "snippet", "tools"],
         default_value="auto",
         help="How the model conducts a turn: `code` writes cells until it answers, `snippet` writes one (for small "
-        "models), `auto` takes what suits the model.",
+        "models), `tools` calls tools, and runs cells by one of them; `auto` takes what suits the model.",
     ).tag(config=True)
     state_dir = Unicode(
         "", help="Where images and long outputs are kept; empty: LASH_NB_STATE_DIR, else the user's own directory."
@@ -105,6 +105,11 @@ class Settings(Configurable):
         "`every` (each cell), `all` (nothing is), `plan` (no code runs). LASH_NB_APPROVE in the environment is the "
         "loosest that is allowed.",
     ).tag(config=True)
+    mcp_servers = Dict(
+        help="MCP servers whose tools the agent may use, by name, in the form that all clients of such servers have: "
+        '`{"files": {"command": "npx", "args": ["…"], "env": {"TOKEN": "${TOKEN}"}}, "web": {"url": "https://…"}}`. '
+        "Needs lash-nb[mcp]. `%lash tools mcp` adds one for this notebook.",
+    ).tag(config=True)
     save_notebook = Bool(
         False, help="Have the frontend save the notebook when a turn has ended, instead of leaving that to you."
     ).tag(config=True)
@@ -134,6 +139,21 @@ class Settings(Configurable):
             except InputError as error:
                 raise TraitError(str(error)) from error
         return proposal["value"]
+
+    @validate("mcp_servers")
+    def _servers_that_can_be_made(self, proposal: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        servers = proposal["value"]
+        if list(servers) == ["mcpServers"]:  # as it stands in the files of other clients
+            servers = servers["mcpServers"]
+        if servers:
+            from .toolkits.mcp_settings import settings_of
+
+            try:
+                for name, settings in servers.items():
+                    settings_of(name, settings)
+            except InputError as error:
+                raise TraitError(str(error)) from error
+        return servers
 
     @validate("approve")
     def _no_looser_than_allowed(self, proposal: dict[str, str]) -> str:

@@ -1,20 +1,20 @@
 """How a turn's tool calls are made: each is recorded before it begins and when it has ended, and none is made twice.
 
-Decided here: of a call that an earlier host had begun, the recorded result is given; where there is none, nobody knows
-whether it took effect, so it is not made again, and whoever made it is told that. This holds for calls of the model and
-for those of a cell alike. Once one could not be recorded, no other call of the turn is made. Names and numbers of a
-cell's calls are the kernel's.
+Decided here: of a call that an earlier host had begun, the recorded result is given. Where there is none, nobody knows
+whether it took effect: it is made again only where its tool says that this is safe, and that is said; else whoever made
+it is told that nobody knows. This holds for calls of the model and for those of a cell alike. Once one could not be
+recorded, no other call of the turn is made. Names and numbers of a cell's calls are the kernel's.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 from .errors import JournalError
-from .machine.effects import EffectId, ToolCalls
-from .machine.events import TurnActivity
+from .machine.effects import EffectId
+from .machine.events import PluginEvent, StatusRuntimeEvent, TurnActivity
 from .machine.tool_calls import (
     CompletedToolCall,
     PendingToolCall,
@@ -26,9 +26,12 @@ from .machine.tool_calls import (
     ToolFailureSource,
 )
 from .ports import TurnPorts
-from .toolkits import MOST_AT_ONCE, ToolCaller, completed_call
+from .stores.redacting import RedactingStore
+from .toolkits import Tool, ToolPolicy, ToolSurroundings
+from .toolkits.calling import ToolCaller, completed_call
+from .toolkits.showing import bounded
 
-__all__ = ["RecordedCaller", "ToolRuns"]
+__all__ = ["RecordedCaller", "ToolRuns", "refused_call", "tool_notice"]
 
 _UNKNOWN = (
     "The host ended while this call was being made: whether it took effect is not known, and it was not made again."
@@ -43,43 +46,67 @@ class ToolRuns:
         self.unrecorded: JournalError | None = None
         """Why a call or its result could not be recorded; the turn cannot go on then."""
 
-    async def batch(self, effect: ToolCalls) -> tuple[CompletedToolCall, ...]:
-        """The results of all calls of one effect, in their order; one that fails does not end the others."""
-        with self.caller(effect.id, on_activity=self.ports.on_activity, most_at_once=MOST_AT_ONCE) as caller:
-            calls = [asyncio.ensure_future(caller.call(call)) for call in effect.calls]
-            try:
-                completed = await asyncio.gather(*calls)
-            finally:
-                for call in calls:  # when one could not be recorded, the others' results would not be, either
-                    call.cancel()
-                await asyncio.gather(*calls, return_exceptions=True)
-        return tuple(self.ports.redactor.completed(one) for one in completed)
+    def known(self, effect_id: EffectId) -> Mapping[str, ToolCallOutput | None]:
+        """The calls of an effect that an earlier host had begun, and what they gave; None: nobody knows."""
+        resumed = self.ports.resumed
+        return resumed.calls if resumed is not None and resumed.effect_id == effect_id else {}
 
     @contextmanager
     def caller(
-        self, effect_id: EffectId, *, on_activity: Callable[[TurnActivity], None], most_at_once: int
+        self,
+        effect_id: EffectId,
+        *,
+        on_activity: Callable[[TurnActivity], None],
+        most_at_once: int,
+        native: bool = False,
+        within: str = "",
     ) -> Iterator[RecordedCaller]:
-        """Who makes the calls of one effect; all of them share one bound."""
-        resumed = self.ports.resumed
-        known = resumed.calls if resumed is not None and resumed.effect_id == effect_id else {}
-        with ToolCaller(self.ports.tools, on_activity=on_activity, most_at_once=most_at_once) as caller:
-            yield RecordedCaller(caller, self, effect_id, known)
+        """Who makes the calls of one effect; all of them share one bound.
+
+        `native`: the model makes them itself, and what it is shown of a result is bounded. `within`: of a cell that it
+        runs by the call of that id.
+        """
+        ports = self.ports
+        around = ToolSurroundings(
+            store=None if ports.store is None else RedactingStore(ports.store, ports.redactor), main=ports.tools.main
+        )
+        with ToolCaller(ports.callable_tools, around, on_activity=on_activity, most_at_once=most_at_once) as caller:
+            yield RecordedCaller(caller, self, effect_id, around=around, native=native, within=within)
+
+    def repeats(self, call: PendingToolCall) -> None:
+        """Say that a call is made again of which nobody knows whether it took effect."""
+        ports = self.ports
+        ports.on_activity(
+            tool_notice(
+                f"{call.tool_name}: this call had begun when the host ended; it is safe to repeat, and is made again."
+            )
+        )
 
 
 class RecordedCaller:
-    """Makes calls of one effect; `known` are those that an earlier host had begun."""
+    """Makes calls of one effect."""
 
     def __init__(
         self,
         caller: ToolCaller,
         runs: ToolRuns,
         effect_id: EffectId,
-        known: Mapping[str, ToolCallOutput | None],
+        *,
+        around: ToolSurroundings,
+        native: bool,
+        within: str,
     ) -> None:
-        self._caller = caller
-        self._runs = runs
-        self._effect_id = effect_id
-        self._known = known
+        self._caller, self._runs, self._around = caller, runs, around
+        self._effect_id, self._native, self._within = effect_id, native, within
+        self._known = runs.known(effect_id)
+        self._tools = runs.ports.callable_tools
+
+    def begun(self, call: PendingToolCall) -> bool:
+        """Whether an earlier host had begun it."""
+        name, resumed = self._recorded_as(call), self._runs.ports.resumed
+        if not self._native or resumed is None:
+            return name in self._known
+        return resumed.may_have_begun(self._effect_id, name)
 
     async def call(self, call: PendingToolCall) -> CompletedToolCall:
         """Make one call, or give what is recorded of it.
@@ -87,34 +114,56 @@ class RecordedCaller:
         Raises:
             JournalError: it was not made, or what it gave is not passed on; nor is any call of the turn made after it.
         """
-        if call.call_id in self._known:
-            output = self._known[call.call_id] or ToolCallOutput(outcome=_unknown())
-            return completed_call(call, output.outcome, 0)
+        if self.begun(call):
+            output = self._known.get(self._recorded_as(call))
+            if output is None and not self._policy(call).safe:
+                output = unknown_outcome()
+            if output is not None:
+                return completed_call(call, output, 0)
+            self._runs.repeats(call)
         return await self._caller.call(call, around=self._recorded)
+
+    def _recorded_as(self, call: PendingToolCall) -> str:
+        return f"{self._within}/{call.call_id}" if self._within else call.call_id
+
+    def _policy(self, call: PendingToolCall) -> ToolPolicy:
+        tool: Tool | None = self._tools.get(call.tool_name)
+        return tool.policy if tool is not None else ToolPolicy()
 
     async def _recorded(
         self, call: PendingToolCall, make: Callable[[], Awaitable[CompletedToolCall]]
     ) -> CompletedToolCall:
         if self._runs.unrecorded is not None:
             raise self._runs.unrecorded
-        log, redactor = self._runs.ports.log, self._runs.ports.redactor
+        log, redactor, name = self._runs.ports.log, self._runs.ports.redactor, self._recorded_as(call)
         try:
-            await log.calling(self._effect_id, redactor.call(call))
+            await log.calling(self._effect_id, redactor.call(replace(call, call_id=name)))
             completed = await make()
-            await log.called(self._effect_id, call.call_id, redactor.output(completed.output))
+            if self._native:
+                output = bounded(completed.output, policy=self._policy(call), store=self._around.store)
+                completed = completed_call(call, output, completed.duration_ms)
+            await log.called(self._effect_id, name, redactor.output(completed.output))
         except JournalError as error:
             self._runs.unrecorded = error
             raise
         return completed
 
 
-def _unknown() -> ToolFailed:
-    return ToolFailed(
-        payload=ToolFailure(
-            class_=ToolFailureClass.INTERNAL,
-            code="outcome_unknown",
-            message=_UNKNOWN,
-            source=ToolFailureSource.RUNTIME,
-            retry=RetryNever(),
-        )
-    )
+def tool_notice(text: str) -> PluginEvent:
+    """What the reader is told of tools."""
+    return PluginEvent(plugin_id="tools", event=StatusRuntimeEvent(key="tools", label=text))
+
+
+def unknown_outcome() -> ToolCallOutput:
+    """Of a call that an earlier host had begun, and that must not be made again."""
+    return _failed(ToolFailureClass.INTERNAL, "outcome_unknown", _UNKNOWN, ToolFailureSource.RUNTIME)
+
+
+def refused_call(message: str) -> ToolCallOutput:
+    """Of a call that may not be made."""
+    return _failed(ToolFailureClass.PERMISSION_DENIED, "refused", message, ToolFailureSource.POLICY)
+
+
+def _failed(kind: ToolFailureClass, code: str, message: str, source: ToolFailureSource) -> ToolCallOutput:
+    failure = ToolFailure(class_=kind, code=code, message=message, source=source, retry=RetryNever())
+    return ToolCallOutput(outcome=ToolFailed(payload=failure))

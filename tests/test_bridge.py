@@ -143,3 +143,42 @@ async def test_giving_up_leaves_no_exception_that_nobody_reads() -> None:
     await asyncio.sleep(0)
     gc.collect()
     assert reported == []
+
+
+# ------------------------------------------------------------------------------------------------- a tick that is asked
+
+
+def test_a_tick_that_is_asked_for_comes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With ticks an hour apart, the work would wait for ever."""
+    monkeypatch.setattr("lash_nb.bridge.TICK_S", 3600.0)
+    loop = shared_loop()
+
+    async def work(ticked: threading.Event) -> int:
+        loop.tick_now()
+        await asyncio.to_thread(ticked.wait)
+        return 7
+
+    blocked, awaited = threading.Event(), threading.Event()
+    assert loop.run(work(blocked), on_tick=blocked.set) == 7
+    assert asyncio.run(loop.wait(work(awaited), on_tick=awaited.set)) == 7
+
+
+def test_all_who_wait_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lash_nb.bridge.TICK_S", 3600.0)
+    loop, ended = LoopThread(), threading.Event()
+    ticked = [threading.Event() for _ in range(3)]
+
+    async def work() -> None:
+        await asyncio.to_thread(ended.wait)
+
+    waiting = [threading.Thread(target=lambda one=one: loop.run(work(), on_tick=one.set)) for one in ticked[:2]]
+    waiting.append(threading.Thread(target=lambda: asyncio.run(loop.wait(work(), on_tick=ticked[2].set))))
+    for thread in waiting:
+        thread.start()
+    while not all(one.wait(0.01) for one in ticked):
+        loop.tick_now()
+    ended.set()
+    for thread in waiting:
+        thread.join()
+    loop.tick_now()  # nobody waits any more
+    loop.close()

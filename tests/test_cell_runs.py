@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from lash_nb import ScriptedKernel, ScriptedModel, Session
-from lash_nb.cell_runs import CellRuns, tools_told
+from lash_nb.cell_runs import CellRuns
+from lash_nb.cell_tools import tools_told
 from lash_nb.errors import JournalError, KernelStartError
 from lash_nb.host import TurnHost
 from lash_nb.kernels import CellTools, ToolOffer
@@ -22,7 +23,8 @@ from lash_nb.machine.execution import CellOutcome, CellResult, ExecResponse, Fin
 from lash_nb.machine.tool_calls import ToolCallOutput, ToolFailed, ToolFailureClass, ToolSucceeded
 from lash_nb.ports import Resumed, Unrecorded
 from lash_nb.tool_runs import ToolRuns
-from lash_nb.toolkits import ToolFunction
+from lash_nb.toolkits import Tool
+from lash_nb.toolkits.functions import ToolFunction, function_tool
 
 from .conversations import stdout
 from .told_turns import SECRET, Run, Told, call, finish
@@ -191,7 +193,7 @@ async def test_a_cell_calls_the_tools_of_the_session() -> None:
         raise ValueError("no such row")
 
     kernel = calling(call("double", n=4), call("where"), call("broken"), call("missing"), outputs=(stdout("8\n"),))
-    tools: dict[str, ToolFunction] = {"double": double, "where": where, "broken": broken}
+    tools: dict[str, ToolFunction | Tool] = {"double": double, "where": where, "broken": broken}
     run = Run(executing(("python", "tools.double(4)")), kernel=kernel, tools=tools)
     await run.to_the_end()
     (result,) = run.protocol.results
@@ -207,7 +209,7 @@ async def test_a_cell_calls_the_tools_of_the_session() -> None:
     assert isinstance(two, ToolSucceeded)
     assert str(two.payload).startswith("lash_nb-tool")
     assert isinstance(three, ToolFailed)
-    assert three.payload.message == "ValueError: no such row"
+    assert three.payload.message.startswith("ValueError: no such row (line ")
     assert isinstance(four, ToolFailed)
     assert four.payload.class_ is ToolFailureClass.INVALID_REQUEST
     begun = [(one.call_id, one.name) for one in run.activities if isinstance(one, ToolCallStart)]
@@ -276,13 +278,14 @@ async def test_tools_are_offered_with_what_their_signature_says() -> None:
         return key
 
     kernel = _Asked()
-    tools: dict[str, ToolFunction] = {"plain": plain, "keyed": keyed, "built_in": max}
+    tools: dict[str, ToolFunction | Tool] = {"plain": plain, "keyed": keyed}
     await Run(executing(("python", "1")), kernel=kernel, tools=tools).to_the_end()
     assert kernel.offered is not None
     assert kernel.offered.offers == (
-        ToolOffer(name="plain", parameters=("a", "b"), doc="Adds."),
-        ToolOffer(name="keyed"),
-        ToolOffer(name="built_in", doc="max(iterable, *[, default=obj, key=func]) -> value"),
+        ToolOffer(
+            name="plain", parameters=("a", "b"), doc="Adds.\n\nAt length.", signature="(a: int, b: int = 2) -> int"
+        ),
+        ToolOffer(name="keyed", signature="(*, key: str) -> str"),
     )
     await Run(executing(("python", "1")), kernel=kernel).to_the_end()
     assert kernel.offered is None
@@ -384,8 +387,11 @@ def test_the_model_is_told_of_the_tools() -> None:
     def search(*, query: str) -> list[str]:
         return [query]
 
-    told = tools_told({"add": add, "search": search}).splitlines()
-    assert told[-2:] == ["- tools.add(a, b): The sum.", "- tools.search(keyword arguments)"]
+    told = tools_told({name: function_tool(name, function) for name, function in (("add", add), ("search", search))})
+    assert told.splitlines()[-2:] == [
+        "- tools.add(a: int, b: int) -> int: The sum.",
+        "- tools.search(*, query: str) -> list[str]",
+    ]
     assert tools_told({}) == ""
 
 

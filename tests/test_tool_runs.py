@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 
+from lash_nb.batches import Batches
+from lash_nb.cell_runs import CellRuns
 from lash_nb.errors import JournalError
 from lash_nb.machine.effects import EffectId, ToolCalls
+from lash_nb.machine.events import PluginEvent, TurnActivity
+from lash_nb.machine.execution import NamespaceSummary
 from lash_nb.machine.tool_calls import (
     CompletedToolCall,
     PendingToolCall,
@@ -26,9 +30,11 @@ from lash_nb.machine.tool_calls import (
 )
 from lash_nb.ports import Resumed, Unrecorded
 from lash_nb.tool_runs import ToolRuns
+from lash_nb.toolkits import Tool, ToolPolicy, ToolSurroundings
 
 from .told_turns import SECRET, Run, Told, call
 
+SAFE = ToolPolicy(safe=True)
 UNKNOWN = (
     "The host ended while this call was being made: whether it took effect is not known, and it was not made again."
 )
@@ -60,13 +66,23 @@ class Shop:
     def __init__(self, *, full: str = "", known: Mapping[str, ToolCallOutput | None] | None = None) -> None:
         self.notes: list[str] = []
         resumed = None if known is None else Resumed(effect_id=EffectId(7), calls=known)
+        tools = {"pay": self.pay, "wait": self.wait, "look": Tool(name="look", policy=SAFE, invoke=self.look)}
         ports = replace(
-            Run(Told()).host.ports,
-            tools={"pay": self.pay, "wait": self.wait},
+            Run(Told(), tools=tools).host.ports,
             log=Log(self.notes, full=full),
             resumed=resumed,
         )
         self.runs = ToolRuns(ports)
+        self.told: list[TurnActivity] = []
+        self.runs.ports = replace(ports, on_activity=self.told.append)
+        cells = CellRuns(self.runs.ports, tools=self.runs, tell=lambda sentence: None)
+        self.batches = Batches(self.runs.ports, tools=self.runs, cells=cells, finished=self._finished)
+
+    async def _finished(self) -> None: ...
+
+    async def look(self, call: PendingToolCall, around: ToolSurroundings) -> ToolCallOutput:
+        self.notes.append("looked")
+        return outcome("seen")
 
     async def pay(self, to: str) -> str:
         self.notes.append(f"paid {to}")
@@ -80,7 +96,7 @@ class Shop:
             self.notes.append("stopped")
 
     async def batch(self, *calls: PendingToolCall, effect: int = 7) -> tuple[CompletedToolCall, ...]:
-        return await self.runs.batch(ToolCalls(id=EffectId(effect), calls=calls))
+        return await self.batches.run(ToolCalls(id=EffectId(effect), calls=calls), known=NamespaceSummary())
 
 
 def outcome(value: Any) -> ToolCallOutput:
@@ -156,7 +172,7 @@ async def test_after_a_call_that_could_not_be_recorded_none_is_made(full: str) -
                     retry=RetryNever(),
                 )
             ),
-            "[Tool execution failed]\nValueError: no",
+            "[Tool execution failed]\nValueError: no\n(execution, code ValueError; do not repeat the same call)",
         ),
     ],
     ids=["succeeded", "failed"],
@@ -176,6 +192,15 @@ async def test_a_call_of_which_only_the_beginning_is_recorded_is_not_made_again_
     assert isinstance(done.output.outcome, ToolFailed)
     assert (done.output.outcome.payload.code, done.output.outcome.payload.message) == ("outcome_unknown", UNKNOWN)
     assert UNKNOWN in text(done)
+
+
+async def test_one_that_is_safe_to_repeat_is_made_again_and_that_is_said() -> None:
+    shop = Shop(known={"a": None})
+    (done,) = await shop.batch(call("look", "a"))
+    assert shop.notes == ["calling 7 a {}", "looked", "called 7 a seen"]
+    assert done.output == outcome("seen")
+    said = [one.event.label for one in shop.told if isinstance(one, PluginEvent)]  # type: ignore[union-attr]
+    assert said == ["look: this call had begun when the host ended; it is safe to repeat, and is made again."]
 
 
 async def test_what_is_known_of_one_effect_says_nothing_of_another() -> None:

@@ -21,7 +21,9 @@ from lash_nb.machine.turn import TurnMachine
 from lash_nb.models import CallContext
 from lash_nb.ports import TurnPorts
 from lash_nb.protocols.code import CodeProtocol
-from lash_nb.toolkits import ToolFunction
+from lash_nb.toolkits import Tool
+from lash_nb.toolkits.catalogue import catalogue_of
+from lash_nb.toolkits.functions import ToolFunction, function_tool
 from lash_nb.trust import Redactor
 
 __all__ = ["ANSWER", "SECRET", "Run", "Told", "call", "finish"]
@@ -67,7 +69,7 @@ class Run:
         protocol: Told,
         *,
         checked: bool = False,
-        tools: dict[str, ToolFunction] | None = None,
+        tools: dict[str, ToolFunction | Tool] | None = None,
         kernel: ScriptedKernel | None = None,
         kernels: dict[str, Kernel] | None = None,
     ) -> None:
@@ -90,7 +92,7 @@ class Run:
                 kernels=others.of,
                 context=CallContext(session="1", turn=1, step=0, user_text="?"),
                 session_id="s",
-                tools=tools or {},
+                tools=catalogue_of(tools, make=function_tool),
                 on_activity=self.activities.append,
                 redactor=Redactor({"SOME_API_KEY": SECRET}),
                 on_record=lambda checkpoint, final: self.records.append((checkpoint, final)),

@@ -2,9 +2,10 @@
 
 Decided here: a call is made once the kernel has confirmed that it knows it as taken, so that no other host ever makes
 it again; calls run on the caller's loop, all at once; one whose code stopped waiting is cancelled, and what is left at
-the cell's end too; each leaves a `ToolCallRecord`. Calls of a cell that another host began wait until somebody claims
-the cell; those that the other host had taken are answered by `CellTools.on_taken`, or told as lost. `read_output` is
-answered from the store, and what a guarded cell asks is decided by its `CellGuard`: these are no tool calls.
+the cell's end too; each leaves a `ToolCallRecord`. A cell makes `MAX_CALLS` calls, and is given so much of values: what
+is beyond is refused and leaves nothing. Calls of a cell that another host began wait until somebody claims the cell;
+those that the other host had taken are answered by `CellTools.on_taken`, or told as lost. `read_output` is answered
+from the store, and what a guarded cell asks is decided by its `CellGuard`: these are no tool calls.
 
 `arrived`, `cancelled` and `tick` run on the I/O thread, the rest on the caller's loop.
 """
@@ -27,20 +28,17 @@ from ..machine.tool_calls import (
     TOOL_CALL_RECORD,
     TOOL_VALUE,
     PendingToolCall,
-    RetryNever,
     ToolCallOutput,
     ToolCallRecord,
-    ToolCancellation,
     ToolCancelled,
     ToolFailed,
-    ToolFailure,
     ToolFailureClass,
-    ToolFailureSource,
     ToolSucceeded,
 )
-from ..machine.wire import DecodeError
 from . import CellGuard, CellTools
+from .call_outputs import answered, cancelled, failed
 from .flags import post
+from .inside.tool_values import MAX_CALLS
 from .wishes import ASK, OpenQuestions, decided
 
 __all__ = ["InnerCalls"]
@@ -48,6 +46,8 @@ __all__ = ["InnerCalls"]
 _BEAT_S = 2.0
 _CLOSE_S = 2.0
 _READ = "read_output"
+_MOST_GIVEN_CHARS = 256_000_000
+"""Of the JSON of all values of one cell's calls, which both sides hold until its end."""
 _MOST_READ_BYTES = 4 * 1024 * 1024
 _LOST = "the host that made this call ended before it was answered; it may have been carried out"
 
@@ -111,6 +111,7 @@ class InnerCalls:
         self._running: dict[str, _Call] = {}
         self._unanswered: set[str] = set()
         self._records: dict[str, ToolCallRecord] = {}
+        self._made = self._given_chars = 0
         self._beat_at = 0.0
         self._closed = False
 
@@ -148,6 +149,15 @@ class InnerCalls:
         if call.taken and (self._tools is None or self._tools.on_taken is None):
             self._refuse(call, _LOST, ToolFailureClass.UNAVAILABLE, "lost")
             return
+        if self._offered(call):
+            self._made += 1
+            if self._made > MAX_CALLS:  # the kernel's own bound is in the reach of agent code
+                self._turn_away(call, f"has made {MAX_CALLS:,} calls, and none makes more", "too_many_calls")
+                return
+            if self._given_chars > _MOST_GIVEN_CHARS:
+                has = f"has been given {self._given_chars:,} characters of values, over {_MOST_GIVEN_CHARS:,}"
+                self._turn_away(call, has, "values_too_long")
+                return
         if call.taken or not self._offered(call):
             post(loop, self._start, call)
             return
@@ -163,6 +173,13 @@ class InnerCalls:
 
     def _offered(self, call: _Call) -> bool:
         return self._tools is not None and any(offer.name == call.name for offer in self._tools.offers)
+
+    def _turn_away(self, call: _Call, why: str, code: str) -> None:
+        """Without a record: records are what is bounded."""
+        message = f"{call.name}() was not called: this cell {why}; go on in another cell"
+        error = {"message": message, "kind": "resource_limit", "code": code}
+        self._unanswered.discard(call.id)
+        self._wire.tell("lash_call_answer", {"msg_id": self.msg_id, "id": call.id, "error": error})
 
     def cancelled(self, content: Mapping[str, Any]) -> None:
         call_id = str(content.get("id"))
@@ -209,7 +226,7 @@ class InnerCalls:
         if tasks:
             await asyncio.wait(tasks, timeout=_CLOSE_S)
         for call in list(self._running.values()):  # it ignores that it was cancelled
-            self._record(call, _cancelled("the cell ended; the tool does not"), 0)
+            self._record(call, cancelled("the cell ended; the tool does not"), 0)
 
     def recover(self, records: Iterable[Any]) -> None:
         """The calls as the kernel has recorded them, where the cell had been run before."""
@@ -232,11 +249,12 @@ class InnerCalls:
                 self._refuse(call, f"there is no tool {call.name!r}", ToolFailureClass.INVALID_REQUEST, "unknown_tool")
                 return
             pending = PendingToolCall(call_id=call.id, tool_name=call.name, args=call.args)
-            output = await self._output(self._tools, pending, taken=call.taken)
+            begun = self._tools.on_taken if call.taken else None
+            output = await answered(begun or self._tools.on_call, pending)
             self._record(call, output, round((time.monotonic() - began) * 1000))
             self._send(call, output)
         except asyncio.CancelledError:
-            output = _cancelled("the code that made the call stopped waiting for it")
+            output = cancelled("the code that made the call stopped waiting for it")
             self._record(call, output, round((time.monotonic() - began) * 1000))
             self._send(call, output)
             raise
@@ -262,22 +280,8 @@ class InnerCalls:
         if call.name == ASK:
             self.questions.end()
 
-    async def _output(self, tools: CellTools, pending: PendingToolCall, *, taken: bool) -> ToolCallOutput:
-        try:
-            answer = await (tools.on_taken if taken and tools.on_taken else tools.on_call)(pending)
-            if not isinstance(answer, ToolCallOutput):
-                answer = ToolCallOutput(outcome=ToolSucceeded(payload=answer))
-            output = answer
-            if isinstance(output.outcome, ToolSucceeded):
-                json.dumps(TOOL_VALUE.encode(output.outcome.payload))
-            return output
-        except DecodeError as error:
-            return _failed(f"the tool's value is not JSON: {error}", ToolFailureClass.INTERNAL, "not_json")
-        except Exception as error:
-            return _failed(f"{type(error).__name__}: {error}", ToolFailureClass.EXECUTION, type(error).__name__)
-
     def _refuse(self, call: _Call, message: str, kind: ToolFailureClass, code: str) -> None:
-        output = _failed(message, kind, code)
+        output = failed(message, kind, code)
         self._record(call, output, 0)
         self._send(call, output)
         self._unanswered.discard(call.id)
@@ -293,6 +297,7 @@ class InnerCalls:
         match output.outcome:
             case ToolSucceeded(payload=value):
                 content["value"] = json.dumps(TOOL_VALUE.encode(value))
+                self._given_chars += len(content["value"])
             case ToolFailed(payload=failure):
                 content["error"] = {"message": failure.message, "kind": failure.class_.value, "code": failure.code}
             case ToolCancelled(payload=cancellation):
@@ -323,13 +328,3 @@ class InnerCalls:
 
 def _number(call_id: str) -> int:
     return int(call_id[1:]) if call_id[1:].isdecimal() else 0
-
-
-def _cancelled(message: str) -> ToolCallOutput:
-    cancellation = ToolCancellation(message=message, source=ToolFailureSource.CANCELLATION)
-    return ToolCallOutput(outcome=ToolCancelled(payload=cancellation))
-
-
-def _failed(message: str, kind: ToolFailureClass, code: str) -> ToolCallOutput:
-    failure = ToolFailure(class_=kind, code=code, message=message, source=ToolFailureSource.TOOL, retry=RetryNever())
-    return ToolCallOutput(outcome=ToolFailed(payload=failure))

@@ -6,46 +6,21 @@ from collections.abc import Iterable
 
 from ..machine.approvals import Wish
 from ..machine.execution import ErrorOutput
-from ..machine.tool_calls import (
-    PendingToolCall,
-    RetryNever,
-    ToolCallOutput,
-    ToolCancellation,
-    ToolCancelled,
-    ToolFailed,
-    ToolFailure,
-    ToolFailureClass,
-    ToolFailureSource,
-    ToolSucceeded,
-)
+from ..machine.tool_calls import PendingToolCall, ToolCallOutput, ToolFailureClass
 from . import CellGuard, CellTools
+from .call_outputs import answered, cancelled, failed
 from .wishes import OpenQuestions, decided, refused
 
 __all__ = ["CANCELLED_CALL", "asked", "called"]
 
-CANCELLED_CALL = ToolCallOutput(
-    outcome=ToolCancelled(
-        payload=ToolCancellation(
-            message="the cell was stopped while it waited for the call", source=ToolFailureSource.CANCELLATION
-        )
-    )
-)
+CANCELLED_CALL = cancelled("the cell was stopped while it waited for the call")
 
 
 async def called(call: PendingToolCall, tools: CellTools | None) -> ToolCallOutput:
     """One call through the host; whatever goes wrong with it is a failed call."""
     if tools is None or call.tool_name not in {offer.name for offer in tools.offers}:
-        return _failed(ToolFailureClass.INVALID_REQUEST, "unknown_tool", f"no tool is called {call.tool_name!r}")
-    try:
-        answer = await tools.on_call(call)
-    except Exception as error:
-        return _failed(ToolFailureClass.EXECUTION, type(error).__name__, f"{type(error).__name__}: {error}")
-    return answer if isinstance(answer, ToolCallOutput) else ToolCallOutput(outcome=ToolSucceeded(payload=answer))
-
-
-def _failed(kind: ToolFailureClass, code: str, message: str) -> ToolCallOutput:
-    failure = ToolFailure(class_=kind, code=code, message=message, source=ToolFailureSource.RUNTIME, retry=RetryNever())
-    return ToolCallOutput(outcome=ToolFailed(payload=failure))
+        return failed(f"there is no tool {call.tool_name!r}", ToolFailureClass.INVALID_REQUEST, "unknown_tool")
+    return await answered(tools.on_call, call)
 
 
 async def asked(wishes: Iterable[Wish], guard: CellGuard | None, questions: OpenQuestions) -> ErrorOutput | None:

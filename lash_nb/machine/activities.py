@@ -55,7 +55,7 @@ def _number(value: Any) -> float:
     return float(value)
 
 
-_CELL: dict[str, Codec[Any] | Field] = {"effect_id": U64}
+_CELL: dict[str, Codec[Any] | Field] = {"effect_id": U64, "call_id": omit_empty(STRING, "")}
 _OUTPUTS: Codec[Any] = array(CELL_OUTPUT)
 _VARIABLE = struct(VariableSeen, name=STRING, type=STRING, detail=omit_empty(STRING, ""), new=omit_empty(BOOLEAN, True))
 _SHARED = struct(
@@ -129,9 +129,9 @@ class Told:
     def __init__(self) -> None:
         self._entries: dict[int, TurnActivity | _Growing] = {}
         self._number = 0
-        self._outputs: dict[int, int] = {}
+        self._outputs: dict[tuple[int, str], int] = {}
         """Effect id → entry with the outputs that later ones replace."""
-        self._taken: tuple[dict[int, TurnActivity | _Growing], dict[int, int]] = {}, {}
+        self._taken: tuple[dict[int, TurnActivity | _Growing], dict[tuple[int, str], int]] = {}, {}
         """What was taken last, in case that it is given back."""
 
     def __bool__(self) -> bool:
@@ -148,21 +148,21 @@ class Told:
                     last.texts.append(activity.content)
                     return
                 entry = _Growing(activity)
-            case CellOutputs(effect_id=effect_id):
-                self._replaced(effect_id)
-                self._outputs[effect_id] = self._number
-            case CodeBlockCompleted(effect_id=effect_id):
-                self._replaced(effect_id)
-            case CodeBlockStarted(effect_id=effect_id):
+            case CellOutputs(effect_id=effect_id, call_id=call_id):
+                self._replaced(effect_id, call_id)
+                self._outputs[effect_id, call_id] = self._number
+            case CodeBlockCompleted(effect_id=effect_id, call_id=call_id):
+                self._replaced(effect_id, call_id)
+            case CodeBlockStarted(effect_id=effect_id, call_id=call_id):
                 # The same effect, performed again after a restore: what the first cell gave stays with the first.
-                self._outputs.pop(effect_id, None)
+                self._outputs.pop((effect_id, call_id), None)
             case TurnStarted():
                 self._outputs.clear()
         self._entries[self._number] = entry
         self._number += 1
 
-    def _replaced(self, effect_id: int) -> None:
-        number = self._outputs.pop(effect_id, None)
+    def _replaced(self, effect_id: int, call_id: str) -> None:
+        number = self._outputs.pop((effect_id, call_id), None)
         if number is not None:
             del self._entries[number]
 

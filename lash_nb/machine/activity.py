@@ -50,6 +50,8 @@ class CodeBlockStarted:
     """A cell began to run in the managed kernel."""
 
     effect_id: int
+    call_id: str = ""
+    """Of a cell that the model runs by a tool call; its effect may have several."""
     language: str
     code: str
 
@@ -59,6 +61,7 @@ class CellOutputs:
     """All outputs of the running cell so far, in order."""
 
     effect_id: int
+    call_id: str = ""
     outputs: tuple[CellOutput, ...]
 
 
@@ -67,6 +70,7 @@ class CodeBlockCompleted:
     """A cell ended."""
 
     effect_id: int
+    call_id: str = ""
     outcome: CellOutcome
     outputs: tuple[CellOutput, ...]
     duration_ms: int

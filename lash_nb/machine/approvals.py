@@ -174,7 +174,12 @@ class Decision:
 
 _WISH = struct(Wish, kind=enum(EffectKind), target=STRING)
 APPROVAL = struct(
-    Approval, id=STRING, effect_id=U64, code=STRING, language=omit_empty(STRING, "python"), wish=omit_none(_WISH),
+    Approval,
+    id=STRING,
+    effect_id=U64,
+    code=STRING,
+    language=omit_empty(STRING, "python"),
+    wish=omit_none(_WISH),
     call_id=omit_empty(STRING, ""),
 )
 

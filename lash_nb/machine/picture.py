@@ -69,6 +69,7 @@ from .picture_parts import CallPicture, Note, NoteKind, Phase, PictureState, Ste
 from .sequences import GrowingText
 from .shared_words import shared_text
 from .tool_calls import ToolSucceeded
+from .tool_specs import RUN_CODE
 
 __all__ = [
     "CallPicture",
@@ -153,13 +154,15 @@ class TurnPicture:
                 if not kind.endswith("_code"):
                     return self._noted(NoteKind.NOTICE, text)
                 return self._unrun()._last(code=text, language=kind.removesuffix("_code"))
-            case CodeBlockStarted(effect_id=effect_id, language=language, code=code):
-                cell = {"effect_id": effect_id, "language": language, "code": code}
-                again = self.steps and self.steps[-1].effect_id == effect_id and self.steps[-1].running
+            case CodeBlockStarted(effect_id=effect_id, call_id=call_id, language=language, code=code):
+                cell = {"effect_id": effect_id, "call_id": call_id, "language": language, "code": code}
+                last = self.steps[-1] if self.steps else None
+                same = last is not None and (last.effect_id, last.call_id) == (effect_id, call_id)
+                again = same and last is not None and last.running
                 picture = self._unasked() if again else self._unasked()._unrun()
                 return picture._last(**cell)._now(Phase.CELL)
-            case CellOutputs(effect_id=effect_id, outputs=outputs):
-                return self._cell(effect_id, outputs=outputs)
+            case CellOutputs(outputs=outputs):
+                return self._cell(activity, outputs=outputs)
             case CodeBlockCompleted():
                 ended = {
                     "outputs": activity.outputs,
@@ -167,7 +170,7 @@ class TurnPicture:
                     "duration_ms": activity.duration_ms,
                     "detail": activity.detail,
                 }
-                return self._unasked()._cell(activity.effect_id, **ended)._now(Phase.BETWEEN)
+                return self._unasked()._cell(activity, **ended)._now(Phase.BETWEEN)
             case ToolCallStart() | ToolCallEvent():
                 return self._tool(activity)
             case TurnOutcomeEvent(outcome=outcome):
@@ -194,27 +197,33 @@ class TurnPicture:
             return self
         return replace(self, steps=(*self.steps, StepPicture()))
 
-    def _cell(self, effect_id: int, **changes: object) -> TurnPicture:
+    def _cell(self, cell: CellOutputs | CodeBlockCompleted, **changes: object) -> TurnPicture:
         for index in range(len(self.steps) - 1, -1, -1):
-            if self.steps[index].effect_id == effect_id:
+            if (self.steps[index].effect_id, self.steps[index].call_id) == (cell.effect_id, cell.call_id):
                 step = replace(self.steps[index], **changes)  # type: ignore[arg-type]
                 return replace(self, steps=(*self.steps[:index], step, *self.steps[index + 1 :]))
         return self
 
     def _tool(self, event: ToolCallStart | ToolCallEvent) -> TurnPicture:
-        calls = self.steps[-1].tool_calls if self.steps else ()
+        if event.name == RUN_CODE and any(step.call_id == event.call_id for step in self.steps):
+            return self  # it is drawn as a cell
         shown = ToolCallPicture(call_id=event.call_id, name=event.name, args=event.args)
         if isinstance(event, ToolCallStart):
+            calls = self.steps[-1].tool_calls if self.steps else ()
             return self._last(tool_calls=(*calls, shown))._now(Phase.TOOLS)
         outcome = event.output.outcome
         succeeded = isinstance(outcome, ToolSucceeded)
         shown = replace(
             shown, succeeded=succeeded, problem="" if isinstance(outcome, ToolSucceeded) else outcome.payload.message
         )
-        for index, call in enumerate(calls):
-            if call.succeeded is None and call.call_id == event.call_id and call.name == event.name:
-                return self._last(tool_calls=(*calls[:index], shown, *calls[index + 1 :]))
-        return self._last(tool_calls=(*calls, shown))
+        for number in range(len(self.steps) - 1, -1, -1):
+            step = self.steps[number]
+            for index, call in enumerate(step.tool_calls):
+                if call.succeeded is None and call.call_id == event.call_id and call.name == event.name:
+                    calls = (*step.tool_calls[:index], shown, *step.tool_calls[index + 1 :])
+                    steps = (*self.steps[:number], replace(step, tool_calls=calls), *self.steps[number + 1 :])
+                    return replace(self, steps=steps)
+        return self._last(tool_calls=(*(self.steps[-1].tool_calls if self.steps else ()), shown))
 
     # -- beside the steps ----------------------------------------------------------------------------------------------
 

@@ -96,12 +96,20 @@ class StepPicture:
     language: str = "python"
     effect_id: int | None = None
     """None until the code is run."""
+    call_id: str = ""
+    """Of the tool call by which the model ran it; empty: it ran it as a cell."""
     outputs: tuple[CellOutput, ...] = ()
     outcome: CellOutcome | None = None
     """None while the cell runs, or when there is none."""
     duration_ms: int | None = None
     detail: str = ""
     tool_calls: tuple[ToolCallPicture, ...] = ()
+
+    @property
+    def native_calls(self) -> tuple[ToolCallPicture, ...]:
+        """Of a model that calls tools itself: those that no cell made."""
+        within = f"{self.call_id}/"
+        return tuple(one for one in self.tool_calls if not (self.call_id and (one.call_id or "").startswith(within)))
 
     @property
     def prose(self) -> str:

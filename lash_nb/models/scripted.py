@@ -11,7 +11,10 @@ or replies by turn, one for each step
 
     {"turns": {"1": ["reply of step 1", "reply of step 2"], "2": ["…"]}}
 
-The second form may also say which protocol the replies are written for: `"protocol": "snippet"` (default "code").
+The second form may also say which protocol the replies are written for: `"protocol": "tools"` (default "code"). A reply
+that calls tools is an object; `text` and `id` may be left out:
+
+    {"text": "I look.", "calls": [{"tool": "search", "args": {"q": "x"}, "id": "c1"}]}
 
 Imports the contract, `machine` and `errors` only.
 """
@@ -22,7 +25,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ..errors import InputError, ModelCallError
 from ..machine.llm import (
@@ -32,15 +35,19 @@ from ..machine.llm import (
     LlmTerminalReason,
     ProviderFailureKind,
     TextOutput,
+    ToolCallOutputPart,
 )
+from ..machine.wire import dumps
 from . import CallContext, ModelTraits, OnDelta, Opening, play
 
-__all__ = ["Reply", "Script", "ScriptFile", "ScriptedModel", "open_scripted", "read_script"]
+__all__ = ["Reply", "Script", "ScriptFile", "ScriptedCall", "ScriptedModel", "calling", "open_scripted", "read_script"]
 
 Answer: TypeAlias = str | LlmResponse | LlmCallError | ModelCallError
 Reply: TypeAlias = "Answer | Callable[[LlmRequest], Answer]"
 """One reply: text, a whole response, a failure (what its `partial_response` holds is streamed first), or a function of
 the request that gives one of these."""
+ScriptedCall: TypeAlias = "tuple[str, Mapping[str, Any] | str] | tuple[str, Mapping[str, Any] | str, str]"
+"""A call: name and arguments, and its id."""
 Script: TypeAlias = "Sequence[Reply] | Mapping[int, Sequence[Reply]]"
 """Replies in order, or by turn (from 1) and then step."""
 
@@ -51,6 +58,19 @@ class ScriptFile:
 
     replies: list[Reply] | dict[int, list[Reply]]
     protocol: str = "code"
+
+
+def calling(*calls: ScriptedCall, text: str = "") -> LlmResponse:
+    """A reply that calls tools, with prose before the calls.
+
+    Arguments that are a text are sent as they are, however broken. An id that is left out is `call_1`, `call_2`, ….
+    """
+    parts: list[TextOutput | ToolCallOutputPart] = [TextOutput(text=text)] if text else []
+    for number, (name, args, *given) in enumerate(calls, start=1):
+        call_id = given[0] if given else f"call_{number}"
+        sent = args if isinstance(args, str) else dumps(args)
+        parts.append(ToolCallOutputPart(call_id=call_id, tool_name=name, input_json=sent))
+    return LlmResponse(full_text=text, parts=tuple(parts), terminal_reason=LlmTerminalReason.TOOL_USE)
 
 
 class ScriptedModel:
@@ -186,9 +206,26 @@ def read_script(path: Path) -> ScriptFile:
 def _replies(path: Path, place: str, value: object) -> list[Reply]:
     if not isinstance(value, list):
         raise InputError(f"{path}: {place} is not a list of replies")
-    replies: list[Reply] = []
-    for index, reply in enumerate(value):
-        if not isinstance(reply, str):
-            raise InputError(f"{path}: {place}[{index}] is not a text")
-        replies.append(reply)
-    return replies
+    return [
+        reply if isinstance(reply, str) else _calls(path, f"{place}[{index}]", reply)
+        for index, reply in enumerate(value)
+    ]
+
+
+def _calls(path: Path, place: str, reply: object) -> LlmResponse:
+    """A reply that calls tools, as a file has it."""
+    if not isinstance(reply, dict):
+        raise InputError(f"{path}: {place} is not a text, nor an object with calls")
+    unknown = sorted(set(reply) - {"text", "calls"})
+    text, calls = reply.get("text", ""), reply.get("calls")
+    if unknown or not isinstance(text, str) or not isinstance(calls, list) or not calls:
+        raise InputError(f'{path}: {place} is not of the form {{"text": "…", "calls": [{{"tool": …, "args": …}}]}}')
+    made = []
+    for number, call in enumerate(calls):
+        if not isinstance(call, dict) or not set(call) <= {"tool", "args", "id"}:
+            raise InputError(f'{path}: {place}.calls[{number}] is not of the form {{"tool": "…", "args": {{…}}}}')
+        tool, args, call_id = call.get("tool"), call.get("args", {}), call.get("id", f"call_{number + 1}")
+        if not isinstance(tool, str) or not isinstance(args, (dict, str)) or not isinstance(call_id, str):
+            raise InputError(f"{path}: {place}.calls[{number}]: a tool and an id are texts, arguments are an object")
+        made.append((tool, args, call_id))
+    return calling(*made, text=text)

@@ -17,6 +17,7 @@ from ..machine.driver import ProtocolDriver
 from ..machine.execution import NamespaceSummary
 from ..machine.messages import Message
 from ..machine.projector import ContextProjector
+from ..machine.tool_specs import LlmToolSpec
 from ..machine.wire import Json
 from .observations import ObservationBudget
 
@@ -36,6 +37,7 @@ __all__ = [
 PROTOCOLS: dict[str, str] = {
     "code": "lash_nb.protocols.code:CodeProtocol",
     "snippet": "lash_nb.protocols.snippet:SnippetProtocol",
+    "tools": "lash_nb.protocols.tools:ToolsProtocol",
 }
 """Name → "module:attribute" of the class that implements it."""
 
@@ -107,6 +109,11 @@ class ModelProtocol(Protocol):
     def name(self) -> str: ...
 
     @property
+    def calls_tools(self) -> bool:
+        """Whether the model calls tools natively; else its code does. Also asked of the class."""
+        ...
+
+    @property
     def turn_protocol(self) -> TurnProtocol[Any, Any, Any]:
         """For `TurnMachineConfig.protocol` and for reading TurnCheckpoints."""
         ...
@@ -135,6 +142,10 @@ class ModelProtocol(Protocol):
     @property
     def termination(self) -> object:
         """For `TurnMachineConfig.termination`."""
+        ...
+
+    def tool_specs(self, specs: Sequence[LlmToolSpec]) -> tuple[LlmToolSpec, ...]:
+        """For `TurnMachineConfig.tool_specs`: what the model is offered, given the tools there are."""
         ...
 
     def turn_limit_message(self, message_id: str, max_turns: int) -> Message:

@@ -16,15 +16,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
-from ..machine.checkpoints import CheckpointKind, FinishWith, ResumeAction
+from ..machine.checkpoints import CheckpointKind, FinishWith
 from ..machine.config import TurnProtocol
 from ..machine.driver import (
-    AdvanceProtocolIteration,
     AppendEvents,
     DriverAction,
     DriverContext,
     Emit,
-    ScheduleTurnLimitFinal,
     StartCheckpoint,
     StartExec,
     StartLlm,
@@ -39,6 +37,7 @@ from ..machine.events import (
 from ..machine.execution import ExecResponse, NamespaceSummary
 from ..machine.llm import (
     LlmResponse,
+    LlmToolSpec,
 )
 from ..machine.messages import Message
 from ..machine.outcomes import AssistantMessage, FinalValue, Finished, TurnStopReason
@@ -61,7 +60,6 @@ from .prompt import (
 from .records import (
     CODE_DRIVER_STATE,
     CODE_EVENT,
-    CodeAssistantContent,
     CodeDiagnostic,
     CodeDriverState,
     CodeEvent,
@@ -71,7 +69,17 @@ from .records import (
     record_id,
 )
 from .replies import LANGUAGE, Decision, Said, decide, read_response, reply_events, step_with_result
-from .steps import complete, failure, options_problem, refusal, stop, trajectory
+from .steps import (
+    attempt_records,
+    complete,
+    failure,
+    go_on_or_stop,
+    options_problem,
+    provider_error,
+    refusal,
+    stop,
+    trajectory,
+)
 from .termination import CODE_TERMINATION, CodeTermination, FinishRequired, Natural
 from .tool_events import terminal_outcome, tool_call_events
 from .whole_numbers import value_read
@@ -96,6 +104,7 @@ class CodeProtocol:
 
     name = "code"
     turn_protocol = CODE_TURN_PROTOCOL
+    calls_tools = False
 
     def __init__(
         self,
@@ -124,6 +133,10 @@ class CodeProtocol:
         self.projector = CodeProjector(grammar=grammar, vision=vision, run_offset=run_offset)
         self.system_prompt = system_prompt(grammar, budget=self.budget, vision=vision, instructions=instructions)
         self._grammar: Grammar = grammar
+
+    def tool_specs(self, specs: Sequence[LlmToolSpec]) -> tuple[LlmToolSpec, ...]:
+        """None: code calls the tools."""
+        return ()
 
     def turn_limit_message(self, message_id: str, max_turns: int) -> Message:
         """The note that grants one last reply."""
@@ -195,10 +208,10 @@ class CodeDriver:
                 note = retry_note(problem, self._grammar, draft=said.reply.draft)
             case Decision.EMPTY:
                 message = "The model gave an empty reply."
-                return [*emits, AppendEvents(records=records), *_provider_error("empty_response", message)]
+                return [*emits, AppendEvents(records=records), *provider_error("empty_response", message)]
             case Decision.NATIVE_TOOL_CALL:
                 message = f"The model called {said.native_calls[0]!r} as a tool; in this protocol there are none."
-                return [*emits, AppendEvents(records=records), *_provider_error("native_tool_call", message)]
+                return [*emits, AppendEvents(records=records), *provider_error("native_tool_call", message)]
         return [*emits, *self._continue_or_stop(ctx, (*records, *self._prose_message(ctx, said)), note)]
 
     def handle_tool_results(
@@ -234,25 +247,10 @@ class CodeDriver:
     def _continue_or_stop(
         self, ctx: DriverContext, records: Sequence[SessionEventRecord], note: str | None
     ) -> list[DriverAction]:
-        """The next iteration, unless a bound is hit; at the turn limit the note about the last reply is dropped."""
-        appended: list[DriverAction] = [AppendEvents(records=tuple(records)), AdvanceProtocolIteration()]
-        if ctx.should_force_exit_after_grace_turn():
-            return [*appended, stop(TurnStopReason.MAX_TURNS)]
-        following = ctx.protocol_iteration + 1
-        go_on = StartCheckpoint(checkpoint=CheckpointKind.AFTER_WORK, on_empty=ResumeAction.PREPARE_ITERATION)
-        limit = ctx.max_turns
-        if limit is not None and following >= ctx.protocol_run_offset + limit:
-            if isinstance(ctx.termination, FinishRequired):
-                return [*appended, stop(TurnStopReason.MAX_TURNS)]
-            last = ctx.config.turn_limit_final_message(self._id(following, "turn_limit"), limit)
-            return [*appended, ScheduleTurnLimitFinal(message=last), go_on]
+        stuck = None
         if self._attempts_without_progress(ctx, records) >= self._no_progress_limit:
-            failed = failure("code_protocol", "no_progress", no_progress_message(self._no_progress_limit))
-            return [*appended, failed, stop(TurnStopReason.INCOMPLETE)]
-        if note is not None:
-            told = Conversation(message=note_message(self._id(ctx.protocol_iteration, "note"), note))
-            appended[0] = AppendEvents(records=(*records, told))
-        return [*appended, go_on]
+            stuck = failure("code_protocol", "no_progress", no_progress_message(self._no_progress_limit))
+        return go_on_or_stop(ctx, records, turn_id=self._turn_id, note=note, stuck=stuck)
 
     def _attempts_without_progress(self, ctx: DriverContext, records: Sequence[SessionEventRecord]) -> int:
         """How many replies of this turn came since the last cell that ran free of errors, or the last answer."""
@@ -290,16 +288,9 @@ class CodeDriver:
         }
         if reply.problem is not None:
             payload["problem"] = reply.problem.value
-        attempt = CodeDiagnostic(
-            id=self._id(iteration, "attempt"), protocol_iteration=iteration, phase=EXTRACTION, payload=payload
+        return attempt_records(
+            self._turn_id, iteration, payload, phase=EXTRACTION, reasoning=said.reasoning, prose=reply.prose
         )
-        thought = "\n\n".join(item.text for item in said.reasoning if item.text.strip())
-        if not thought and not reply.prose:
-            return (ProtocolRecord(event=attempt),)
-        content = CodeAssistantContent(
-            id=self._id(iteration, "content"), reasoning=thought or None, prose=reply.prose or None
-        )
-        return ProtocolRecord(event=attempt), ProtocolRecord(event=content)
 
     def _prose_message(self, ctx: DriverContext, said: Said) -> tuple[SessionEventRecord, ...]:
         """A reply of which no cell was run, as a message; nothing when it held no prose."""
@@ -315,16 +306,9 @@ class CodeDriver:
         return trajectory(self._turn_id, ctx.protocol_iteration, step, refused=refused)
 
 
-# -- ends ---------------------------------------------------------------------------------------------------
-
-
 def _exec(said: Said) -> StartExec:
     code = said.reply.code or ""
     state = CodeDriverState(
         reasoning=said.reasoning, prose=said.reply.prose, executed_code=code, problem=said.reply.problem
     )
     return StartExec(language=LANGUAGE, code=code, driver_state=state)
-
-
-def _provider_error(code: str, message: str) -> tuple[DriverAction, DriverAction]:
-    return failure("llm_provider", code, message), stop(TurnStopReason.PROVIDER_ERROR)

@@ -11,7 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
-from ..machine.attachments import ATTACHMENT_REF, AttachmentRef, StoredAttachment
+from ..machine.attachments import (
+    ATTACHMENT_REF,
+    AttachmentRef,
+    AttachmentSource,
+    ExternalUrl,
+    InlineAttachment,
+    ProviderFile,
+    StoredAttachment,
+)
 from ..machine.llm import ReasoningOutput
 from ..machine.messages import (
     REASONING_REPLAY,
@@ -51,9 +59,11 @@ __all__ = [
     "CodeTrajectoryEntry",
     "FinalOutput",
     "assistant_message",
+    "media_type",
     "note_message",
     "observation_message",
     "record_id",
+    "runtime_message",
 ]
 
 T = TypeVar("T")
@@ -95,11 +105,14 @@ class CodeTrajectoryEntry:
     """The code that ran in its place, where the user had changed it; the first output says so, too."""
     refused: str | None = None
     """What was wrong with its final value, which then did not end the turn; for the reader."""
+    call_id: str | None = None
+    """Of the tool call that ran it, where the model calls tools; `observation` is then that of all the calls beside
+    it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeDiagnostic:
-    """One attempt, as the protocol judged it; one for each reply of the model."""
+    """What the protocol made of a reply of the model, one for each, and of each batch of its tool calls."""
 
     id: str
     protocol_iteration: int
@@ -183,7 +196,12 @@ def observation_message(
 
 def note_message(message_id: str, text: str) -> Message:
     """A note of the runtime to the model."""
-    return _message(message_id, MessageRole.SYSTEM, [Part(id="", kind=PartKind.TEXT, content=text)])
+    return runtime_message(message_id, PartKind.TEXT, text)
+
+
+def runtime_message(message_id: str, kind: PartKind, text: str) -> Message:
+    """A text of the runtime to the model, of whatever kind."""
+    return _message(message_id, MessageRole.SYSTEM, [Part(id="", kind=kind, content=text)])
 
 
 def _message(message_id: str, role: MessageRole, parts: Sequence[Part]) -> Message:
@@ -192,6 +210,17 @@ def _message(message_id: str, role: MessageRole, parts: Sequence[Part]) -> Messa
         for index, part in enumerate(parts)
     )
     return Message(id=message_id, role=role, parts=numbered, origin=CODE_ORIGIN)
+
+
+def media_type(source: AttachmentSource) -> str:
+    """What kind of thing an attachment is, in a word."""
+    match source:
+        case StoredAttachment():
+            return source.attachment_ref.media_type
+        case InlineAttachment() | ExternalUrl():
+            return source.media_type
+        case ProviderFile():
+            return "file"
 
 
 # -- tables ------------------------------------------------------------------------------------------------------------
@@ -241,6 +270,7 @@ CODE_EVENT: Codec[CodeEvent] = _hosted(
                     final_output=omit_none(_FINAL),
                     ran=omit_none(STRING),
                     refused=omit_none(STRING),
+                    call_id=omit_none(STRING),
                 ),
             ),
             "CodeDiagnostic": (

@@ -38,7 +38,7 @@ from ..machine.events import (
     StatusRuntimeEvent,
 )
 from ..machine.execution import ExecResponse, NamespaceSummary
-from ..machine.llm import LlmResponse, ReasoningOutput, TextOutput
+from ..machine.llm import LlmResponse, LlmToolSpec, ReasoningOutput, TextOutput
 from ..machine.messages import Message, PartKind
 from ..machine.outcomes import AssistantMessage, FinalValue, Finished, TurnStopReason
 from ..machine.tool_calls import CompletedToolCall, ToolCallRecord
@@ -92,6 +92,7 @@ class SnippetProtocol:
 
     name = "snippet"
     turn_protocol = SNIPPET_TURN_PROTOCOL
+    calls_tools = False
     vision = False
 
     def __init__(
@@ -113,6 +114,10 @@ class SnippetProtocol:
         self.driver = SnippetDriver(turn_id=turn_id, run_offset=run_offset, validate=validate, projector=self.projector)
         self.system_prompt = SYSTEM
         self._run_offset = run_offset
+
+    def tool_specs(self, specs: Sequence[LlmToolSpec]) -> tuple[LlmToolSpec, ...]:
+        """None: a small model is shown code only."""
+        return ()
 
     def turn_limit_message(self, message_id: str, max_turns: int) -> Message:
         """The note that grants one last reply."""

@@ -1,8 +1,8 @@
-"""Tools: what a model may call beside code, natively or from a cell. The contract of a tool, and of where tools come from.
+"""Tools: what a model may call beside code, natively or from a cell. The contract of a tool, and of their sources.
 
 A tool is a record (`Tool`); what makes them is beside this file: Python functions (`functions.py`), MCP servers
-(`mcp.py`), and those that ship (`shipped.py`). Imports `machine` and `errors` only; the implementations do not know
-each other. Calls and their outputs are the records of `machine.tool_calls`.
+(`mcp.py`), and those that ship (`shipped.py`), which do not know each other. How calls are made is decided in
+`calling.py`; calls and their outputs are the records of `machine.tool_calls`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class ToolPolicy:
 
     approve: AskedFrom = "every"
     safe: bool = False
-    """A call may be made again: after a passing failure, and when a crash left nobody knowing whether it took effect."""
+    """A call may be made again: after a passing failure, and when a crash left open whether it took effect."""
     retries: int = 0
     """How often a call is made again after a passing failure; only where it is `safe`."""
     timeout_s: float | None = None
@@ -50,7 +50,7 @@ class ToolPolicy:
     """Of a result, for the model; the rest is kept, and the result says how to read it."""
 
     def asks(self, mode: ApprovalMode) -> bool:
-        """Whether a person is asked about a call in that mode; in the mode `plan` nothing is asked, and nothing made."""
+        """Whether a person is asked about a call in that mode; in the mode `plan` nothing is asked, nor made."""
         if self.approve == "never" or mode is ApprovalMode.PLAN:
             return False
         return mode.strictness >= ApprovalMode(self.approve).strictness
@@ -104,7 +104,7 @@ class Tool:
     """As code writes it: `tools.NAME(...)`."""
     description: str = ""
     """For the model, whole. Of a server that is not the user's own: text that nobody vouches for."""
-    input_schema: Json = field(default_factory=lambda: {"type": "object", "properties": {}})
+    input_schema: Json = field(default_factory=lambda: dict[str, Json](type="object", properties={}))
     output_schema: Json = field(default_factory=dict)
     signature: str = "(**arguments)"
     """As Python writes it, for help in cells: `(city: str, days: int = 3) -> list[float]`."""
@@ -113,6 +113,8 @@ class Tool:
     policy: ToolPolicy = field(default_factory=ToolPolicy)
     source: str = "function"
     """Where it comes from: `function`, `lash_nb`, `mcp:NAME`."""
+    stoppable: bool = True
+    """Whether a call that is cancelled ends; a function in a thread goes on, and is let go of."""
     invoke: Invoke
 
     @property

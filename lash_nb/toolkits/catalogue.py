@@ -101,9 +101,7 @@ class ToolCatalogue:
             await source.aclose()
 
 
-def catalogue_of(
-    tools: ToolCatalogue | Mapping[str, Any] | None, *, make: Callable[[str, Any], Tool]
-) -> ToolCatalogue:
+def catalogue_of(tools: ToolCatalogue | Mapping[str, Any] | None, *, make: Callable[[str, Any], Tool]) -> ToolCatalogue:
     """What a session was given as tools, as a catalogue; `make` makes a tool of a function.
 
     Raises InputError: they are no mapping, cannot be called by that name, or are no functions.

@@ -25,7 +25,7 @@ from .suite import KernelSuite, fresh, texts
 
 CALL = "print(tools.add(a=1, b=2))"
 CALL_BY_POSITION = "print(tools.add(1, 2))"
-CALL_ASYNC = "print(await tools.add.aio(a=1, b=2))"
+CALL_ASYNC = "print(await tools.add(a=1, b=2))"
 CALL_TWENTY = """
 import asyncio
 print(sum(await asyncio.gather(*(tools.add.aio(a=n, b=0) for n in range(20)))))

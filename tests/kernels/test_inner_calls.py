@@ -93,9 +93,10 @@ print(await asyncio.to_thread(tools.echo, 5))
 
 
 async def test_what_a_tool_looks_like(kernel: ManagedKernel, host: Host) -> None:
-    code = "print(dir(tools), repr(tools), tools.echo.__doc__, tools.echo, hasattr(tools, 'nothing'))"
-    assert await prints(kernel, code, host) == (
-        "['echo', 'wait'] <tools: echo, wait> Gives x back. <tool echo(x, y)> False\n"
+    code = "print(dir(tools), tools.echo.__doc__, tools.echo, hasattr(tools, 'nothing'), tools.echo is tools.echo)"
+    assert await prints(kernel, code, host) == "['echo', 'wait'] Gives x back. <tool echo(x, y)> False True\n"
+    assert await prints(kernel, "print(tools)", host) == (
+        "<tools: 2>\n  tools.echo(x, y): Gives x back.\n  tools.wait(**arguments)\n"
     )
 
 
@@ -111,6 +112,7 @@ async def test_what_a_tool_looks_like(kernel: ManagedKernel, host: Host) -> None
         ("tools.echo(x=float('nan'))", "ValueError", "echo(): x is nan"),
         ("tools.echo(x='x' * 9_000_000)", "ValueError", "echo(): the arguments are 9,0"),
         ("tools.echo = 1", "AttributeError", "tools are the host's"),
+        ("del tools.echo", "AttributeError", "tools are the host's"),
         ("await tools.nothing.aio()", "AttributeError", "there is no tool 'nothing'"),
     ],
 )
@@ -141,21 +143,51 @@ async def test_a_failure_shows_the_call_and_nothing_of_ours(kernel: ManagedKerne
     assert (await run(kernel, "await tools.echo.aio(y=1)", host)).error is not None
 
 
-async def test_a_cancelled_task_cancels_its_call(kernel: ManagedKernel, host: Host) -> None:
+@pytest.mark.parametrize("call", ["tools.wait.aio()", "tools.wait()"])
+async def test_a_cancelled_task_cancels_its_call(kernel: ManagedKernel, host: Host, call: str) -> None:
     code = """
 import asyncio
 try:
-    await asyncio.wait_for(tools.wait.aio(), 0.2)
+    await asyncio.wait_for(CALL, 0.2)
 except asyncio.TimeoutError:
     print('timed out')
 print(tools.echo(x=1))
 """
-    result = await run(kernel, code, host)
+    result = await run(kernel, code.replace("CALL", call), host)
     assert texts(result) == ["timed out\n1\n"]
     wait, echo = result.tool_calls
     assert isinstance(wait.output.outcome, ToolCancelled)
     assert isinstance(echo.output.outcome, ToolSucceeded)
     assert host.cancelled == 1
+
+
+@pytest.mark.parametrize(
+    "code", ["tools.wait()", "await tools.wait()", "import asyncio\nawait asyncio.gather(tools.wait())"]
+)
+async def test_an_interrupt_ends_the_waiting(kernel: ManagedKernel, host: Host, code: str) -> None:
+    task = asyncio.ensure_future(run(kernel, code, host))
+    await asyncio.wait_for(host.waiting.wait(), 20)
+    assert await kernel.interrupt()
+    result = await task
+    assert result.outcome is CellOutcome.INTERRUPTED
+    (record,) = result.tool_calls
+    assert isinstance(record.output.outcome, ToolCancelled)
+    assert host.cancelled == 1
+
+
+async def test_a_forked_process_is_told_that_it_cannot_call(kernel: ManagedKernel, host: Host) -> None:
+    code = """
+import os
+reading, writing = os.pipe()
+child = os.fork()
+if not child:
+    try: tools.echo(x=1)
+    except ToolError as error: os.write(writing, error.code.encode())
+    finally: os._exit(0)
+os.waitpid(child, 0)
+print(os.read(reading, 100), tools.echo(x=2))
+"""
+    assert await prints(kernel, code, host) == "b'other_process' 2\n"
 
 
 async def test_what_threads_leave_waiting_ends_with_the_cell(kernel: ManagedKernel, host: Host) -> None:
@@ -215,7 +247,7 @@ async def test_code_that_breaks_the_line_gets_an_error(host: Host) -> None:
         # A minute is shortened to a second: what is tested is that it ends.
         code = (
             "import builtins, time\n"
-            "type(tools).__getattr__.__globals__['SILENCE_S'] = 1.0\n"
+            "type(vars(tools)['_calls']).silent.__globals__['SILENCE_S'] = 1.0\n"
             "kernel = get_ipython().kernel\n"
             "kernel.control_thread.io_loop.add_callback(kernel.control_stream.stop_on_recv); time.sleep(0.2)\n"
             "tools.echo(x=1)"

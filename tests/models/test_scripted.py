@@ -8,9 +8,17 @@ from pathlib import Path
 import pytest
 
 from lash_nb.errors import InputError, ModelCallError
-from lash_nb.machine.llm import LlmCallError, LlmResponse, LlmTerminalReason, ProviderFailureKind
+from lash_nb.machine.llm import (
+    LlmCallError,
+    LlmResponse,
+    LlmTerminalReason,
+    ProviderFailureKind,
+    TextOutput,
+    ToolCallOutputPart,
+)
+from lash_nb.models import ToolCallChunk
 from lash_nb.models.choice import open_model
-from lash_nb.models.scripted import ScriptedModel
+from lash_nb.models.scripted import ScriptedModel, calling
 
 from .cases import Listener, context, request
 from .contract import ModelContract
@@ -72,6 +80,45 @@ async def test_a_script_is_read_from_a_file(tmp_path: Path, text: str) -> None:
     assert (await model.complete(request(), context=context())).full_text == "hello"
 
 
+CALLS = """{"protocol": "tools", "turns": {"1": [
+  {"text": "I look.", "calls": [{"tool": "search", "args": {"q": "x"}, "id": "a"}, {"tool": "now"}]},
+  {"calls": [{"tool": "search", "args": "{"}]},
+  "Done."
+]}}"""
+
+
+async def test_a_script_in_a_file_may_call_tools(tmp_path: Path) -> None:
+    (tmp_path / "script.json").write_text(CALLS)
+    model = open_model("scripted:script.json", base_dir=tmp_path)
+    assert model.traits(session="1", turn=1).protocol == "tools"
+    listener = Listener()
+    answers = [await model.complete(request(), context=context(step=step), on_delta=listener) for step in (1, 2, 3)]
+    assert answers[0] == LlmResponse(
+        full_text="I look.",
+        parts=(
+            TextOutput(text="I look."),
+            ToolCallOutputPart(call_id="a", tool_name="search", input_json='{"q":"x"}'),
+            ToolCallOutputPart(call_id="call_2", tool_name="now", input_json="{}"),
+        ),
+        terminal_reason=LlmTerminalReason.TOOL_USE,
+    )
+    assert answers[1] == calling(("search", "{"))
+    assert answers[2].full_text == "Done."
+    assert ToolCallChunk(call_id="a", tool_name="search", input_json_delta='{"q":"x"}') in listener.deltas
+
+
+def test_a_reply_that_calls_is_written_in_one_line() -> None:
+    assert calling(("search", {"q": 1}), ("now", {}, "b"), text="I look.") == LlmResponse(
+        full_text="I look.",
+        parts=(
+            TextOutput(text="I look."),
+            ToolCallOutputPart(call_id="call_1", tool_name="search", input_json='{"q":1}'),
+            ToolCallOutputPart(call_id="b", tool_name="now", input_json="{}"),
+        ),
+        terminal_reason=LlmTerminalReason.TOOL_USE,
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -79,7 +126,20 @@ async def test_a_script_is_read_from_a_file(tmp_path: Path, text: str) -> None:
         ('{"turn": {}}', ': a script is a list of replies, or {"turns": {"1": [replies], …}}'),
         ('{"turns": {"one": []}}', ': turns: "one" is not the number of a turn (1, 2, …)'),
         ('{"turns": {"1": "hello"}}', ": turns.1 is not a list of replies"),
-        ('["a", 1]', ": the script[1] is not a text"),
+        ('["a", 1]', ": the script[1] is not a text, nor an object with calls"),
+        ("[{}]", ': the script[0] is not of the form {"text": "…", "calls": [{"tool": …, "args": …}]}'),
+        (
+            '[{"calls": [{"tool": "a"}], "txt": "b"}]',
+            ': the script[0] is not of the form {"text": "…", "calls": [{"tool": …, "args": …}]}',
+        ),
+        (
+            '{"turns": {"2": [{"calls": [{"name": "a"}]}]}}',
+            ': turns.2[0].calls[0] is not of the form {"tool": "…", "args": {…}}',
+        ),
+        (
+            '[{"calls": [{"tool": "a"}, {"tool": "a", "args": [1]}]}]',
+            ": the script[0].calls[1]: a tool and an id are texts, arguments are an object",
+        ),
         ("\udcff", ": the script is not UTF-8 text (byte 0)"),
     ],
 )

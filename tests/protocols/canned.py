@@ -53,7 +53,7 @@ def decisions(played: Played) -> list[object]:
         for record in played.events
         if isinstance(record, ProtocolRecord) and isinstance(record.event, CodeDiagnostic)
     ]
-    return [payload["decision"] for payload in payloads if isinstance(payload, dict)]
+    return [payload["decision"] for payload in payloads if isinstance(payload, dict) and "decision" in payload]
 
 
 def errors(played: Played) -> list[str | None]:

@@ -25,6 +25,8 @@ from lash_nb.machine.effects import (
     LlmComplete,
     Response,
     SyncExecutionEnvironment,
+    ToolCalls,
+    ToolResults,
 )
 from lash_nb.machine.events import SessionEventRecord, SessionStreamEvent, TurnOutcomeEvent
 from lash_nb.machine.execution import ExecResponse, NamespaceSummary
@@ -32,11 +34,22 @@ from lash_nb.machine.llm import LlmCallError, LlmRequest, LlmResponse, LlmTermin
 from lash_nb.machine.messages import Message, MessageRole, Part, PartKind
 from lash_nb.machine.outcomes import TurnOutcome
 from lash_nb.machine.state import TurnCheckpoint
+from lash_nb.machine.tool_calls import (
+    CompletedToolCall,
+    ModelToolReturn,
+    PendingToolCall,
+    TextReturn,
+    ToolCallOutput,
+    ToolSucceeded,
+)
+from lash_nb.machine.tool_specs import RUN_CODE, LlmToolSpec
 from lash_nb.machine.turn import TurnMachine, TurnMachineConfig
+from lash_nb.machine.wire import dumps
 from lash_nb.protocols import ModelProtocol
 from lash_nb.protocols.code import CodeProtocol
+from lash_nb.protocols.run_code import cell_output, cell_return
 
-__all__ = ["Played", "delivery", "play", "prefix_problems", "reply", "text_of", "user_message"]
+__all__ = ["Answer", "Played", "completed", "delivery", "play", "prefix_problems", "reply", "text_of", "user_message"]
 
 
 def user_message(message_id: str, text: str) -> Message:
@@ -58,12 +71,39 @@ def text_of(request: LlmRequest, index: int) -> str:
     return "\n".join(block.text for block in request.messages[index].blocks if isinstance(block, TextBlock))
 
 
+Answer = Callable[[PendingToolCall], ToolCallOutput | CompletedToolCall]
+"""What a tool gives; a whole record where a test says what the model is told."""
+
+
+def echo(call: PendingToolCall) -> ToolCallOutput:
+    """A tool that gives back its name and arguments."""
+    return ToolCallOutput(outcome=ToolSucceeded(payload=f"{call.tool_name} {dumps(call.args)}"))
+
+
+def completed(call: PendingToolCall, output: ToolCallOutput) -> CompletedToolCall:
+    """A call as a host ends it: a string is raw text, anything else JSON, a failure its message."""
+    outcome = output.outcome
+    told = outcome.payload if isinstance(outcome, ToolSucceeded) else outcome.payload.message
+    parts = (TextReturn(text=told if isinstance(told, str) else dumps(told)),)
+    model_return = ModelToolReturn(call_id=call.call_id, tool_name=call.tool_name, parts=parts)
+    return CompletedToolCall(
+        call_id=call.call_id,
+        tool_name=call.tool_name,
+        args=call.args,
+        output=output,
+        model_return=model_return,
+        duration_ms=0,
+        replay=call.replay,
+    )
+
+
 @dataclass(kw_only=True)
 class Played:
     """What happened in a turn."""
 
     requests: list[LlmRequest] = field(default_factory=list)
     executed: list[str] = field(default_factory=list)
+    batches: list[tuple[PendingToolCall, ...]] = field(default_factory=list)
     checkpoints: list[CheckpointKind] = field(default_factory=list)
     emitted: list[SessionStreamEvent] = field(default_factory=list)
     outcome: TurnOutcome | None = None
@@ -74,7 +114,10 @@ class Played:
 
 
 def _config(
-    protocol: ModelProtocol, max_turns: int | None, namespace: NamespaceSummary | None
+    protocol: ModelProtocol,
+    max_turns: int | None,
+    namespace: NamespaceSummary | None,
+    specs: Sequence[LlmToolSpec],
 ) -> TurnMachineConfig[Any, Any, Any]:
     protocol.set_volatile(["Variables: none."], namespace=namespace)
     return TurnMachineConfig(
@@ -84,6 +127,7 @@ def _config(
         model="canned",
         sync_execution_environment=True,
         max_turns=max_turns,
+        tool_specs=protocol.tool_specs(specs),
         system_prompt=protocol.system_prompt,
         session_id="s1",
         termination=protocol.termination,
@@ -104,41 +148,52 @@ def play(
     through_json: bool = False,
     streamed: bool = False,
     namespace: NamespaceSummary | None = None,
+    tools: Answer = echo,
+    specs: Sequence[LlmToolSpec] = (),
 ) -> Played:
-    """Play one turn to its end; fails when a canned answer is missing. `deliveries[i]` answers the i-th checkpoint."""
+    """Play one turn to its end; fails when a canned answer is missing. `deliveries[i]` answers the i-th checkpoint.
+
+    `results` are those of cells, also of the ones that are called; `tools` gives those of other calls.
+    """
     played, queue, cells = Played(), list(replies), list(results)
-    machine = TurnMachine(_config(protocol(), max_turns, namespace), messages, events, protocol_run_offset=run_offset)
-    waiting: SyncExecutionEnvironment | LlmCall | ExecCode | Checkpoint | None = None
+    machine = TurnMachine(
+        _config(protocol(), max_turns, namespace, specs), messages, events, protocol_run_offset=run_offset
+    )
+    waiting: Outstanding | None = None
     done = False
     while not done:
         if through_json and waiting is None:
             forms = protocol().turn_protocol
             read = TurnCheckpoint.from_text(machine.checkpoint().to_text(forms), forms)
             assert read == machine.checkpoint()
-            machine = TurnMachine.restore(_config(protocol(), max_turns, namespace), read)
+            machine = TurnMachine.restore(_config(protocol(), max_turns, namespace, specs), read)
         match machine.poll_effect():
             case Emit(event=event):
                 played.emitted.append(event)
             case Done(messages=final):
                 played.messages, played.events, done = tuple(final), tuple(machine.events), True
-            case SyncExecutionEnvironment() | LlmCall() | ExecCode() | Checkpoint() as effect:
+            case SyncExecutionEnvironment() | LlmCall() | ToolCalls() | ExecCode() | Checkpoint() as effect:
                 waiting = effect
             case None:
                 assert waiting is not None, "the machine neither waits nor goes on"
-                machine.handle_response(_answer(waiting, played, queue, cells, deliveries, streamed))
+                machine.handle_response(_answer(waiting, played, queue, cells, deliveries, streamed, tools))
                 waiting = None
     played.replies_left, played.results_left = len(queue), len(cells)
     [played.outcome] = [event.outcome for event in played.emitted if isinstance(event, TurnOutcomeEvent)]
     return played
 
 
+Outstanding = SyncExecutionEnvironment | LlmCall | ToolCalls | ExecCode | Checkpoint
+
+
 def _answer(
-    effect: SyncExecutionEnvironment | LlmCall | ExecCode | Checkpoint,
+    effect: Outstanding,
     played: Played,
     replies: list[LlmResponse | LlmCallError | str],
     results: list[ExecResponse | str],
     deliveries: Sequence[CheckpointDelivery],
     streamed: bool,
+    tools: Answer,
 ) -> Response:
     match effect:
         case SyncExecutionEnvironment():
@@ -149,6 +204,9 @@ def _answer(
             return LlmComplete(
                 id=effect.id, result=reply(said) if isinstance(said, str) else said, text_streamed=streamed
             )
+        case ToolCalls():
+            played.batches.append(effect.calls)
+            return ToolResults(id=effect.id, results=tuple(_called(call, results, tools) for call in effect.calls))
         case ExecCode():
             assert effect.language == "python"
             played.executed.append(effect.code)
@@ -158,6 +216,14 @@ def _answer(
             played.checkpoints.append(effect.checkpoint)
             nothing = delivery()
             return CheckpointResponse(id=effect.id, delivery=deliveries[count] if count < len(deliveries) else nothing)
+
+
+def _called(call: PendingToolCall, results: list[ExecResponse | str], tools: Answer) -> CompletedToolCall:
+    if call.tool_name == RUN_CODE:
+        output = cell_output(results.pop(0))
+        return replace(completed(call, output), model_return=cell_return(call, output))
+    given = tools(call)
+    return given if isinstance(given, CompletedToolCall) else completed(call, given)
 
 
 def prefix_problems(requests: Sequence[LlmRequest]) -> list[str]:

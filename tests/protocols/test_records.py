@@ -29,6 +29,7 @@ from lash_nb.machine.wire import Json, dumps, loads
 from lash_nb.protocols import PROTOCOLS, ModelProtocol
 from lash_nb.protocols.code import CodeProtocol
 from lash_nb.protocols.grammar import ReplyProblem
+from lash_nb.protocols.observations import ObservationBudget
 from lash_nb.protocols.records import (
     CODE_DRIVER_STATE,
     CODE_EVENT,
@@ -39,8 +40,10 @@ from lash_nb.protocols.records import (
     CodeTrajectoryEntry,
     FinalOutput,
 )
+from lash_nb.protocols.snippet import SnippetProtocol
 from lash_nb.protocols.termination import CODE_TERMINATION, CodeTermination, FinishRequired, Natural
 from lash_nb.protocols.tool_events import terminal_outcome, tool_call_events
+from lash_nb.protocols.tools import ToolsProtocol
 
 PLOT = AttachmentRef(id="sha256:ab", media_type="image/png", byte_len=4)
 FAILURE = ToolFailure(
@@ -88,6 +91,10 @@ def test_records_of_another_protocol_are_refused() -> None:
         (
             CodeTrajectoryEntry(id="i", protocol_iteration=1, code="x", observation="o", refused="no"),
             '{"CodeTrajectoryEntry":{"id":"i","protocol_iteration":1,"code":"x","observation":"o","refused":"no"}}',
+        ),
+        (
+            CodeTrajectoryEntry(id="i", protocol_iteration=1, code="x", observation="o", call_id="c1"),
+            '{"CodeTrajectoryEntry":{"id":"i","protocol_iteration":1,"code":"x","observation":"o","call_id":"c1"}}',
         ),
         (
             CodeDiagnostic(id="i", protocol_iteration=0, phase="llm_extraction", payload={"decision": "answer"}),
@@ -140,13 +147,33 @@ def test_termination_options_are_written_and_read_back(options: CodeTermination,
     assert CODE_TERMINATION.decode(loads(text)) == options
 
 
-def test_the_registry_names_a_class_that_keeps_the_contract() -> None:
-    module, _, attribute = PROTOCOLS["code"].partition(":")
-    made = getattr(importlib.import_module(module), attribute)(turn_id="t")
-    assert isinstance(made, CodeProtocol)
-    protocol: ModelProtocol = made
-    assert protocol.name == "code"
+@pytest.mark.parametrize(
+    ("name", "kind", "calls_tools"),
+    [("code", CodeProtocol, False), ("snippet", SnippetProtocol, False), ("tools", ToolsProtocol, True)],
+)
+def test_the_registry_names_a_class_that_keeps_the_contract(name: str, kind: type, calls_tools: bool) -> None:
+    module, _, attribute = PROTOCOLS[name].partition(":")
+    named = getattr(importlib.import_module(module), attribute)
+    assert named.calls_tools is calls_tools
+    assert named is kind
+    protocol: ModelProtocol = named(
+        turn_id="t",
+        run_offset=0,
+        termination=Natural(),
+        validate=None,
+        grammar="tags",
+        vision=False,
+        budget=ObservationBudget(),
+        no_progress_limit=3,
+        instructions="",
+    )
+    assert (protocol.name, protocol.turn_protocol.name) == (name, name)
+    assert bool(protocol.tool_specs([])) is calls_tools
     assert protocol.sampling(protocol_iteration=0) == protocol.sampling(protocol_iteration=0)
+
+
+def test_every_protocol_of_the_registry_is_tested_for_it() -> None:
+    assert sorted(PROTOCOLS) == ["code", "snippet", "tools"]
 
 
 # -- tool calls of a cell ----------------------------------------------------------------------------------------------

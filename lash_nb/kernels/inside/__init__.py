@@ -19,12 +19,16 @@ from types import CodeType
 
 __all__ = ["FEATURES", "PARTS", "REQUIRED", "VERSION", "bootstrap", "compiled"]
 
-VERSION = 4
+VERSION = 5
 PARTS = (
     "text",
     "entries",
     "record",
     "json_values",
+    "awaiting",
+    "tool_help",
+    "tool_values",
+    "tool_proxies",
     "spill",
     "effects",
     "hosts",
@@ -49,6 +53,7 @@ FEATURES = (
     "streams",
     "ledger",
     "calls",
+    "completing",
     "guard",
     "finish",
     "essentials",

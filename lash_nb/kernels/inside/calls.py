@@ -1,9 +1,11 @@
-"""`tools.NAME(...)`: a cell calls its host. Out as a message on IOPub, back on the control channel. Runs in the kernel.
+"""The calls of a cell to its host: out as a message on IOPub, back on the control channel. Runs in the kernel.
 
-A call is matched by its id (`c1`, `c2`, … in a cell's order). It may come from the cell, its tasks and its threads, as
-many at once as they like. It ends with a value, with `ToolError` at the call site, or with the cell: then those that
-still wait get an error. While its host is gone (crashed) a call waits for the next one; while the host lives it says so
-every few seconds, and a call that hears nothing of it for long is broken and says so, instead of hanging.
+What makes them is `tools` (`tool_proxies`). A call is matched by its id (`c1`, `c2`, … in a cell's order). It may come
+from the cell, its tasks and its threads, as many at once as they like. It ends with a value, with `ToolError` at the
+call site, or with the cell: then those that still wait get an error. While its host is gone (crashed) a call waits for
+the next one; while the host lives it says so every few seconds, and a call that hears nothing of it for long is broken
+and says so, instead of hanging. A cell that has made `MAX_CALLS` calls makes none more: a loop without end would fill
+its host's records.
 `read_output(handle)` reads back what was cut out of an output, the same way.
 """
 
@@ -13,16 +15,18 @@ import asyncio
 import base64
 import concurrent.futures
 import json
+import os
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
-from .json_values import to_json
+from .tool_help import Form
+from .tool_proxies import Tools
+from .tool_values import MAX_CALLS, loaded
 
 SILENCE_S = 60.0
 TICK_S = 0.5
-MAX_CHARS = 8_000_000
 READ = "read_output"
 READ_BYTES = 1024 * 1024
 
@@ -59,9 +63,11 @@ class Calls:
 
     def __init__(self, inside: Any) -> None:
         self.inside = inside
+        self.getpid = os.getpid
         self.lock = threading.RLock()  # a finaliser that runs while it is held may ask, too
         self.header: dict[str, Any] | None = None
         self.offers: dict[str, dict[str, Any]] = {}
+        self.forms: dict[str, Form] = {}
         self.counts: dict[str, int] = {}
         self.pending: dict[str, Call] = {}
         self.heard = 0.0
@@ -75,7 +81,7 @@ class Calls:
             self.header = header
             self.counts = {}
             self.records = []
-            self.offers = {offer["name"]: offer for offer in offers or ()}
+            self.offers, self.forms = {offer["name"]: offer for offer in offers or ()}, {}
 
     def end(self) -> list[str]:
         """The calls of the cell; what its threads and tasks left waiting is told that it has ended."""
@@ -106,13 +112,27 @@ class Calls:
         if not call.future.done():
             call.future.set_exception(ToolError(message, kind=kind, code=code))
 
+    def form(self, name: str) -> Form | None:
+        """How a tool of this cell is called; None: it has no such tool."""
+        with self.lock:
+            offer = self.offers.get(name)
+            if offer is not None and name not in self.forms:
+                self.forms[name] = Form(offer)
+            return self.forms.get(name)
+
     # -- a call --------------------------------------------------------------------------------------------------------
 
     def start(self, name: str, args: Any, series: str = "c") -> Call:
-        """Send a call; its id is the next one of its series.
+        """Send a call; its id is the next one of its series, of which `c` is that of tools.
 
-        Raises ToolError when the code that makes it belongs to no running cell.
+        Raises ToolError when the code that makes it belongs to no running cell, or a cell may not make it.
         """
+        if self.getpid() != self.inside.pid:  # before the lock, which a fork may have left taken
+            raise ToolError(
+                f"{name}() was called in a process that was forked: only the kernel's own reaches its host",
+                kind="unavailable",
+                code="other_process",
+            )
         header = self.inside.parent()
         call = Call(name, args, header)
         with self.lock:
@@ -123,13 +143,31 @@ class Calls:
                     kind="unavailable",
                     code="no_cell",
                 )
-            number = self.counts[series] = self.counts.get(series, 0) + 1
+            number = self.counts.get(series, 0) + 1
+            if series == "c":
+                self.require(name, number)
+            self.counts[series] = number
             call.id = f"{series}{number}"
             self.pending[call.id] = call
             self.heard = time.monotonic()
             # Under the lock: calls leave in the order of their ids.
             self.inside.publish("lash_call", {"id": call.id, "name": name, "args": json.dumps(args)}, header)
         return call
+
+    def require(self, name: str, number: int) -> None:
+        """Raise ToolError if this cell cannot make one more call, or not that one."""
+        if name not in self.offers:
+            there = ", ".join(sorted(self.offers)) or "none"
+            raise ToolError(
+                f"there is no tool {name!r} any more; there are: {there}", kind="unavailable", code="unknown_tool"
+            )
+        if number > MAX_CALLS:
+            raise ToolError(
+                f"{name}() was not called: this cell has made {MAX_CALLS:,} calls, and none makes more; "
+                "go on in another cell",
+                kind="resource_limit",
+                code="too_many_calls",
+            )
 
     def cancel(self, call: Call) -> None:
         with self.lock:
@@ -165,7 +203,7 @@ class Calls:
                         continue
                 if error is not None:
                     raise error  # from here, and not from the depths of the future
-                return call.future.result()
+                return loaded(call.future.result(), self.bytes_of)
         except BaseException:
             self.cancel(call)  # does nothing once it is answered
             raise
@@ -180,11 +218,27 @@ class Calls:
             error = waiter.exception()
             if error is not None:
                 raise error
-            return waiter.result()
+            return loaded(waiter.result(), self.bytes_of)
         except BaseException:
             waiter.cancel()
             self.cancel(call)
             raise
+
+    def read(self, handle: str, start: int, end: int | None) -> tuple[bytes, str]:
+        """What the host keeps under a handle, up to `end`, and its media type."""
+        parts, place, kind = [], start, "text/plain"
+        while end is None or place < end:
+            want = READ_BYTES if end is None else min(READ_BYTES, end - place)
+            part = self.wait(self.start(READ, {"handle": handle, "start": place, "size": want}, series="r"))
+            data = base64.b64decode(part["data"])
+            parts.append(data)
+            place, kind = place + len(data), str(part["media_type"])
+            if len(data) < want:
+                break
+        return b"".join(parts), kind
+
+    def bytes_of(self, handle: str) -> bytes:
+        return self.read(handle, 0, None)[0]
 
     # -- from the host, on the control thread --------------------------------------------------------------------------
 
@@ -201,7 +255,7 @@ class Calls:
             return
         error = content.get("error")
         if error is None:
-            call.future.set_result(json.loads(content["value"]))
+            call.future.set_result(content["value"])
         else:
             self.fail(call, error["message"], error["kind"], error["code"])
 
@@ -220,78 +274,6 @@ class Calls:
         self.heard = time.monotonic()
 
 
-class Tool:
-    """One tool: call it with keyword arguments; `await NAME.aio(...)` where other tasks are to go on meanwhile."""
-
-    def __init__(self, calls: Calls, offer: dict[str, Any]) -> None:
-        self.__name__ = offer["name"]
-        self.__doc__ = offer.get("doc") or Tool.__doc__
-        self._calls = calls
-        self._parameters = offer.get("parameters")
-
-    def __repr__(self) -> str:
-        return f"<tool {self.__name__}({', '.join(self._parameters or ['...'])})>"
-
-    def __dir__(self) -> list[str]:
-        return ["aio"]
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        calls = self._calls
-        return calls.wait(calls.start(self.__name__, self._plain(args, kwargs)))
-
-    async def aio(self, *args: Any, **kwargs: Any) -> Any:
-        """The same call, awaited."""
-        calls = self._calls
-        return await calls.wait_async(calls.start(self.__name__, self._plain(args, kwargs)))
-
-    def _plain(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The arguments as one JSON object."""
-        name, parameters = self.__name__, self._parameters
-        if args and (parameters is None or len(args) > len(parameters)):
-            takes = "keyword arguments only" if parameters is None else f"at most {len(parameters)} arguments"
-            raise TypeError(f"{name}() takes {takes}; {len(args)} given by position")
-        named = dict(zip(parameters or (), args, strict=False))
-        twice = sorted(named.keys() & kwargs.keys())
-        if twice:
-            raise TypeError(f"{name}() got {twice[0]!r} twice")
-        unknown = sorted(kwargs.keys() - set(parameters)) if parameters is not None else []
-        if unknown:
-            raise TypeError(
-                f"{name}() has no parameter {unknown[0]!r}; it has: {', '.join(parameters or ()) or 'none'}"
-            )
-        found: dict[str, Any] = {key: to_json(value, f"{name}(): {key}") for key, value in {**named, **kwargs}.items()}
-        size = len(json.dumps(found))
-        if size > MAX_CHARS:
-            raise ValueError(f"{name}(): the arguments are {size:,} characters of JSON, over {MAX_CHARS:,}")
-        return found
-
-
-class Tools:
-    """What this cell can call: `tools.NAME(x=1)`, or `await tools.NAME.aio(x=1)`; failures raise ToolError."""
-
-    def __init__(self, calls: Calls) -> None:
-        self.__dict__["_calls"] = calls
-
-    def __getattr__(self, name: str) -> Tool:
-        calls: Calls = self.__dict__["_calls"]
-        offer = calls.offers.get(name)
-        if offer is None:
-            there = ", ".join(sorted(calls.offers)) or "none"
-            raise AttributeError(f"there is no tool {name!r}; there are: {there}") from None
-        return Tool(calls, offer)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError("tools are the host's: nothing can be set here")
-
-    __delattr__ = __getattr__  # type: ignore[assignment]
-
-    def __dir__(self) -> list[str]:
-        return sorted(self.__dict__["_calls"].offers)
-
-    def __repr__(self) -> str:
-        return f"<tools: {', '.join(dir(self)) or 'none'}>"
-
-
 def install(shell: Any, inside: Any) -> None:
     """Put `tools`, `ToolError` and `read_output` beside the builtins."""
     import builtins
@@ -303,17 +285,8 @@ def install(shell: Any, inside: Any) -> None:
 
         Text as str, anything else as bytes; `start` and `size` (bytes) read a part.
         """
-        parts, place, end = [], max(0, int(start)), None if size is None else max(0, int(start)) + max(0, int(size))
-        while end is None or place < end:
-            want = READ_BYTES if end is None else min(READ_BYTES, end - place)
-            part = calls.wait(calls.start(READ, {"handle": str(handle), "start": place, "size": want}))
-            data = base64.b64decode(part["data"])
-            parts.append(data)
-            place += len(data)
-            if len(data) < want:
-                break
-        whole = b"".join(parts)
-        kind = str(part["media_type"]) if parts else "text/plain"
+        first = max(0, int(start))
+        whole, kind = calls.read(str(handle), first, None if size is None else first + max(0, int(size)))
         if not kind:  # from an earlier kernel: only its bytes can tell
             try:
                 return whole.decode()

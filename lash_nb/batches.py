@@ -1,0 +1,140 @@
+"""How the calls of one batch are made: at once, within a bound; its cells one after the other; results in call order.
+
+Decided here: who is to be asked about a call is asked before any call of the batch begins, one question at a time. A
+cell asks for itself when its turn comes; where nobody is there to answer, what runs comes to its end and is recorded,
+then the turn waits. One call that fails does not end the others; when one cannot be recorded, they are stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+
+from .approving import CalledCell, rejected_call_text
+from .cell_runs import CellRuns
+from .errors import ApprovalNeeded, JournalError
+from .machine.effects import ToolCalls
+from .machine.execution import NamespaceSummary
+from .machine.tool_calls import CompletedToolCall, PendingToolCall, ToolCallOutput
+from .machine.tool_specs import RUN_CODE
+from .ports import TurnPorts
+from .protocols.run_code import cell_output, cell_return
+from .tool_runs import RecordedCaller, ToolRuns, refused_call
+from .toolkits.calling import MOST_AT_ONCE, completed_call
+
+__all__ = ["Batches"]
+
+_LANGUAGE = "python"
+
+
+class Batches:
+    """Makes the batches of one turn; `finished` is called once a cell has given the turn's value."""
+
+    def __init__(
+        self, ports: TurnPorts, *, tools: ToolRuns, cells: CellRuns, finished: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._ports, self._tools, self._cells, self._finished = ports, tools, cells, finished
+
+    async def run(self, effect: ToolCalls, *, known: NamespaceSummary) -> tuple[CompletedToolCall, ...]:
+        """The results of all calls of one effect, in their order.
+
+        Raises:
+            ApprovalNeeded: nobody is there to decide on one; what had begun is recorded.
+            JournalError: a call or its result could not be recorded.
+        """
+        done: dict[str, CompletedToolCall] = {}
+        caller = self._tools.caller(
+            effect.id, on_activity=self._ports.on_activity, most_at_once=MOST_AT_ONCE, native=True
+        )
+        with caller as making:
+            refused = await self._refused(effect, making)
+            work = [self._call(call, making, refused, done) for call in effect.calls if call.tool_name != RUN_CODE]
+            cells = [call for call in effect.calls if call.tool_name == RUN_CODE]
+            await _all_of((*work, self._run_cells(effect, cells, known, done)))
+        return tuple(self._ports.redactor.completed(done[call.call_id]) for call in effect.calls)
+
+    async def _refused(self, effect: ToolCalls, making: RecordedCaller) -> dict[str, ToolCallOutput]:
+        """The calls that may not be made, by id."""
+        refused, tools = {}, self._ports.callable_tools
+        for call in effect.calls:
+            tool = tools.get(call.tool_name)
+            if tool is None or making.begun(call):
+                continue
+            decision = await self._cells.approvals.call(effect, call, tool.policy)
+            if not decision.allows:
+                refused[call.call_id] = refused_call(rejected_call_text(decision))
+        return refused
+
+    async def _call(
+        self,
+        call: PendingToolCall,
+        making: RecordedCaller,
+        refused: dict[str, ToolCallOutput],
+        done: dict[str, CompletedToolCall],
+    ) -> None:
+        output = refused.get(call.call_id)
+        done[call.call_id] = await making.call(call) if output is None else completed_call(call, output, 0)
+
+    async def _run_cells(
+        self,
+        effect: ToolCalls,
+        calls: Iterable[PendingToolCall],
+        known: NamespaceSummary,
+        done: dict[str, CompletedToolCall],
+    ) -> None:
+        for call in calls:
+            began = time.monotonic()
+            output = await self._run_cell(effect, call, known)
+            done[call.call_id] = CompletedToolCall(
+                call_id=call.call_id,
+                tool_name=call.tool_name,
+                args=call.args,
+                output=output,
+                model_return=cell_return(call, output),
+                duration_ms=round((time.monotonic() - began) * 1000),
+                replay=call.replay,
+            )
+
+    async def _run_cell(self, effect: ToolCalls, call: PendingToolCall, known: NamespaceSummary) -> ToolCallOutput:
+        """What a cell gave; one that had ended before is not run again, nor is one that its kernel has on record."""
+        recorded = self._tools.known(effect.id).get(call.call_id)
+        if recorded is not None:
+            return recorded
+        code = call.args.get("code") if isinstance(call.args, dict) else None
+        cell = CalledCell(
+            id=effect.id, language=_LANGUAGE, code=code if isinstance(code, str) else "", call_id=call.call_id
+        )
+        decision = await self._cells.decide(cell)
+        log, redactor = self._ports.log, self._ports.redactor
+        try:
+            if decision.allows:
+                await log.calling(effect.id, redactor.call(call))
+            response = (await self._cells.run_decided(cell, decision, known=known)).result
+            output = cell_output(response)
+            if decision.allows:
+                await log.called(effect.id, call.call_id, redactor.output(output))
+        except JournalError as error:
+            self._tools.unrecorded = error
+            raise
+        if not isinstance(response, str) and response.terminal_finish is not None:
+            await self._finished()
+        return output
+
+
+async def _all_of(work: Iterable[Awaitable[None]]) -> None:
+    """Wait for all; what one raises stops the others, unless it waits for a decision: then it comes behind them."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    pending = set(tasks)
+    try:
+        while pending:
+            ended, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_EXCEPTION)
+            for task in ended:
+                if task.cancelled() or not isinstance(task.exception(), (ApprovalNeeded, type(None))):
+                    task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in tasks:
+        task.result()
