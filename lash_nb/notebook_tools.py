@@ -52,6 +52,8 @@ class NotebookTools:
         """By the name of the tool."""
         self._configured: dict[str, Any] = {}
         """Servers of the settings as they were taken last."""
+        self._has_served = False
+        """Whether there ever was a server, so that there may be one to end."""
 
     # -- functions -----------------------------------------------------------------------------------------------------
 
@@ -121,6 +123,7 @@ class NotebookTools:
             for name, settings in wanted.items()
             if self._configured.get(name) != settings
         }
+        self._has_served = True
         there = {source.name for source in self.catalogue.sources}
         for name in (self._configured.keys() - wanted.keys()) & there:
             self.catalogue.remove(name)
@@ -137,6 +140,7 @@ class NotebookTools:
         from .toolkits.mcp import server_of
 
         server = server_of(name, settings, base_dir=self._base_dir)
+        self._has_served = True
         told = shared_loop().run(server.refresh())
         if told and not server.tools:
             shared_loop().run(server.aclose())
@@ -159,7 +163,7 @@ class NotebookTools:
 
     def close(self) -> None:
         """End the servers, and wait for it."""
-        if self.catalogue.sources:
+        if self._has_served:
             shared_loop().run(self.catalogue.aclose())
 
 

@@ -67,6 +67,7 @@ class RequestRun:
         self._priced_as = ""
         self._partner: TakesPart | None = None
         self._envelope: dict[str, Any] | None = None
+        self._made_for: tuple[tuple[Tool, ...], ExecutionEnvironmentSync] | None = None
         self._over = False
         """Whether its last envelope was made: a head that comes later is none."""
 
@@ -214,8 +215,15 @@ class RequestRun:
         return protocol.tool_specs([tool.spec for tool in tools.values()])
 
     def _environment(self, around: Surroundings, traits: ModelTraits) -> ExecutionEnvironmentSync:
-        """The prompt and the tools as they are now."""
+        """The prompt and the tools as they are now; the same object while the tools are the same."""
+        tools = tuple(around.tools.tools.values())
+        if self._made_for is not None and self._made_for[0] == tools:
+            return self._made_for[1]
         protocol = self._protocol(around, traits)
+        self._made_for = tools, self._environment_of(around, protocol)
+        return self._made_for[1]
+
+    def _environment_of(self, around: Surroundings, protocol: ModelProtocol) -> ExecutionEnvironmentSync:
         return ExecutionEnvironmentSync(system_prompt=protocol.system_prompt, tool_specs=self._specs(around, protocol))
 
     def _checkpoint(self) -> TurnCheckpoint | None:

@@ -71,6 +71,31 @@ def lost_kernels(
     return lost
 
 
+def _cell_told(turn: RecordedTurn, effect: ExecCode, *, answered: bool, lost: Callable[[str], bool]) -> tuple[str, str]:
+    """What becomes of the outstanding cell, and its code."""
+    detail = effect.code
+    cell = "cell" if effect.language.casefold() == "python" else f"{_visible(effect.language)} cell"
+    decision, wish = turn.decisions.get(f"cell-{effect.id}"), None if turn.asking is None else turn.asking.wish
+    if decision is not None and decision.code is not None:
+        detail = decision.code
+    if answered:
+        sentence = f"The {cell} has run, and its result is recorded; the model is told of it next. The cell:"
+    elif decision is not None and not decision.allows:
+        sentence = f"This {cell} was rejected and is not run; the model is told so:"
+    elif turn.asking is not None and wish is None:
+        sentence = f"This {cell} waits for your approval; if you go on, it runs:"
+    elif wish is not None and not lost(effect.language):
+        sentence = f"This {cell} runs, and waits because it wants to {_visible(str(wish))}:"
+    elif lost(effect.language):
+        sentence = (
+            f"This {cell} was outstanding, and its kernel is gone. It is not run again, because nobody knows "
+            "whether it ran; the model is told so, and goes on in a new kernel. The cell:"
+        )
+    else:
+        sentence = f"This {cell} runs next, unless its kernel says that it has run:"
+    return sentence, detail
+
+
 def _call_line(turn: RecordedTurn, call: PendingToolCall) -> str:
     """A call of a batch, and how far it came."""
     line = f"{call.tool_name}({dumps(call.args)})"
@@ -94,26 +119,7 @@ def outstanding(
     detail = ""
     match effect:
         case ExecCode():
-            detail = effect.code
-            cell = "cell" if effect.language.casefold() == "python" else f"{_visible(effect.language)} cell"
-            decision = turn.decisions.get(f"cell-{effect.id}")
-            if decision is not None and decision.code is not None:
-                detail = decision.code
-            if answered:
-                sentence = f"The {cell} has run, and its result is recorded; the model is told of it next. The cell:"
-            elif decision is not None and not decision.allows:
-                sentence = f"This {cell} was rejected and is not run; the model is told so:"
-            elif turn.asking is not None and turn.asking.wish is None:
-                sentence = f"This {cell} waits for your approval; if you go on, it runs:"
-            elif turn.asking is not None and turn.asking.wish is not None and not lost(effect.language):
-                sentence = f"This {cell} runs, and waits because it wants to {_visible(str(turn.asking.wish))}:"
-            elif lost(effect.language):
-                sentence = (
-                    f"This {cell} was outstanding, and its kernel is gone. It is not run again, because nobody knows "
-                    "whether it ran; the model is told so, and goes on in a new kernel. The cell:"
-                )
-            else:
-                sentence = f"This {cell} runs next, unless its kernel says that it has run:"
+            sentence, detail = _cell_told(turn, effect, answered=answered, lost=lost)
         case ToolCalls():
             detail = "\n".join(_call_line(turn, call) for call in effect.calls)
             sentence = (

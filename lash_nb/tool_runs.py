@@ -29,6 +29,7 @@ from .ports import TurnPorts
 from .stores.redacting import RedactingStore
 from .toolkits import Tool, ToolPolicy, ToolSurroundings
 from .toolkits.calling import ToolCaller, completed_call
+from .toolkits.outcomes import MOST_CHARS, MOST_CHARS_IN_CELLS
 from .toolkits.showing import bounded
 
 __all__ = ["RecordedCaller", "ToolRuns", "refused_call", "tool_notice"]
@@ -70,7 +71,14 @@ class ToolRuns:
         around = ToolSurroundings(
             store=None if ports.store is None else RedactingStore(ports.store, ports.redactor), main=ports.tools.main
         )
-        with ToolCaller(ports.callable_tools, around, on_activity=on_activity, most_at_once=most_at_once) as caller:
+        making = ToolCaller(
+            ports.callable_tools,
+            around,
+            on_activity=on_activity,
+            most_at_once=most_at_once,
+            most_chars=MOST_CHARS if native else MOST_CHARS_IN_CELLS,
+        )
+        with making as caller:
             yield RecordedCaller(caller, self, effect_id, around=around, native=native, within=within)
 
     def repeats(self, call: PendingToolCall) -> None:
@@ -140,7 +148,9 @@ class RecordedCaller:
             await log.calling(self._effect_id, redactor.call(replace(call, call_id=name)))
             completed = await make()
             if self._native:
-                output = bounded(completed.output, policy=self._policy(call), store=self._around.store)
+                # Redacted first: of a secret at the cut neither piece would be known.
+                whole = redactor.output(completed.output)
+                output = bounded(whole, policy=self._policy(call), store=self._around.store)
                 completed = completed_call(call, output, completed.duration_ms)
             await log.called(self._effect_id, name, redactor.output(completed.output))
         except JournalError as error:

@@ -25,11 +25,14 @@ from .machine.execution import (
 from .machine.llm import LlmCallError, LlmOutputPart, LlmResponse, ReasoningOutput, TextOutput, ToolCallOutputPart
 from .machine.tool_calls import (
     CompletedToolCall,
+    FailControl,
+    FinishControl,
     PendingToolCall,
     TextReturn,
     ToolCallOutput,
     ToolCallRecord,
     ToolCancelled,
+    ToolControl,
     ToolFailed,
     ToolOutcome,
     ToolSucceeded,
@@ -299,7 +302,17 @@ class Redactor:
 
     def output(self, output: ToolCallOutput) -> ToolCallOutput:
         """What a tool call gave, without secrets."""
-        return replace(output, outcome=self._outcome(output.outcome))
+        return replace(output, outcome=self._outcome(output.outcome), control=self._control(output.control))
+
+    def _control(self, control: ToolControl | None) -> ToolControl | None:
+        match control:
+            case FinishControl(value=value):
+                return FinishControl(value=self.value(value))
+            case FailControl(failure=failure):
+                told = replace(failure, message=self.text(failure.message), raw=self.value(failure.raw))
+                return FailControl(failure=told)
+            case _:
+                return control
 
     def _outcome(self, outcome: ToolOutcome) -> ToolOutcome:
         match outcome:

@@ -254,8 +254,8 @@ async def test_a_stopped_turn_stops_all_calls_of_its_batch(tmp_path: Path) -> No
         state_dir=tmp_path,
     ) as session:
         turn = asyncio.ensure_future(session.run("Wait."))
-        while not begun.is_set() and not turn.done():
-            await asyncio.sleep(0.01)
+        began = asyncio.ensure_future(begun.wait())
+        await asyncio.wait({began, turn}, return_when=asyncio.FIRST_COMPLETED)
         turn.cancel()
         with pytest.raises(asyncio.CancelledError):
             await turn

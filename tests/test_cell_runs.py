@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from lash_nb import ScriptedKernel, ScriptedModel, Session
+from lash_nb import ScriptedKernel
 from lash_nb.cell_runs import CellRuns
-from lash_nb.cell_tools import tools_told
 from lash_nb.errors import JournalError, KernelStartError
 from lash_nb.host import TurnHost
 from lash_nb.kernels import CellTools, ToolOffer
@@ -24,7 +23,7 @@ from lash_nb.machine.tool_calls import ToolCallOutput, ToolFailed, ToolFailureCl
 from lash_nb.ports import Resumed, Unrecorded
 from lash_nb.tool_runs import ToolRuns
 from lash_nb.toolkits import Tool
-from lash_nb.toolkits.functions import ToolFunction, function_tool
+from lash_nb.toolkits.functions import ToolFunction
 
 from .conversations import stdout
 from .told_turns import SECRET, Run, Told, call, finish
@@ -374,29 +373,3 @@ async def test_when_a_call_cannot_be_recorded_the_cell_is_stopped_and_the_turn_e
     assert [one.outcome for one in completed(run)] == [CellOutcome.INTERRUPTED]
     assert run.errors == ["the disk is full"]
     assert (await run.kernel.run("", "free")).outcome is not CellOutcome.INTERRUPTED
-
-
-def test_the_model_is_told_of_the_tools() -> None:
-    def add(a: int, b: int) -> int:
-        """The sum.
-
-        Of two numbers.
-        """
-        return a + b
-
-    def search(*, query: str) -> list[str]:
-        return [query]
-
-    told = tools_told({name: function_tool(name, function) for name, function in (("add", add), ("search", search))})
-    assert told.splitlines()[-2:] == [
-        "- tools.add(a: int, b: int) -> int: The sum.",
-        "- tools.search(*, query: str) -> list[str]",
-    ]
-    assert tools_told({}) == ""
-
-
-async def test_what_the_model_is_told_stands_in_the_system_prompt() -> None:
-    model = ScriptedModel(["Yes."])
-    async with Session(model, kernel=ScriptedKernel(), tools={"size": len}) as session:
-        await session.run("Can you?")
-    assert "- tools.size" in str(model.requests[0].messages[0])

@@ -96,6 +96,7 @@ def test_help_lists_words_and_options(notebook: Notebook) -> None:
         "history [N]",
         "resume  ",
         "resume SESSION",
+        "tools [NAME]",
         "usage [N]",
         "--no-raise",
         "--max-steps",

@@ -249,6 +249,26 @@ async def test_a_call_that_is_given_up_cancels_its_coroutine() -> None:
     await ended.wait()
 
 
+async def test_a_cell_that_is_cancelled_cancels_what_runs_on_its_loop() -> None:
+    """As the user's Stop does where nothing computes."""
+    witness, began, ended = Witness(NotebookThread()), asyncio.Event(), asyncio.Event()
+
+    async def lasts() -> None:
+        try:
+            began.set()
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    waiting = asyncio.create_task(awaits(witness.thread, witness.turn(lasts)))
+    await began.wait()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await ended.wait()
+    assert witness.ended == "CancelledError"
+
+
 def test_what_has_not_begun_when_it_is_given_up_is_not_run() -> None:
     thread, ran = NotebookThread(), []
 

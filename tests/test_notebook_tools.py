@@ -23,6 +23,10 @@ TURNS = {
     "many": [cell("print('got', sum(tools.one() for _ in range(50)))"), "Done."],
     "gathers": [cell("import asyncio\nprint('got', await asyncio.gather(tools.meet(), tools.meet()))"), "Done."],
     "lasts": [cell("tools.lasts()"), "Afterwards."],
+    "natively": {
+        "protocol": "tools",
+        "turns": {"1": [{"calls": [{"tool": "where", "args": {}, "id": f"c{n}"} for n in range(3)]}, "Done."]},
+    },
 }
 WHERE = """
 import threading
@@ -52,6 +56,15 @@ def test_a_function_runs_on_the_main_thread_and_in_the_cell(notebook: NotebookKe
     assert "got True" in asked.bundle_text
     assert "in the cell\n" in asked.text
     assert "'shown'" in [content["data"].get("text/plain") for content in asked.displays]
+
+
+@BOTH
+def test_native_calls_run_there_too(notebook: NotebookKernel, before: str) -> None:
+    added(notebook, "import threading\ndef where(): print(threading.current_thread().name)", "where")
+    asked = notebook.ask("natively", f"{before}%%lash\nGo.")
+    notebook.finish(asked)
+    assert "Done." in asked.bundle_text
+    assert asked.text.count("MainThread\n") == 3
 
 
 @BOTH

@@ -257,6 +257,15 @@ def test_functions_run_on_the_cell_s_thread(notebook: Notebook, code: str) -> No
     assert outcome(notebook).succeeded
 
 
+def test_what_they_print_is_captured_with_the_cell(notebook: Notebook) -> None:
+    notebook.run("def says(): print('called here')")
+    says(notebook, "add says")
+    notebook.cell = calling("says")
+    notebook.answers(CELL, "Done.")
+    assert "called here" not in notebook.run("%%capture out\n%%lash\nGo.").stdout
+    assert "called here" in notebook.value("out").stdout
+
+
 def test_a_function_cannot_use_the_magic(notebook: Notebook) -> None:
     """It would wait for the turn that waits for it."""
     notebook.run("def again(word: str): get_ipython().run_line_magic('lash', word)")
@@ -266,6 +275,16 @@ def test_a_function_cannot_use_the_magic(notebook: Notebook) -> None:
         notebook.answers(CELL, "Done.")
         notebook.run("%%lash\nGo.")
         assert "a turn is running" in outcome(notebook).problem
+
+
+def test_nor_the_session_itself(notebook: Notebook) -> None:
+    notebook.shell.user_ns["sessions"] = notebook.magics.sessions
+    notebook.run("def again(): sessions.current.run_sync('More?')")
+    says(notebook, "add again")
+    notebook.cell = calling("again")
+    notebook.answers(CELL, "Done.")
+    notebook.run("%%lash\nGo.")
+    assert "a turn is running in this session" in outcome(notebook).problem
 
 
 # -------------------------------------------------------------------------------------------------------------- servers
@@ -368,10 +387,18 @@ def test_settings_that_are_none_are_refused(notebook: Notebook, wrong: dict[str,
     assert notebook.magics.mcp_servers == {}
 
 
-def test_servers_end_with_the_notebook(notebook: Notebook, server: str) -> None:
+@pytest.mark.parametrize("dropped", [False, True])
+def test_servers_end_with_the_notebook(notebook: Notebook, server: str, dropped: bool) -> None:
+    """Also one that the settings have no more, and that no request has ended yet."""
     leaves_pid = "import os, pathlib\npathlib.Path('pid').write_text(str(os.getpid()))\n"
     Path("numbers_server.py").write_text(leaves_pid + SERVER)
-    says(notebook, f"mcp numbers {server}")
+    python, script = server.split()
+    notebook.magics.mcp_servers = {"numbers": {"command": python, "args": [script]}}
+    notebook.answers("Done.")
+    notebook.run("%%lash\nGo.")
     pid = int(Path("pid").read_text())
+    if dropped:
+        notebook.magics.mcp_servers = {}
+        says(notebook, "")
     notebook.run("%unload_ext lash_nb")
     assert not Path(f"/proc/{pid}").exists()

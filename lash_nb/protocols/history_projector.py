@@ -201,8 +201,6 @@ def _answered(messages: Sequence[Message], index: int) -> tuple[int | None, tupl
 
 
 def _asking(message: Message) -> tuple[Part, ...]:
-    if message.role is not MessageRole.ASSISTANT:
-        return ()
     return tuple(part for part in message.parts if part.kind in (PartKind.TOOL_CALL, PartKind.CODE))
 
 

@@ -39,13 +39,20 @@ class Batch:
     problems: tuple[str, ...]
     """What was wrong with the final values that were refused."""
     results: int
-    succeeded: int
+    failed: tuple[str, ...]
+    """The calls that did not succeed, those that were not made among them: their ids, in call order."""
+
+    @property
+    def succeeded(self) -> int:
+        """How many calls did."""
+        return self.results - len(self.failed)
 
 
 @dataclass(slots=True)
 class _Result:
     """One call's, on its way into the history."""
 
+    call_id: str
     text: str
     attachments: tuple[AttachmentSource, ...] = ()
     succeeded: bool = False
@@ -73,7 +80,8 @@ def read_batch(
     for call in (part for part in said.parts if part.kind is PartKind.TOOL_CALL):
         call_id = call.tool_call_id or ""
         done = by_id.get(call_id)
-        result = _result(done, validate, termination) if done is not None else _Result(refused.get(call_id, NO_RESULT))
+        text = refused.get(call_id, NO_RESULT)
+        result = _Result(call_id, text) if done is None else _result(done, validate, termination)
         if result.cell is not None:
             entry_id = record_id(turn_id, iteration, f"step{len(entries)}")
             entry = trajectory_entry(
@@ -94,7 +102,7 @@ def read_batch(
         outcome=next((result.outcome for result in results if result.outcome is not None), None),
         problems=tuple(result.problem for result in results if result.problem is not None),
         results=len(results),
-        succeeded=sum(result.succeeded for result in results),
+        failed=tuple(result.call_id for result in results if not result.succeeded),
     )
 
 
@@ -103,10 +111,10 @@ def _result(done: CompletedToolCall, validate: ValidateValue | None, termination
     outcome = ended_by(done)
     if done.tool_name != RUN_CODE:
         text, attachments = _told(done)
-        return _Result(result_text(done.output.outcome, text), attachments, succeeded, outcome)
+        return _Result(done.call_id, result_text(done.output.outcome, text), attachments, succeeded, outcome)
     step = read_cell_output(done.output)
     text, attachments = _told(done, marked=False)
-    result = _Result(text, attachments, succeeded, outcome)
+    result = _Result(done.call_id, text, attachments, succeeded, outcome)
     if step is None:
         return result
     code = done.args.get("code") if isinstance(done.args, Mapping) else None

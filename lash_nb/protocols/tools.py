@@ -314,6 +314,8 @@ class ToolsDriver:
         """The diagnostic of one batch, the cells of it, and the message with the results."""
         iteration = ctx.protocol_iteration
         payload: dict[str, Json] = {"results": batch.results, "succeeded": batch.succeeded}
+        if batch.failed:
+            payload["failed"] = list(batch.failed)
         found = CodeDiagnostic(
             id=self._id(iteration, "batch"), protocol_iteration=iteration, phase=RESULTS, payload=payload
         )

@@ -96,8 +96,8 @@ class _Pool(httpx2.AsyncClient):
         if body is None:
             most = f"its answer is longer than {MAX_MESSAGE_BYTES:,} bytes"
             return _instead(request, 502, "flood", most)
-        if came.status_code >= 400 and not _is_error(body):
-            return _refusal(request, came.status_code)
+        if came.status_code >= 400 and (refusal := _refusal(request, came.status_code, body)) is not None:
+            return refusal
         made = httpx2.Response(came.status_code, headers=headers, content=without_halves(body), request=request)
         made.next_request = came.next_request
         return made
@@ -169,12 +169,13 @@ def _is_error(body: bytes) -> bool:
         return False
 
 
-def _refusal(request: httpx2.Request, status: int) -> httpx2.Response:
+def _refusal(request: httpx2.Request, status: int, body: bytes) -> httpx2.Response | None:
+    """What a refusal means; None: its own words are the protocol's."""
     if status in (401, 403):
         return _instead(request, status, "denied", f"it refuses us (HTTP {status}): are its headers right?")
     if status == 404 and MCP_SESSION_ID in request.headers:
         return _instead(request, status, "session_lost", "it does not know the session any more")
-    return _instead(request, status, "refused", f"it answered with HTTP {status}")
+    return None if _is_error(body) else _instead(request, status, "refused", f"it answered with HTTP {status}")
 
 
 def _instead(request: httpx2.Request, status: int, kind: Trouble, words: str) -> httpx2.Response:

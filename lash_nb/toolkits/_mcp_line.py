@@ -29,7 +29,7 @@ MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 """Of one message; a longer one is never held."""
 MAX_BLOCKS = 1_000
 """Of one result."""
-_MESSAGES, _MESSAGES_PER_S = 20_000, 1_000
+_MESSAGES, _MESSAGES_PER_S = 10_000, 1_000
 _BYTES, _BYTES_PER_S = 128 * 1024 * 1024, 2 * 1024 * 1024
 _REQUEST_COSTS = 10
 """A request of the server's counts as so many messages."""

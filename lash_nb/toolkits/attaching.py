@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ToolError
+from ..errors import LashError, ToolError
 from ..kernels.inside.json_values import MAX_DEPTH, to_json
 from ..machine.attachments import (
     ATTACHMENT_SOURCE,
@@ -53,7 +53,10 @@ _PLAIN = (str, int, float, bool, type(None))
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """Bytes that a function gives beside or within its value, with their media type (`image/png`)."""
+    """Bytes with their media type (`image/png`), which a function gives beside or within its value, or takes.
+
+    A parameter of this type is given what another tool gave.
+    """
 
     data: bytes
     media_type: str = ""
@@ -62,10 +65,33 @@ class Attachment:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
-        """It has no JSON Schema: a return annotation says nothing of the value, and no argument is one."""
+        """Arguments are read by it, with the store as the context's `store`."""
         from pydantic_core import core_schema
 
-        return core_schema.is_instance_schema(cls)
+        return core_schema.with_info_plain_validator_function(_taken)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
+        """Its form in values and arguments."""
+        properties = {RESERVED_KEY: {"const": "attachment"}, "source": {"type": "object"}}
+        return {"type": "object", "properties": properties, "required": [RESERVED_KEY, "source"]}
+
+
+def _taken(value: Any, info: Any) -> Attachment:
+    """An argument as an attachment. Raises ValueError: it is none, or its bytes cannot be had."""
+    if not isinstance(value, Mapping) or value.get(RESERVED_KEY) != "attachment":
+        raise ValueError("an attachment is wanted, as another tool gave it")
+    source = ATTACHMENT_SOURCE.decode(value.get("source"))
+    if isinstance(source, InlineAttachment):
+        return Attachment(source.bytes, source.media_type)
+    store: AttachmentStore | None = (info.context or {}).get("store")
+    if not isinstance(source, StoredAttachment) or store is None:
+        raise ValueError("the bytes of this attachment are not kept here")
+    ref = source.attachment_ref
+    try:
+        return Attachment(store.get(ref), ref.media_type, ref.label or "")
+    except LashError as error:
+        raise ValueError(str(error)) from None
 
 
 def media_type_of(data: bytes) -> str:

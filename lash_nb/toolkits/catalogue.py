@@ -6,6 +6,7 @@ A catalogue may be changed from any thread; sources are refreshed and closed on 
 
 from __future__ import annotations
 
+import asyncio
 import keyword
 import threading
 from collections.abc import Callable, Mapping
@@ -36,6 +37,8 @@ class ToolCatalogue:
         self._own: dict[str, Tool] = {}
         self._sources: dict[str, ToolSource] = {}
         self._retired: list[ToolSource] = []
+        self._hidden: set[tuple[str, str]] = set()
+        """Tools that are hidden, by server and name, as far as that was told."""
 
     @property
     def tools(self) -> Mapping[str, Tool]:
@@ -88,10 +91,23 @@ class ToolCatalogue:
             retired, self._retired = self._retired, []
         for source in retired:
             await source.aclose()
-        told: list[str] = []
+        told = await asyncio.gather(*(source.refresh() for source in self.sources))
+        return (*(sentence for sentences in told for sentence in sentences), *self._hides())
+
+    def _hides(self) -> list[str]:
+        """Which tools of servers are hidden by others of their name, each once."""
+        told, tools = [], self.tools
         for source in self.sources:
-            told += await source.refresh()
-        return tuple(told)
+            for tool in source.tools:
+                by = tools.get(tool.name, tool)
+                if by is not tool and (source.name, tool.name) not in self._hidden:
+                    self._hidden.add((source.name, tool.name))
+                    whose = "one of yours" if by.source == "function" else f"that of {by.source.removeprefix('mcp:')}"
+                    told.append(
+                        f"The tool {tool.name} of the server {source.name} is hidden by {whose}: give the server a "
+                        "`prefix` in its settings."
+                    )
+        return told
 
     async def aclose(self) -> None:
         """End the servers; the catalogue stays as it is, and starts them again when it is refreshed."""

@@ -183,7 +183,7 @@ class _Calls:
 
     async def __call__(self, call: PendingToolCall, around: ToolSurroundings) -> ToolCallOutput:
         given: Mapping[str, Any] = call.args if isinstance(call.args, Mapping) else {}
-        positional, named = self._arguments.read(given)
+        positional, named = self._arguments.read(given, store=around.store)
         work = functools.partial(self._function, *positional, **named)
         main = around.main if self._on_main and around.main is not None and around.main.serving else None
         made = await (self._awaited(work, main) if self._async else self._called(work, main, around.store))

@@ -182,8 +182,11 @@ class McpServer:
         if connection is None or not connection.line.changed:
             return ()
         announced, left_out = await connection.tools()
-        # Many and long schemas take their time to be checked.
-        found = await asyncio.to_thread(listed, self.settings, announced, left_out)
+        try:  # many and long schemas take their time to be checked
+            found = await asyncio.to_thread(listed, self.settings, announced, left_out)
+        except BaseException:
+            connection.line.changed = True
+            raise
         known = {tool.name: tool for tool in self._tools}
         self._tools = tuple(
             known[tool.name] if _same(self._listed.get(tool.name), tool) else self._tool(tool) for tool in found.tools

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 from ..errors import InputError, ToolError
+from ..machine.attachments import AttachmentStore
 from ..machine.wire import Json
 from .docstrings import Described
 from .signatures import parameter_hints, readable_signature, return_hint
@@ -62,8 +63,10 @@ class Arguments:
                 about.setdefault("description", text)
         self._judge = _judge(self.schema)
 
-    def read(self, arguments: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        """What the function is called with: by position, and by name.
+    def read(
+        self, arguments: Mapping[str, Any], *, store: AttachmentStore | None = None
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """What the function is called with: by position, and by name. Attachments are fetched from the store.
 
         Raises:
             ToolError: they do not fit; each thing that is wrong in a line.
@@ -76,18 +79,21 @@ class Arguments:
         if len(own) < len(self._parameters):  # it takes any names
             given[_REST] = rest
             rest = {}
-        model, problems = self._validated({**rest, **given})
+        model, problems = self._validated({**rest, **given}, store)
         problems += [one for one in self._unfit(arguments) if one[0] not in {place for place, _ in problems}]
         if model is None or problems:
             raise ToolError(_told(problems, list(own) if rest else None), kind="invalid_request", code="bad_arguments")
         return _bound(self._parameters, model)
 
-    def _validated(self, given: Mapping[str, Any]) -> tuple[BaseModel | None, list[tuple[str, str]]]:
+    def _validated(
+        self, given: Mapping[str, Any], store: AttachmentStore | None
+    ) -> tuple[BaseModel | None, list[tuple[str, str]]]:
         from pydantic import ValidationError
 
         assert self._model is not None
         try:
-            return self._model.model_validate_json(json.dumps(given, allow_nan=False)), []
+            text = json.dumps(given, allow_nan=False)
+            return self._model.model_validate_json(text, context={"store": store}), []
         except ValidationError as error:
             found = error.errors(include_url=False, include_context=False, include_input=False)
             problems = [_problem(one["loc"], _reworded(one["type"], one["msg"])) for one in found]
@@ -117,7 +123,7 @@ def return_schema(function: Callable[..., Any]) -> dict[str, Any]:
         schema = TypeAdapter(hint).json_schema(mode="serialization", schema_generator=_generator())
     except Exception:  # what makes a type's schema may be its own code
         return {}
-    return schema
+    return {} if '"format": "binary"' in json.dumps(schema) else schema  # bytes become attachments
 
 
 # -- the schema --------------------------------------------------------------------------------------------------------
@@ -128,6 +134,8 @@ def _parameters_of(name: str, function: Callable[..., Any]) -> tuple[inspect.Par
         parameters = tuple(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
         return None
+    except NameError as error:  # Python 3.14 resolves annotations here
+        raise InputError(f"the tool {name!r}: an annotation of it cannot be resolved ({error})") from None
     for parameter in parameters:
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
             raise InputError(

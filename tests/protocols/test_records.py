@@ -7,7 +7,15 @@ import importlib
 import pytest
 
 from lash_nb.errors import DecodeError
-from lash_nb.machine.attachments import AttachmentRef
+from lash_nb.machine.attachments import (
+    AttachmentRef,
+    AttachmentSource,
+    ExternalUrl,
+    InlineAttachment,
+    ProviderFile,
+    ProviderFileScope,
+    StoredAttachment,
+)
 from lash_nb.machine.llm import ReasoningOutput
 from lash_nb.machine.messages import ProviderReasoningReplay
 from lash_nb.machine.outcomes import AgentFrameSwitch, Stopped, ToolError
@@ -39,6 +47,7 @@ from lash_nb.protocols.records import (
     CodeEvent,
     CodeTrajectoryEntry,
     FinalOutput,
+    media_type,
 )
 from lash_nb.protocols.snippet import SnippetProtocol
 from lash_nb.protocols.termination import CODE_TERMINATION, CodeTermination, FinishRequired, Natural
@@ -145,6 +154,19 @@ def test_not_finished_and_finished_with_none_differ_on_the_wire() -> None:
 def test_termination_options_are_written_and_read_back(options: CodeTermination, text: str) -> None:
     assert dumps(CODE_TERMINATION.encode(options)) == text
     assert CODE_TERMINATION.decode(loads(text)) == options
+
+
+@pytest.mark.parametrize(
+    ("source", "named"),
+    [
+        (StoredAttachment(attachment_ref=PLOT), "image/png"),
+        (InlineAttachment(media_type="image/gif", bytes=b"x"), "image/gif"),
+        (ExternalUrl(media_type="text/csv", url="x"), "text/csv"),
+        (ProviderFile(provider_scope=ProviderFileScope(provider="p", credential_scope="c"), id="f"), "file"),
+    ],
+)
+def test_an_attachment_is_named_by_its_kind(source: AttachmentSource, named: str) -> None:
+    assert media_type(source) == named
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ def test_the_limit_counts_from_the_run_offset() -> None:
 
 @pytest.mark.parametrize("through_json", [False, True])
 def test_twelve_replies_of_which_no_call_succeeded_stop_the_turn(through_json: bool) -> None:
-    replies = [SEARCH, calling(("search", "{")), calling(("run_code", {"code": "x"}), ("serch", {}))] * 4
+    replies = [SEARCH, calling(("search", "{")), calling(("run_code", {"code": "x"}), ("find_all", {}))] * 4
     played = talk(replies, [failed()] * 4, tools=lambda call: fails(), through_json=through_json)
     assert played.outcome == stopped(TurnStopReason.INCOMPLETE)
     assert errors(played) == ["no_progress"]
@@ -192,7 +192,7 @@ REPLIES = st.sampled_from(
         RICH,
         SEARCH,
         calling(("search", {}, "same"), ("weather", {}, "same"), ("stop", {}, "same")),
-        calling(("search", "["), ("serch", {})),
+        calling(("search", "["), ("find_all", {})),
         calling(("run_code", {"code": "a"}), ("stop", {}, "s"), ("run_code", {"code": "b"}, "r")),
         calling(*(("search", {"q": number}, f"n{number}") for number in range(27))),
     ]

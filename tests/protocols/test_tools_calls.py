@@ -82,7 +82,7 @@ def test_arguments_nested_as_deep_as_may_be_are_sent_on() -> None:
 
 def test_the_other_calls_of_the_reply_are_made() -> None:
     replies = [
-        calling(("search", "{", "a"), ("search", {"q": 1}, "b"), ("serch", {}, "c"), ("weather", {}, "d")),
+        calling(("search", "{", "a"), ("search", {"q": 1}, "b"), ("find_all", {}, "c"), ("weather", {}, "d")),
         "Done.",
     ]
     played = talk(replies)
@@ -91,7 +91,7 @@ def test_the_other_calls_of_the_reply_are_made() -> None:
     assert list(results) == ["a", "b", "c", "d"]
     assert results["b"] == '~~~\nsearch {"q":1}\n~~~'
     assert results["c"] == (
-        "error: this call was not made. No tool is called 'serch'. There are: run_code, search, weather, stop."
+        "error: this call was not made. No tool is called 'find_all'. There are: run_code, search, weather, stop."
     )
     assert [event.call_id for event in tool_events(played)] == ["a", "c", "b", "d"]
 
@@ -157,7 +157,7 @@ def test_of_26_calls_25_are_made() -> None:
 
 
 def test_calls_that_are_not_made_do_not_count() -> None:
-    calls: list[ScriptedCall] = [("serch", {}, "wrong"), *(("search", {}, f"c{number}") for number in range(25))]
+    calls: list[ScriptedCall] = [("find_all", {}, "wrong"), *(("search", {}, f"c{number}") for number in range(25))]
     played = talk([calling(*calls), "Done."])
     assert len(played.batches[0]) == 25
 
@@ -176,9 +176,9 @@ def test_of_a_reply_that_has_lost_its_mind_the_first_100_calls_are_kept() -> Non
 
 
 def test_the_tools_there_are_are_listed_once_a_reply() -> None:
-    played = talk([calling(("serch", {}, "a"), ("find", {}, "b")), "Done."])
+    played = talk([calling(("find_all", {}, "a"), ("find", {}, "b")), "Done."])
     assert said_results(played.requests[1]) == {
-        "a": "error: this call was not made. No tool is called 'serch'. There are: run_code, search, weather, stop.",
+        "a": "error: this call was not made. No tool is called 'find_all'. There are: run_code, search, weather, stop.",
         "b": "error: this call was not made. No tool is called 'find'.",
     }
 

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 
 from lash_nb.machine.checkpoints import CheckpointKind
+from lash_nb.machine.config import TurnMachineConfig
+from lash_nb.machine.driver import (
+    DriverAction,
+    DriverContext,
+    Emit,
+    Finish,
+    StartCheckpoint,
+    WaitingExecView,
+)
+from lash_nb.machine.events import ErrorEvent
 from lash_nb.machine.llm import (
     TextOutput,
 )
+from lash_nb.machine.messages import AppendOnly, Message, MessageRole, Part, PartKind
 from lash_nb.machine.outcomes import (
     AgentFrameSwitch,
     Finished,
@@ -20,14 +34,16 @@ from lash_nb.machine.outcomes import (
 from lash_nb.machine.tool_calls import (
     FailControl,
     FinishControl,
+    PendingToolCall,
     SwitchAgentFrameControl,
     ToolCallOutput,
     ToolControl,
 )
 from lash_nb.models.scripted import calling
+from lash_nb.protocols.tools import ToolsProtocol
 
 from .canned import answered, decisions, errors, last_note, stopped
-from .loop import delivery, reply, text_of, user_message
+from .loop import completed, delivery, reply, text_of, user_message
 from .tool_talk import (
     by_id,
     fails,
@@ -147,3 +163,50 @@ def test_silence_does_not_end_a_turn_that_needs_a_value() -> None:
     )
     assert decisions(played) == ["call", "remind", "call"]
     assert played.outcome == FINISHED
+
+
+# -- answers that nobody asked for -------------------------------------------------------------------------------------
+
+
+def _context(*messages: Message) -> DriverContext:
+    protocol = ToolsProtocol(turn_id="t1")
+    config: TurnMachineConfig[Any, Any, Any] = TurnMachineConfig(
+        driver=protocol.driver,
+        projector=protocol.projector,
+        protocol=protocol.turn_protocol,
+        model="m",
+        termination=protocol.termination,
+    )
+    return DriverContext(
+        config=config,
+        messages=AppendOnly(messages),
+        events=AppendOnly(),
+        turn_causes=AppendOnly(),
+        protocol_iteration=0,
+        protocol_run_offset=0,
+        turn_limit_final_scheduled=False,
+    )
+
+
+def _codes(actions: Sequence[DriverAction]) -> list[object]:
+    """Codes of the errors, and how the turn ends."""
+    errors = [action.event for action in actions if isinstance(action, Emit) and isinstance(action.event, ErrorEvent)]
+    return [
+        *(error.envelope and error.envelope.code for error in errors),
+        *(action.outcome for action in actions if isinstance(action, Finish)),
+    ]
+
+
+def test_results_and_cells_that_nobody_asked_for_end_the_turn() -> None:
+    driver, failed = ToolsProtocol(turn_id="t1").driver, stopped(TurnStopReason.RUNTIME_ERROR)
+    assert _codes(driver.handle_tool_results(_context(), ())) == ["unexpected_tool_results", failed]
+    view = WaitingExecView(language="python", code="x", driver_state=None)
+    assert _codes(driver.handle_exec_result(_context(), view, "x")) == ["unexpected_exec_result", failed]
+
+
+def test_results_are_taken_although_the_record_of_the_reply_is_gone() -> None:
+    call = Part(id="p0", kind=PartKind.TOOL_CALL, content="{}", tool_call_id="a", tool_name="search")
+    said = Message(id="m_code_t1_0_reply", role=MessageRole.ASSISTANT, parts=(call,))
+    done = completed(PendingToolCall(call_id="a", tool_name="search", args={}), gives("x"))
+    actions = ToolsProtocol(turn_id="t1").driver.handle_tool_results(_context(said), (done,))
+    assert isinstance(actions[-1], StartCheckpoint)

@@ -170,6 +170,7 @@ def test_reasoning_stands_before_the_cell() -> None:
 def test_a_call_as_python(tool: str, args: str, written: str) -> None:
     part = Part(id="p", kind=PartKind.TOOL_CALL, content=args, tool_call_id="c", tool_name=tool)
     assert calling_code(part) == written
+    assert calling_code(replace(part, kind=PartKind.CODE)) == args
 
 
 JSON_VALUES = st.recursive(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from lash_nb.machine.attachments import AttachmentRef, StoredAttachment
 from lash_nb.machine.events import PluginEvent, StatusRuntimeEvent
 from lash_nb.machine.execution import ExecResponse
 from lash_nb.machine.llm import AttachmentBlock, TextBlock, ToolResultBlock
+from lash_nb.machine.messages import Message, MessageRole, Part, PartKind
 from lash_nb.machine.outcomes import (
     AgentFrameSwitch,
     FinalValue,
@@ -19,7 +21,6 @@ from lash_nb.machine.outcomes import (
     Stopped,
     ToolError,
     ToolValueFinish,
-    TurnStopReason,
 )
 from lash_nb.machine.tool_calls import (
     TOOL_CALL_OUTPUT,
@@ -40,11 +41,12 @@ from lash_nb.models.scripted import calling
 from lash_nb.protocols.observations import finish_marker
 from lash_nb.protocols.records import CodeDriverState, FinalOutput
 from lash_nb.protocols.run_code import RUN_CODE_SPEC, cell_output, cell_return, read_cell_output
-from lash_nb.protocols.termination import FinishRequired
+from lash_nb.protocols.termination import FinishRequired, Natural
+from lash_nb.protocols.tool_results import read_batch
 from lash_nb.protocols.tools import ToolsProtocol
 
-from .canned import answered, errors, failed, finished, shown, stopped
-from .loop import text_of
+from .canned import answered, failed, finished, shown
+from .loop import completed, text_of
 from .tool_talk import (
     by_id,
     cancelled,
@@ -358,9 +360,10 @@ def test_each_cell_leaves_a_record_of_its_own() -> None:
     assert provider_problems(played.requests[-1]) == []
 
 
-def test_a_cell_by_itself_is_not_of_this_protocol() -> None:
-    protocol = ToolsProtocol(turn_id="t1")
-    played = talk([RUN, "Done."], [shown("1")], protocol=lambda: protocol)
-    assert played.executed == []
-    assert errors(played) == []
-    assert played.outcome != stopped(TurnStopReason.RUNTIME_ERROR)
+def test_a_cell_that_the_host_stopped_has_no_record() -> None:
+    part = Part(id="m.p0", kind=PartKind.TOOL_CALL, content="{}", tool_call_id="c1", tool_name="run_code")
+    said = Message(id="m", role=MessageRole.ASSISTANT, parts=(part,))
+    done = replace(completed(CALL, cancelled()), model_return=cell_return(CALL, cancelled()))
+    batch = read_batch(said, {}, [done], turn_id="t1", iteration=0, validate=None, termination=Natural())
+    assert [part.content for part in batch.message.parts] == ["The call was cancelled:\n~~~\nthe user stopped it\n~~~"]
+    assert (batch.entries, batch.succeeded, batch.outcome) == ((), 0, None)

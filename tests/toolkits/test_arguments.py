@@ -8,7 +8,9 @@ import pytest
 from pydantic import BaseModel, Field, field_validator
 
 from lash_nb.machine.tool_calls import ToolFailureClass
+from lash_nb.stores.blobs import MemoryBlobStore
 from lash_nb.toolkits.functions import function_tool
+from lash_nb.toolkits.results import Attachment
 
 from .calls import failed, make, value
 
@@ -106,3 +108,59 @@ async def test_a_validator_that_breaks_is_a_refusal() -> None:
 
     failure = failed(await make(function_tool(None, take), {"it": {"n": 1}}))
     assert failure.message.endswith("the check of a type failed: KeyError: 'its own bug'")
+
+
+# -- attachments -------------------------------------------------------------------------------------------------------
+
+
+def halved(image: Attachment, /) -> Attachment:
+    return Attachment(image.data[: len(image.data) // 2], image.media_type, image.label)
+
+
+def size(images: list[Attachment]) -> int:
+    return sum(len(image.data) for image in images)
+
+
+async def test_what_a_tool_gave_can_be_given_to_another() -> None:
+    store = MemoryBlobStore()
+    given = await value(function_tool("plot", lambda: Attachment(b"abcdef", "image/png", "a plot")), store=store)
+    half = await value(function_tool(None, halved), {"image": given}, store=store)
+    about = half["source"]["attachment_ref"]
+    assert (about["byte_len"], about["media_type"], about["label"]) == (3, "image/png", "a plot")
+    assert await value(function_tool(None, size), {"images": [given, half]}, store=store) == 9
+
+
+async def test_without_a_store_it_is_given_as_it_stands() -> None:
+    given = await value(function_tool("plot", lambda: b"abcdef"))
+    assert await value(function_tool(None, size), {"images": [given]}) == 6
+
+
+async def test_what_is_no_attachment_or_not_here_never_reaches_the_function() -> None:
+    stored = await value(function_tool("plot", lambda: b"abcdef"), store=MemoryBlobStore())
+    url = {"source": "external_url", "media_type": "image/png", "url": "https://example.org/a.png"}
+    for given, store, why in [
+        (stored, MemoryBlobStore(), "is not in this store"),
+        (stored, None, "are not kept here"),
+        ({"$lash_tool_value": "attachment", "source": url}, MemoryBlobStore(), "are not kept here"),
+        ({"$lash_tool_value": "attachment", "source": {"source": "of its own"}}, None, "source"),
+        ({"$lash_tool_value": "attachment"}, None, "image"),
+        ({"source": url}, None, "an attachment is wanted"),
+        ("a.png", None, "an attachment is wanted"),
+    ]:
+        failure = failed(await make(function_tool(None, halved), {"image": given}, store=store))
+        assert (failure.code, failure.message.splitlines()[1][:6]) == ("bad_arguments", "image:")
+        assert why in failure.message
+
+
+def test_bytes_promise_nothing() -> None:
+    def it() -> dict[str, bytes]:
+        return {}
+
+    made = function_tool(None, halved)
+    assert function_tool(None, it).output_schema == {}
+    assert made.output_schema == {
+        "type": "object",
+        "properties": {"$lash_tool_value": {"const": "attachment"}, "source": {"type": "object"}},
+        "required": ["$lash_tool_value", "source"],
+    }
+    assert made.signature == "(image: Attachment, /) -> Attachment"

@@ -183,3 +183,18 @@ def test_in_which_ways_to_approve_a_person_is_asked(asked_from: AskedFrom, asked
     assert [mode for mode in ApprovalMode if policy.refuses(mode)] == (
         [] if asked_from == "never" else [ApprovalMode.PLAN]
     )
+
+
+async def test_a_tool_that_another_hides_is_told_once() -> None:
+    first = ScriptedSource("first", [named("find", "mcp:first"), named("look", "mcp:first")])
+    second = ScriptedSource("second", [named("find", "mcp:second"), named("mine", "mcp:second")])
+    catalogue = ToolCatalogue()
+    catalogue.add(named("mine"))
+    catalogue.add_source(first)
+    catalogue.add_source(second)
+    told = await catalogue.refresh()
+    assert [sentence.partition(":")[0] for sentence in told] == [
+        "The tool find of the server second is hidden by that of first",
+        "The tool mine of the server second is hidden by one of yours",
+    ]
+    assert await catalogue.refresh() == ()

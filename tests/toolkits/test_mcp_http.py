@@ -6,6 +6,7 @@ import asyncio
 import logging
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -46,7 +47,7 @@ async def test_tools_are_listed_called_cancelled_and_changed(tmp_path: Path, wor
             assert await value(server, "another", text="hi") == {"result": "hi"}
 
 
-async def test_a_server_that_goes_away_and_comes_back() -> None:
+async def test_a_server_that_goes_away() -> None:
     with sdk_over_http() as (url, process):
         async with running(at(url)) as server:
             process.kill()
@@ -58,6 +59,19 @@ async def test_a_server_that_goes_away_and_comes_back() -> None:
             assert said.startswith("The MCP server 'web' is not there: it cannot be reached (ConnectError")
             assert server.tools == ()
             assert server.state.startswith("failed: it cannot be reached")
+
+
+async def test_a_server_that_was_started_anew_does_not_know_the_session() -> None:
+    with sdk_over_http() as (url, process):
+        async with running(at(url)) as server:
+            assert await value(server, "add", a=1) == {"result": 2}
+            process.kill()
+            process.wait()
+            with sdk_over_http(port=urlsplit(url).port or 0):
+                assert await value(server, "add", a=2) == {"result": 3}
+                (said,) = await server.refresh()
+                assert "it did not know the session any more" in said
+                await server.aclose()
 
 
 async def test_nobody_listens() -> None:

@@ -251,11 +251,11 @@ def test_a_long_line_is_not_held() -> None:
 def test_a_budget_comes_back_with_time() -> None:
     now = [0.0]
     budget = Budget(clock=lambda: now[0])
-    assert budget.take(messages=20_000)
+    assert budget.take(messages=10_000)
     assert not budget.take(messages=1)
     now[0] = 1.0
     assert budget.take(messages=999)
     assert not budget.take(messages=1)
     now[0] = 1_000.0
-    assert budget.take(messages=20_000, size=128 * 1024 * 1024)
+    assert budget.take(messages=10_000, size=128 * 1024 * 1024)
     assert not budget.take(size=1)

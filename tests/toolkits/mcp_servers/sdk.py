@@ -1,4 +1,4 @@
-"""A well-behaved server, of the SDK: `python sdk.py stdio`, or `python sdk.py http`, which says its port on stdout."""
+"""A well-behaved server, of the SDK: `sdk.py stdio`, or `sdk.py http 0`, which says its port on stdout."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ async def grow(name: str, ctx: Context) -> str:
 
 
 def serve_http() -> None:
-    """On a free port of this machine."""
-    listening = socket.create_server(("127.0.0.1", 0))
+    """On a port of this machine; 0 is a free one."""
+    listening = socket.create_server(("127.0.0.1", int(sys.argv[2])))
     print(listening.getsockname()[1], flush=True)
     config = uvicorn.Config(server.streamable_http_app(json_response="json" in sys.argv), log_level="warning")
     uvicorn.Server(config).run(sockets=[listening])

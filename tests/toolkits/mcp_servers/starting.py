@@ -37,9 +37,10 @@ def sdk(*, name: str = "good", environment: Mapping[str, str] | None = None, **m
 
 
 @contextmanager
-def sdk_over_http(*words: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def sdk_over_http(*words: str, port: int = 0) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """The server of the SDK at an address, which it gives; it ends with the block."""
-    process = subprocess.Popen([sys.executable, str(HERE / "sdk.py"), "http", *words], stdout=subprocess.PIPE)
+    command = [sys.executable, str(HERE / "sdk.py"), "http", str(port), *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert process.stdout is not None
     try:
         port = int(process.stdout.readline())
