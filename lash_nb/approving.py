@@ -1,9 +1,10 @@
 """What of a turn's code is asked about, and what comes of it: before a cell runs, and before it has an effect.
 
 Decided here: what each mode asks (`machine.approvals`), what a decision covers (a host for the session; a path, with
-all below it where it is deleted, or a command for the turn), and that nothing waits where nobody is: an effect is
-refused then, a cell or a call of the model's own leaves its turn waiting (`ApprovalNeeded`). What is asked and what a person decided is recorded
-before anything follows from it, so that it is asked once. The turn's time does not run on meanwhile.
+all below it where it is deleted, a command or a tool for the turn), and that nothing waits where nobody is: an effect
+is refused then, a cell or a call of the model's own leaves its turn waiting (`ApprovalNeeded`). What is asked and what
+a person decided is recorded before anything follows from it, so that it is asked once. The turn's time does not run on
+meanwhile.
 """
 
 from __future__ import annotations

@@ -100,8 +100,8 @@ def tools_told(tools: Mapping[str, Tool]) -> str:
         return ""
     lines = [
         "The code of a cell can call these tools, which run outside of the kernel: tools.NAME(...), or await",
-        "tools.NAME(...). They take and return JSON values; a failed call raises ToolError. To make many calls at once:",
-        "await asyncio.gather(tools.NAME.aio(...), ...). help(tools.NAME) says all about one.",
+        "tools.NAME(...). They take and return JSON values; a failed call raises ToolError. To make many calls at",
+        "once: await asyncio.gather(tools.NAME.aio(...), ...). help(tools.NAME) says all about one.",
         "",
     ]
     for tool in tools.values():

@@ -55,8 +55,8 @@ class Session(SessionParts):
             `run_code` among them), "snippet" (one cell, for small models); None takes what suits the model.
         grammar: how the model marks a cell: "tags", or "fence" for models that insist on Markdown fences.
         tools: functions by name (or `Tool` records), or a `ToolCatalogue`, which stays the caller's. The code of a cell
-            calls them as `tools.NAME(...)`; with the protocol "tools" the model calls them itself. `session.tools` takes
-            more of them at any time.
+            calls them as `tools.NAME(...)`; with the protocol "tools" the model calls them itself. More of them at any
+            time: `add_tool`, `tools.add_source`.
         limits: bounds of a turn.
         retries: how often and after how long a model call is made again that failed for a passing reason.
         instructions: added to the system prompt; the same for all turns.

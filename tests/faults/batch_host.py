@@ -1,4 +1,4 @@
-"""A host whose model makes five calls at once: `python -m tests.faults.batch_host LOG STATE`; it is killed from outside.
+"""A host whose model makes five calls at once, killed from outside: `python -m tests.faults.batch_host LOG STATE`.
 
 Each tool writes its name to LOG when it begins. Two end at once; the others never do.
 """
