@@ -18,7 +18,7 @@ from lash_nb.machine.llm import LlmResponse, ToolResultBlock
 from lash_nb.machine.picture import PictureState
 from lash_nb.machine.tool_calls import PendingToolCall, ToolCallOutput, ToolSucceeded
 from lash_nb.models import ModelTraits
-from lash_nb.models.scripted import ScriptedModel, calling
+from lash_nb.models.scripted import Script, ScriptedModel, calling
 from lash_nb.toolkits import AskedFrom, Tool, ToolPolicy, ToolSurroundings
 
 from .approvers import Person
@@ -59,7 +59,9 @@ def told(model: ScriptedModel) -> dict[str, str]:
     return {block.call_id: block.content for block in blocks if isinstance(block, ToolResultBlock)}
 
 
-FOUR = tuple((f"from_{mode}", {}, mode) for mode in ("all", "effects", "every", "never"))
+FOUR: tuple[tuple[str, dict[str, Any], str], ...] = tuple(
+    (f"from_{mode}", {}, mode) for mode in ("all", "effects", "every", "never")
+)
 ALL_FOUR = calling(*FOUR)
 
 
@@ -133,7 +135,7 @@ async def test_all_like_it_covers_the_tool_for_the_rest_of_the_turn(tmp_path: Pa
 async def test_where_nobody_is_the_turn_waits_before_anything_begins_and_goes_on_once_decided(tmp_path: Path) -> None:
     desk = Desk()
     tools = {"pay": desk.tool("pay", "effects"), "look": desk.tool("look", "never")}
-    replies = {1: [calling(("look", {}, "a"), ("pay", {}, "b")), "Paid."]}
+    replies: Script = {1: [calling(("look", {}, "a"), ("pay", {}, "b")), "Paid."]}
     kernel, traits = ScriptedKernel(), ModelTraits(protocol="tools")
     async with Session(
         ScriptedModel(replies, traits=traits), kernel=kernel, tools=tools, state_dir=tmp_path, session_id="one"
@@ -207,7 +209,7 @@ async def test_calls_that_a_cell_of_a_batch_makes_are_named_within_it(tmp_path: 
 async def test_where_nobody_is_a_cell_waits_and_what_ran_beside_it_is_not_made_again(tmp_path: Path) -> None:
     desk, traits = Desk(), ModelTraits(protocol="tools")
     tools, kernel = {"look": desk.tool("look", "never")}, ScriptedKernel()
-    replies = {1: [calling(("look", {}, "a"), run_code("x = 1", "b")), "Done."]}
+    replies: Script = {1: [calling(("look", {}, "a"), run_code("x = 1", "b")), "Done."]}
     async with Session(
         ScriptedModel(replies, traits=traits),
         kernel=kernel,

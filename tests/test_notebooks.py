@@ -13,7 +13,7 @@ from lash_nb.runner import RunResult, run_notebook
 from tests.line_notebooks import read
 
 ROOT = Path(__file__).resolve().parent.parent
-TUTORIALS = ("01_quickstart", "03_kept_turns", "04_fix_a_cell", "05_typed_results")
+TUTORIALS = ("01_quickstart", "03_kept_turns", "04_fix_a_cell", "05_typed_results", "06_tools")
 
 pytestmark = pytest.mark.timeout(300)
 

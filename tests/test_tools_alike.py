@@ -16,7 +16,7 @@ from lash_nb.toolkits.functions import tool
 from .left_sessions import records
 
 ARGS = {"city": "Bremen", "days": 3}
-RESULT = {"city": "Bremen", "temperatures": [10, 11, 12]}
+RESULT: dict[str, Any] = {"city": "Bremen", "temperatures": [10, 11, 12]}
 
 FROM_A_CELL = "print(tools.forecast(city='Bremen', days=3))"
 AWAITED = "print(await tools.forecast('Bremen', days=3))"

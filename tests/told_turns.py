@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lash_nb import ScriptedKernel, ScriptedModel
@@ -69,7 +69,7 @@ class Run:
         protocol: Told,
         *,
         checked: bool = False,
-        tools: dict[str, ToolFunction | Tool] | None = None,
+        tools: Mapping[str, ToolFunction | Tool] | None = None,
         kernel: ScriptedKernel | None = None,
         kernels: dict[str, Kernel] | None = None,
     ) -> None:
