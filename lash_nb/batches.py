@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from .approving import CalledCell, rejected_call_text
 from .cell_runs import CellRuns
@@ -53,6 +53,16 @@ class Batches:
             cells = [call for call in effect.calls if call.tool_name == RUN_CODE]
             await _all_of((*work, self._run_cells(effect, cells, known, done)))
         return tuple(self._ports.redactor.completed(done[call.call_id]) for call in effect.calls)
+
+    def begun_cells(self, effect: ToolCalls) -> tuple[CalledCell, ...]:
+        """The cells of a batch that an earlier host had begun, and of whose end nothing is recorded."""
+        resumed, known = self._ports.resumed, self._tools.known(effect.id)
+        if resumed is None:
+            return ()
+        begun = [call for call in effect.calls if resumed.may_have_begun(effect.id, call.call_id)]
+        return tuple(
+            _cell(effect, call) for call in begun if call.tool_name == RUN_CODE and known.get(call.call_id) is None
+        )
 
     async def _refused(self, effect: ToolCalls, making: RecordedCaller) -> dict[str, ToolCallOutput]:
         """The calls that may not be made, by id."""
@@ -101,10 +111,7 @@ class Batches:
         recorded = self._tools.known(effect.id).get(call.call_id)
         if recorded is not None:
             return recorded
-        code = call.args.get("code") if isinstance(call.args, dict) else None
-        cell = CalledCell(
-            id=effect.id, language=_LANGUAGE, code=code if isinstance(code, str) else "", call_id=call.call_id
-        )
+        cell = _cell(effect, call)
         decision = await self._cells.decide(cell)
         log, redactor = self._ports.log, self._ports.redactor
         try:
@@ -120,6 +127,13 @@ class Batches:
         if not isinstance(response, str) and response.terminal_finish is not None:
             await self._finished()
         return output
+
+
+def _cell(effect: ToolCalls, call: PendingToolCall) -> CalledCell:
+    code = call.args.get("code") if isinstance(call.args, Mapping) else None
+    return CalledCell(
+        id=effect.id, language=_LANGUAGE, code=code if isinstance(code, str) else "", call_id=call.call_id
+    )
 
 
 async def _all_of(work: Iterable[Awaitable[None]]) -> None:

@@ -11,6 +11,7 @@ from .machine.approvals import APPROVAL, DECISION
 from .machine.deltas import DeltaWriter
 from .machine.effects import ToolCalls
 from .machine.execution import NAMESPACE
+from .machine.tool_calls import TOOL_CALL_OUTPUT
 from .recorded import Record, RecordedSession, RecordedTurn, protocol_of
 
 __all__ = ["beyond", "compacted", "extension"]
@@ -57,10 +58,13 @@ def _turn_records(turn: RecordedTurn, deltas: DeltaWriter) -> Iterator[Record]:
     if turn.asking is not None:
         yield {"k": "ask", **about_effect, "approval": APPROVAL.encode(turn.asking)}
     waits = turn.checkpoint.outstanding_effect
-    for call in waits.calls if isinstance(waits, ToolCalls) else ():
-        if call.call_id in turn.calls:
-            about: Record = {"call": call.call_id, "name": call.tool_name, "args": call.args}
-            yield {"k": "call", **about_effect, **about}
+    named = {call.call_id: call for call in waits.calls} if isinstance(waits, ToolCalls) else {}
+    for call_id, output in turn.calls.items():  # those that a cell made among them
+        call = named.get(call_id)
+        told: Record = {"name": call.tool_name, "args": call.args} if call is not None else {"name": "", "args": {}}
+        yield {"k": "call", **about_effect, "call": call_id, **told}
+        if output is not None:
+            yield {"k": "called", **about_effect, "call": call_id, "output": TOOL_CALL_OUTPUT.encode(output)}
 
 
 def _kernel_records(session: RecordedSession) -> Iterator[Record]:

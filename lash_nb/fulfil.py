@@ -7,9 +7,9 @@ here swallows a cancellation. Cells are `cell_runs.py`'s matter.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import assert_never
+from typing import Any, assert_never
 
-from .approving import mode_text
+from .approving import called_by, mode_text
 from .batches import Batches
 from .calls import ModelCall
 from .cell_runs import CellRuns
@@ -122,9 +122,18 @@ class Fulfilment:
     async def leave(self, effect: WaitingEffect) -> None:
         """An earlier host began this, and nobody takes its answer any more: a cell that runs on is interrupted."""
         ports = self.ports
-        if not isinstance(effect, ExecCode) or ports.resumed is None:
+        if isinstance(effect, ToolCalls):
+            for cell in self._batches.begun_cells(effect):
+                await self._leave_cell(cell)
+        elif isinstance(effect, ExecCode):
+            await self._leave_cell(effect)
+
+    async def _leave_cell(self, effect: ExecCode) -> None:
+        ports = self.ports
+        if ports.resumed is None:
             return
-        ports.on_activity(CodeBlockStarted(effect_id=effect.id, language=effect.language, code=effect.code))
+        told: dict[str, Any] = {"effect_id": effect.id, "call_id": called_by(effect)}
+        ports.on_activity(CodeBlockStarted(**told, language=effect.language, code=effect.code))
         try:
             kernel = ports.kernel
             if effect.language.casefold() != kernel.language.casefold() and ports.resumed.epochs:
@@ -134,9 +143,9 @@ class Fulfilment:
         except UnknownNameError:
             pass  # there is no kernel in which it could run
         finally:
-            begun = ports.resumed.begun
+            begun = ports.resumed.begun or bool(called_by(effect))
             outcome, detail = (CellOutcome.INTERRUPTED, _LEFT) if begun else (CellOutcome.ABORTED, _NOT_BEGUN)
-            left = CodeBlockCompleted(effect_id=effect.id, outcome=outcome, outputs=(), duration_ms=0, detail=detail)
+            left = CodeBlockCompleted(**told, outcome=outcome, outputs=(), duration_ms=0, detail=detail)
             ports.on_activity(left)
 
     @property

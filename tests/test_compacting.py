@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,11 +11,15 @@ from typing import Any
 import pytest
 
 from lash_nb import ScriptedKernel, ScriptedModel, Session
+from lash_nb.compacting import compacted
 from lash_nb.errors import JournalError
-from lash_nb.recorded import RecordedKernel
+from lash_nb.kernels.scripted import ScriptedCell
+from lash_nb.machine.tool_calls import PendingToolCall, ToolCallOutput, ToolSucceeded
+from lash_nb.recorded import RecordedKernel, SessionFold
 from lash_nb.recording import SessionRecorder
-from lash_nb.stores.journal import Journal
+from lash_nb.stores.journal import Journal, read_records, session_directory
 
+from .conversations import cell
 from .left_sessions import CUT, RECORDS, Left, another_kernel, nth
 
 # -- compaction --------------------------------------------------------------------------------------------------------
@@ -138,3 +143,21 @@ async def test_records_that_were_read_do_not_stay_in_memory(tmp_path: Path) -> N
     assert recorder._journal is not None
     assert recorder._journal.records == []
     recorder.close()
+
+
+async def test_what_is_known_of_calls_stays_also_of_those_that_a_cell_made(tmp_path: Path) -> None:
+    def pay(amount: int) -> int:
+        return amount
+
+    paying = tuple(PendingToolCall(call_id="", tool_name="pay", args={"amount": amount}) for amount in (5, 6))
+    left = Left(tmp_path, turns={1: [cell("pay"), "Paid."]})
+    left.kernel = ScriptedKernel({"pay": ScriptedCell(calls=paying)})
+    await left.after(nth("kernel", 1) + 3, tools={"pay": pay})  # the second call has begun
+    fold = SessionFold("one")
+    for record in read_records(session_directory(tmp_path, "one"), everything=True):
+        fold.take(record)
+    again = SessionFold("one")
+    for record in compacted(fold.session):
+        again.take(json.loads(json.dumps(record)))
+    assert again.session.running is not None
+    assert again.session.running.calls == {"c1": ToolCallOutput(outcome=ToolSucceeded(payload=5)), "c2": None}

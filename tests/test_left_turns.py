@@ -129,15 +129,25 @@ async def test_a_stop_while_an_answer_is_recorded_keeps_what_it_delivers(tmp_pat
     assert [turn for turn in range(1, 40) if f"word {turn}" not in said.split("\n")] == []
 
 
-async def test_a_cell_of_a_living_kernel_is_interrupted_when_its_turn_is_left(tmp_path: Path) -> None:
+SLEEPS = "import time; time.sleep(50)"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "reply"),
+    [("code", repr(cell(SLEEPS))), ("tools", f"calling(('run_code', {{'code': {SLEEPS!r}}}))")],
+)
+async def test_a_cell_of_a_living_kernel_is_interrupted_when_its_turn_is_left(
+    protocol: str, reply: str, tmp_path: Path
+) -> None:
     host = f"""
 import asyncio, os, sys
 from lash_nb import ScriptedModel, Session
 from lash_nb.machine.events import CodeBlockStarted
+from lash_nb.models.scripted import calling
 
 async def main():
-    model = ScriptedModel({{1: [{cell("import time; time.sleep(50)")!r}]}})
-    async with Session(model, session_id="one", state_dir={str(tmp_path)!r}) as session:
+    model = ScriptedModel({{1: [{reply}]}})
+    async with Session(model, session_id="one", state_dir={str(tmp_path)!r}, protocol={protocol!r}) as session:
         def watch(activity):
             if isinstance(activity, CodeBlockStarted):
                 asyncio.get_running_loop().call_later(0.5, os.kill, os.getpid(), 9)
@@ -151,6 +161,8 @@ asyncio.run(main())
     async with Session.resume("one", model=model, state_dir=tmp_path) as session:
         turn = await asyncio.wait_for(session.run("Wake up."), 30)
         assert isinstance(session.kernel, ManagedKernel)
+        (step,) = [step for step in session.turns[0].picture.steps if step.code is not None]
+        assert (step.code, step.outcome) == (SLEEPS, CellOutcome.INTERRUPTED)
     assert turn.text == "Awake."
     assert [output["data"]["text/plain"] for output in turn.outputs] == ["42"]
 

@@ -31,6 +31,7 @@ from lash_nb.machine.tool_calls import (
 from lash_nb.ports import Resumed, Unrecorded
 from lash_nb.tool_runs import ToolRuns
 from lash_nb.toolkits import Tool, ToolPolicy, ToolSurroundings
+from lash_nb.toolkits.functions import ToolFunction
 
 from .told_turns import SECRET, Run, Told, call
 
@@ -66,7 +67,11 @@ class Shop:
     def __init__(self, *, full: str = "", known: Mapping[str, ToolCallOutput | None] | None = None) -> None:
         self.notes: list[str] = []
         resumed = None if known is None else Resumed(effect_id=EffectId(7), calls=known)
-        tools = {"pay": self.pay, "wait": self.wait, "look": Tool(name="look", policy=SAFE, invoke=self.look)}
+        tools: dict[str, ToolFunction | Tool] = {
+            "pay": self.pay,
+            "wait": self.wait,
+            "look": Tool(name="look", policy=SAFE, invoke=self.look),
+        }
         ports = replace(
             Run(Told(), tools=tools).host.ports,
             log=Log(self.notes, full=full),
