@@ -79,7 +79,7 @@ class Fulfilment:
         self._cells = CellRuns(ports, tools=self._tools, tell=self._tell, note=self._notices.append)
         self.approvals = self._cells.approvals
         self._batches = Batches(ports, tools=self._tools, cells=self._cells, finished=self._look_back)
-        self._environment = ports.environment()
+        self._environment = ports.given_environment
         """The prompt and the tools that the machine has."""
         self._verifying = Verifying(ports, self._cells)
         self._inputs = ports.inputs

@@ -182,8 +182,10 @@ class TurnPorts:
     """The session's."""
     shipped_tools: Mapping[str, Tool] = field(default_factory=dict)
     """Those that the turn has beside them."""
+    given_environment: ExecutionEnvironmentSync | None = None
+    """The prompt and the tools that the machine was made with."""
     environment: Callable[[], ExecutionEnvironmentSync | None] = lambda: None
-    """The prompt and the tools as they are now, for the machine; None: they never change."""
+    """These as they are now; None: they never change."""
     inbox: Inbox = field(default_factory=Inbox)
     redactor: Redactor = field(default_factory=lambda: Redactor({}))
     known_variables: NamespaceSummary = field(default_factory=NamespaceSummary)

@@ -67,6 +67,7 @@ class RequestRun:
         self._priced_as = ""
         self._partner: TakesPart | None = None
         self._envelope: dict[str, Any] | None = None
+        self._given: ExecutionEnvironmentSync | None = None
         self._made_for: tuple[tuple[Tool, ...], ExecutionEnvironmentSync] | None = None
         self._over = False
         """Whether its last envelope was made: a head that comes later is none."""
@@ -181,6 +182,7 @@ class RequestRun:
         return protocol
 
     def _machine(self, around: Surroundings, protocol: ModelProtocol) -> TurnMachine:
+        self._given = self._environment_of(around, protocol)
         config = TurnMachineConfig(
             driver=CheckedDriver(protocol.driver),
             projector=protocol.projector,
@@ -188,8 +190,8 @@ class RequestRun:
             model=around.model.name,
             sync_execution_environment=True,
             max_turns=self.request.max_steps,
-            system_prompt=protocol.system_prompt,
-            tool_specs=self._specs(around, protocol),
+            system_prompt=self._given.system_prompt,
+            tool_specs=self._given.tool_specs,
             session_id=self.conversation.session_id,
             emit_llm_trace=True,
             termination=protocol.termination,
@@ -273,6 +275,7 @@ class RequestRun:
             store=around.store,
             tools=around.tools,
             shipped_tools=self._shipped(around, protocol),
+            given_environment=self._given,
             environment=partial(self._environment, around, traits),
             inbox=around.inbox,
             redactor=around.redactor,
