@@ -98,7 +98,9 @@ class Approvals:
             return _APPROVED  # a cell that an earlier host ran, and that is not asked about any more
         return await self._wished(effect, wish)
 
-    async def inner_call(self, effect: ExecCode, call: PendingToolCall, policy: ToolPolicy) -> Decision:
+    async def inner_call(
+        self, effect: ExecCode, call: PendingToolCall, policy: ToolPolicy, *, source: str = ""
+    ) -> Decision:
         """Whether a running cell may make a call; its id is one of the cell's. Raises JournalError."""
         mode = self._ports.approve
         if policy.refuses(mode):
@@ -106,16 +108,16 @@ class Approvals:
         # A cell that was looked at before it ran has shown its calls.
         if not policy.asks(mode) or (policy.approve == "every" and self.asks_cells(guarded=True)):
             return _APPROVED
-        return await self._wished(effect, _wish(call))
+        return await self._wished(effect, _wish(call, source), call_id=call.call_id)
 
-    async def call(self, effect: ToolCalls, call: PendingToolCall, policy: ToolPolicy) -> Decision:
+    async def call(self, effect: ToolCalls, call: PendingToolCall, policy: ToolPolicy, *, source: str = "") -> Decision:
         """Whether the model may make a call of its own, before anything of its batch begins.
 
         Raises:
             ApprovalNeeded: nobody is there to decide; the turn waits.
             JournalError: it could not be recorded.
         """
-        ports, wish = self._ports, _wish(call)
+        ports, wish = self._ports, _wish(call, source)
         wish = replace(wish, target=ports.redactor.text(wish.target))
         approval = Approval(
             id=f"call-{effect.id}-{call.call_id}",
@@ -133,14 +135,14 @@ class Approvals:
             self._remember(wish, alike=decision.alike)
         return decision
 
-    async def _wished(self, effect: ExecCode, wish: Wish) -> Decision:
+    async def _wished(self, effect: ExecCode, wish: Wish, *, call_id: str = "") -> Decision:
         ports = self._ports
         wish = replace(wish, target=ports.redactor.text(wish.target))
         async with self._asking:  # one question at a time; what it covers is not asked again
             if self._covered(wish):
                 return _APPROVED
             approval = Approval(
-                id=f"effect-{effect.id}-{_digest(wish)}",
+                id=f"effect-{effect.id}-{_digest(wish, called_by(effect), call_id)}",
                 effect_id=effect.id,
                 code=ports.redactor.text(effect.code),
                 language=effect.language,
@@ -205,10 +207,10 @@ class Approvals:
 def _covers(allowed: Wish, wish: Wish, *, alike: bool) -> bool:
     if allowed.kind is not wish.kind:
         return False
+    if wish.kind is EffectKind.CALL:  # each call is one of its own, also with the same arguments
+        return alike and (allowed.tool, allowed.whose) == (wish.tool, wish.whose)
     if allowed.target == wish.target:
         return True
-    if wish.kind is EffectKind.CALL:
-        return alike and allowed.tool == wish.tool
     if wish.kind is EffectKind.PROCESS:
         program = allowed.program
         return alike and program is not None and program == wish.program
@@ -217,12 +219,15 @@ def _covers(allowed: Wish, wish: Wish, *, alike: bool) -> bool:
     return alike and posixpath.dirname(allowed.target) == posixpath.dirname(wish.target)
 
 
-def _wish(call: PendingToolCall) -> Wish:
-    return Wish(kind=EffectKind.CALL, target=f"{call.tool_name}({dumps(call.args)})")
+def _wish(call: PendingToolCall, source: str) -> Wish:
+    whose = source.removeprefix("mcp:") if source.startswith("mcp:") else ""
+    return Wish(kind=EffectKind.CALL, target=f"{call.tool_name}({dumps(call.args)})", whose=whose)
 
 
-def _digest(wish: Wish) -> str:
-    return hashlib.sha256(f"{wish.kind} {wish.target}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
+def _digest(wish: Wish, *within: str) -> str:
+    """Of an effect the same for the same; of a call another for each."""
+    named = " ".join([str(wish.kind), wish.target, *filter(None, within if wish.kind is EffectKind.CALL else ())])
+    return hashlib.sha256(named.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def rejected_text(decision: Decision) -> str:
@@ -232,7 +237,7 @@ def rejected_text(decision: Decision) -> str:
             "This turn plans only: no code is run. Say in prose what you would do, step by step, with the code in "
             "Markdown blocks, and finish with that."
         )
-    why = f" They said: {decision.why}" if decision.why.strip() else ""
+    why = f" They said: {_ended(decision.why)}" if decision.why.strip() else ""
     return f"The user rejected this cell, so it was not run.{why} Do not send it again: do as they wish, or ask them."
 
 
@@ -240,8 +245,12 @@ def rejected_call_text(decision: Decision) -> str:
     """What the model is told of a call that may not be made."""
     if decision.by_policy:
         return f"Not made: {decision.why or _NOBODY}."
-    why = f" They said: {decision.why}" if decision.why.strip() else ""
+    why = f" They said: {_ended(decision.why)}" if decision.why.strip() else ""
     return f"The user rejected this call, so it was not made.{why} Do not make it again: do as they wish, or ask them."
+
+
+def _ended(sentence: str) -> str:
+    return sentence if sentence.rstrip().endswith((".", "!", "?")) else f"{sentence.rstrip()}."
 
 
 def edited_text(code: str) -> str:

@@ -10,17 +10,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 
 from .approving import CalledCell, rejected_call_text
 from .cell_runs import CellRuns
-from .errors import ApprovalNeeded, JournalError
+from .errors import ApprovalNeeded, InputError, JournalError
 from .machine.effects import ToolCalls
+from .machine.events import ToolCallEvent
 from .machine.execution import NamespaceSummary
 from .machine.tool_calls import CompletedToolCall, PendingToolCall, ToolCallOutput
 from .machine.tool_specs import RUN_CODE
 from .ports import TurnPorts
 from .protocols.run_code import cell_output, cell_return
-from .tool_runs import RecordedCaller, ToolRuns, refused_call
+from .tool_runs import RecordedCaller, ToolRuns, refused_call, stopped_call
 from .toolkits.calling import MOST_AT_ONCE, completed_call
 
 __all__ = ["Batches"]
@@ -35,15 +37,20 @@ class Batches:
         self, ports: TurnPorts, *, tools: ToolRuns, cells: CellRuns, finished: Callable[[], Awaitable[None]]
     ) -> None:
         self._ports, self._tools, self._cells, self._finished = ports, tools, cells, finished
+        self._told: set[str] = set()
+        self._done: dict[str, CompletedToolCall] = {}
+        """Of the batch that runs, by the id of the call."""
 
     async def run(self, effect: ToolCalls, *, known: NamespaceSummary) -> tuple[CompletedToolCall, ...]:
         """The results of all calls of one effect, in their order.
 
         Raises:
+            InputError: the turn is gone on with where its tools are not.
             ApprovalNeeded: nobody is there to decide on one; what had begun is recorded.
             JournalError: a call or its result could not be recorded.
         """
-        done: dict[str, CompletedToolCall] = {}
+        self._check_there(effect)
+        done = self._done = {}
         caller = self._tools.caller(
             effect.id, on_activity=self._ports.on_activity, most_at_once=MOST_AT_ONCE, native=True
         )
@@ -53,6 +60,33 @@ class Batches:
             cells = [call for call in effect.calls if call.tool_name == RUN_CODE]
             await _all_of((*work, self._run_cells(effect, cells, known, done)))
         return tuple(self._ports.redactor.completed(done[call.call_id]) for call in effect.calls)
+
+    def _check_there(self, effect: ToolCalls) -> None:
+        """Tools of a turn that an earlier host began may live in a notebook that is not here."""
+        resumed, tools = self._ports.resumed, self._ports.callable_tools
+        if resumed is None or resumed.effect_id != effect.id:
+            return
+        known = self._tools.known(effect.id)
+        left = [call.tool_name for call in effect.calls if known.get(call.call_id) is None]
+        missing = sorted({name for name in left if name != RUN_CODE and name not in tools})
+        if missing:
+            raise InputError(
+                f"the turn goes on with calls of {', '.join(missing)}, and there is no such tool here: go on where it "
+                "is (in its notebook run the cells that define it and make it a tool, then `%lash resume`)"
+            )
+
+    def so_far(self, effect: ToolCalls) -> tuple[CompletedToolCall, ...]:
+        """The results of a batch that is stopped: what ended has its own, of the rest nobody knows."""
+        known = self._tools.known(effect.id)
+        results = []
+        for call in effect.calls:
+            done, output = self._done.get(call.call_id), known.get(call.call_id)
+            if done is None and output is not None:
+                told = cell_return(call, output) if call.tool_name == RUN_CODE else None
+                done = completed_call(call, output, 0)
+                done = done if told is None else replace(done, model_return=told)
+            results.append(done or completed_call(call, stopped_call(), 0))
+        return tuple(self._ports.redactor.completed(one) for one in results)
 
     def begun_cells(self, effect: ToolCalls) -> tuple[CalledCell, ...]:
         """The cells of a batch that an earlier host had begun, and of whose end nothing is recorded."""
@@ -71,7 +105,11 @@ class Batches:
             tool = tools.get(call.tool_name)
             if tool is None or making.begun(call):
                 continue
-            decision = await self._cells.approvals.call(effect, call, tool.policy)
+            problem = making.judged(call) if tool.policy.asks(self._ports.approve) else None
+            if problem is not None:
+                refused[call.call_id] = problem
+                continue
+            decision = await self._cells.approvals.call(effect, call, tool.policy, source=tool.source)
             if not decision.allows:
                 refused[call.call_id] = refused_call(rejected_call_text(decision))
         return refused
@@ -84,7 +122,23 @@ class Batches:
         done: dict[str, CompletedToolCall],
     ) -> None:
         output = refused.get(call.call_id)
-        done[call.call_id] = await making.call(call) if output is None else completed_call(call, output, 0)
+        made = await making.call(call) if output is None else completed_call(call, output, 0)
+        done[call.call_id] = self._ports.redactor.completed(made)
+        told = done[call.call_id]
+        self._told.add(told.call_id)  # shown at once; the machine tells of it when the whole batch has ended
+        self._ports.on_activity(
+            ToolCallEvent(
+                call_id=told.call_id,
+                name=told.tool_name,
+                args=told.args,
+                output=told.output,
+                duration_ms=told.duration_ms,
+            )
+        )
+
+    def was_told(self, call_id: str | None) -> bool:
+        """Whether it was shown that a call had ended."""
+        return call_id in self._told
 
     async def _run_cells(
         self,

@@ -20,7 +20,6 @@ from .machine.tool_calls import PendingToolCall, ToolCallOutput, ToolCallRecord
 from .ports import TurnPorts
 from .tool_runs import RecordedCaller, ToolRuns, refused_call
 from .toolkits import Tool, ToolPolicy
-from .views.pieces import cut
 
 __all__ = ["CellToolbox", "tools_told", "within"]
 
@@ -79,7 +78,11 @@ class CellToolbox:
         tool = tools.get(call.tool_name)
         if not caller.begun(call):
             policy = tool.policy if tool is not None else _UNKNOWN_TOOL
-            decision = await self._approvals.inner_call(effect, call, policy)
+            problem = caller.judged(call) if policy.asks(self._ports.approve) else None
+            if problem is not None:
+                return problem
+            source = tool.source if tool is not None else ""
+            decision = await self._approvals.inner_call(effect, call, policy, source=source)
             if not decision.allows:
                 return refused_call(rejected_call_text(decision))
         return (await caller.call(call)).output
@@ -105,6 +108,7 @@ def tools_told(tools: Mapping[str, Tool]) -> str:
         "",
     ]
     for tool in tools.values():
-        about = cut(" ".join(tool.description.partition("\n\n")[0].split()), head_chars=_ABOUT_CHARS, tail_chars=0)
+        about = " ".join(tool.description.partition("\n\n")[0].split())
+        about = about if len(about) <= _ABOUT_CHARS else f"{about[: _ABOUT_CHARS - 1]}…"
         lines.append(f"- tools.{tool.name}{tool.signature}{': ' + about if about else ''}")
     return "\n".join(lines)

@@ -240,8 +240,8 @@ class ApprovalNeeded(LashError):
     def __init__(self, approval: Approval) -> None:
         self.approval = approval
         super().__init__(
-            f"{approval.question} Nobody is here to decide, so the turn waits, and nothing is lost: "
-            "`%lash answer yes|no [WHY]|edit` decides"
+            f"{approval.question} Nobody has decided, so the turn waits, and nothing is lost: "
+            f"`%lash answer yes|{'no [WHY]|edit' if approval.wish is None else 'all|no [WHY]'}` decides"
         )
 
 

@@ -12,12 +12,17 @@ from typing import Any
 
 from .machine.activities import TURN_ACTIVITY
 from .machine.effects import ExecCode, LlmCall, ToolCalls
-from .machine.events import CodeBlockStarted, LlmRequestEvent, ToolCallEvent, ToolCallStart
+from .machine.events import CodeBlockCompleted, CodeBlockStarted, LlmRequestEvent, ToolCallEvent, ToolCallStart
+from .machine.execution import CellOutcome
 from .machine.picture import TurnPicture
+from .machine.tool_calls import ToolCallOutput
+from .protocols.run_code import read_cell_output
 from .recorded import RecordedSession, RecordedTurn, SessionFold
 from .stores.journal import JournalFollower, read_records, session_directory
+from .stores.told import told_stream
+from .stores.told_records import CELL_LABELS, called_code
 
-__all__ = ["Following", "read_session"]
+__all__ = ["Following", "read_session", "under_way"]
 
 _LOOKS_PER_OWNER = 10
 """Every so often it is asked whether somebody still writes."""
@@ -100,22 +105,56 @@ class Following:
             self._folded = self._folded.apply(TURN_ACTIVITY.decode(activity))
         self._told = len(turn.told)
         # That it began is recorded with its answer: only shown, or it would be taken in twice.
-        self.picture = self._folded if self.abandoned else _under_way(self._folded, turn)
+        self.picture = self._folded if self.abandoned else under_way(self._folded, turn)
 
 
-def _under_way(picture: TurnPicture, turn: RecordedTurn) -> TurnPicture:
+def under_way(picture: TurnPicture, turn: RecordedTurn) -> TurnPicture:
     """The picture of a turn with what it waits for."""
     effect = turn.checkpoint.outstanding_effect if turn.checkpoint is not None and turn.answer is None else None
     match effect:
-        case ExecCode(id=effect_id, language=language, code=code):
+        case ExecCode(id=effect_id, language=language, code=code) if turn.asking is None:
             return picture.apply(CodeBlockStarted(effect_id=effect_id, language=language, code=code))
         case LlmCall():
             return picture.apply(LlmRequestEvent(protocol_iteration=0, message_count=0, tool_list=""))
-        case ToolCalls(calls=calls):
-            for call in calls:
-                what: dict[str, Any] = {"call_id": call.call_id, "name": call.tool_name, "args": call.args}
-                picture = picture.apply(ToolCallStart(**what))
-                output = turn.calls.get(call.call_id)
-                if output is not None:
-                    picture = picture.apply(ToolCallEvent(**what, output=output, duration_ms=0))
+        case ToolCalls():
+            return _with_batch(picture, effect, turn)
     return picture
+
+
+def _with_batch(picture: TurnPicture, effect: ToolCalls, turn: RecordedTurn) -> TurnPicture:
+    """With the calls that were begun, its cells last, and what the ended ones gave."""
+    # What was to be seen up to a question is told with it: nothing is drawn twice.
+    began: dict[str | None, bool] = {}
+    for step in picture.steps:
+        began |= {call.call_id: call.succeeded is not None for call in step.tool_calls}
+        began |= {step.call_id: step.outcome is not None} if step.call_id else {}
+    waits = turn.asking.call_id if turn.asking is not None else ""
+    calls = [call for call in effect.calls if call.call_id != waits and not began.get(call.call_id)]
+    for call in sorted(calls, key=lambda one: called_code(one) is not None):
+        begins, output, code = call.call_id not in began, turn.calls.get(call.call_id), called_code(call)
+        if call.call_id not in turn.calls and (waits or code is not None):
+            continue
+        if code is None:
+            what: dict[str, Any] = {"call_id": call.call_id, "name": call.tool_name, "args": call.args}
+            picture = picture.apply(ToolCallStart(**what)) if begins else picture
+            if output is not None:
+                picture = picture.apply(ToolCallEvent(**what, output=output, duration_ms=0))
+            continue
+        if begins:
+            begun = CodeBlockStarted(effect_id=effect.id, call_id=call.call_id, language="python", code=code)
+            picture = picture.apply(begun)
+        picture = _ended(picture, effect.id, call.call_id, output)
+    return picture
+
+
+def _ended(picture: TurnPicture, effect_id: int, call_id: str, output: ToolCallOutput | None) -> TurnPicture:
+    """With what a cell of a batch gave, if it has ended."""
+    cell = None if output is None else read_cell_output(output)
+    if cell is None:
+        return picture
+    error = cell.exec_error or ""
+    texts = [("stdout", text) for text in cell.output] + ([("stderr", error)] if error else [])
+    outcome = CELL_LABELS.get(error.partition(":")[0], CellOutcome.ERROR) if error else CellOutcome.OK
+    outputs = tuple(told_stream(name, text) for name, text in texts)
+    ended = CodeBlockCompleted(effect_id=effect_id, call_id=call_id, outcome=outcome, outputs=outputs, duration_ms=0)
+    return picture.apply(ended)

@@ -17,16 +17,19 @@ from .asked import Asked
 from .errors import CorruptCheckpointError, DecodeError, InputError, JournalError, NotebookError
 from .machine.activities import TURN_ACTIVITY
 from .machine.activity import ApprovalAsked
-from .machine.approvals import APPROVAL, Approval
+from .machine.approvals import APPROVAL, Approval, EffectKind, Wish
 from .machine.effects import ExecCode, ToolCalls
 from .machine.execution import NamespaceSummary, VariableSummary
 from .machine.state import TurnCheckpoint
+from .machine.tool_specs import RUN_CODE
+from .machine.wire import dumps
 from .recorded import RecordedKernel, RecordedSession, RecordedTurn, protocol_of
 from .stores.carried import Carried, CarriedSession, CarriedTurn, Trouble, carried
 from .stores.documents import load_notebook
 from .stores.envelopes import Envelope, fold_envelope
 from .stores.summaries import conversation_length, summarize
 from .stores.told import told_of
+from .stores.told_records import called_code
 
 __all__ = ["Bounds", "chosen", "session_of", "session_of_notebook"]
 
@@ -134,9 +137,8 @@ def _turn(envelope: Envelope, asked: Asked, checkpoint: TurnCheckpoint, before: 
         told=told,
         checkpoint=checkpoint,
         effect=checkpoint.outstanding_effect_id,
-        # A notebook does not say which calls were begun: none of them is made again.
-        calls=dict.fromkeys(call.call_id for call in waits.calls) if isinstance(waits, ToolCalls) else {},
-        calls_known=ended,
+        calls=dict.fromkeys(_may_have_begun(waits, asking)) if isinstance(waits, ToolCalls) else {},
+        calls_known=ended or (isinstance(waits, ToolCalls) and asking is not None),
         asking=asking,
         steps=_count(resume.get("steps")),
         said=_count(resume.get("said")),
@@ -147,21 +149,55 @@ def _turn(envelope: Envelope, asked: Asked, checkpoint: TurnCheckpoint, before: 
     )
 
 
-def _asking(value: object, effect: object) -> Approval | None:
-    """The outstanding cell as one that waits, where the notebook says just that.
+def _may_have_begun(effect: ToolCalls, asking: Approval | None) -> list[str]:
+    """The calls of a batch that may have begun: a notebook does not say of any that it was, and none is made again.
 
-    A cell that waits was never begun, so that it is run in a new kernel. That is the notebook's word alone; whoever
-    agrees to it is shown the cell that the checkpoint has, and no other.
+    Before a call of the model's own is asked about nothing of its batch begins; a cell waits for those before it, and
+    the cells behind it wait with it.
     """
-    if not isinstance(value, Mapping) or not isinstance(effect, ExecCode):
+    names = [call.call_id for call in effect.calls]
+    if asking is None:
+        return names
+    if asking.wish is not None:
+        return []
+    behind = names[names.index(asking.call_id) :]
+    return [call.call_id for call in effect.calls if call.tool_name != RUN_CODE or call.call_id not in behind]
+
+
+def _asking(value: object, effect: object) -> Approval | None:
+    """The outstanding cell or call as one that waits, where the notebook says just that.
+
+    What waits was never begun, so that it is run in a new kernel, or made. That is the notebook's word alone; whoever
+    agrees to it is shown the cell or the call that the checkpoint has, and no other.
+    """
+    if not isinstance(value, Mapping):
         return None
     try:
-        told = APPROVAL.decode(dict(value))  # nbformat has its own kind of object
+        # nbformat has its own kind of object
+        told = APPROVAL.decode({name: dict(one) if isinstance(one, Mapping) else one for name, one in value.items()})
     except DecodeError:
         return None
-    waits = Approval(id=f"cell-{effect.id}", effect_id=effect.id, code=effect.code, language=effect.language)
+    waits = _waits(effect, told.call_id)
+    if waits is None or (told.wish is None) != (waits.wish is None):
+        return None
+    wish = None if told.wish is None or waits.wish is None else replace(told.wish, target=waits.wish.target)
     # A secret may have been taken out of one of the two; another name would not be found when it is decided.
-    return waits if replace(told, code=effect.code) == waits else None
+    return waits if replace(told, code=waits.code, wish=wish) == waits else None
+
+
+def _waits(effect: object, call_id: str) -> Approval | None:
+    """What would be asked about the outstanding cell, or about the call of that id in the outstanding batch."""
+    if isinstance(effect, ExecCode):
+        return Approval(id=f"cell-{effect.id}", effect_id=effect.id, code=effect.code, language=effect.language)
+    calls = effect.calls if isinstance(effect, ToolCalls) else ()
+    call = next((call for call in calls if call.call_id == call_id), None)
+    if not isinstance(effect, ToolCalls) or call is None:
+        return None
+    if call.tool_name == RUN_CODE:
+        name, code = f"cell-{effect.id}-{call_id}", called_code(call) or ""
+        return Approval(id=name, effect_id=effect.id, code=code, call_id=call_id)
+    wish = Wish(kind=EffectKind.CALL, target=f"{call.tool_name}({dumps(call.args)})")
+    return Approval(id=f"call-{effect.id}-{call_id}", effect_id=effect.id, code=wish.target, wish=wish, call_id=call_id)
 
 
 def _is_cassette_beside(model: str) -> bool:

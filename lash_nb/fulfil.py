@@ -41,6 +41,7 @@ from .machine.events import (
     InjectedTurnInputAccepted,
     PluginEvent,
     StatusRuntimeEvent,
+    ToolCallEvent,
 )
 from .machine.execution import CellOutcome, ExecResponse, NamespaceSummary
 from .machine.messages import Message, MessageRole, Part, PartKind, PluginMessage
@@ -121,7 +122,6 @@ class Fulfilment:
 
     async def leave(self, effect: WaitingEffect) -> None:
         """An earlier host began this, and nobody takes its answer any more: a cell that runs on is interrupted."""
-        ports = self.ports
         if isinstance(effect, ToolCalls):
             for cell in self._batches.begun_cells(effect):
                 await self._leave_cell(cell)
@@ -163,6 +163,14 @@ class Fulfilment:
         results = await self._batches.run(effect, known=self.known)
         self._note_replaced(before)
         return ToolResults(id=effect.id, results=results)
+
+    def so_far(self, effect: ToolCalls) -> ToolResults:
+        """What there is of a batch that is stopped."""
+        return ToolResults(id=effect.id, results=self._batches.so_far(effect))
+
+    def was_told(self, event: object) -> bool:
+        """Whether the machine tells what was shown already: how a call of a batch ended."""
+        return isinstance(event, ToolCallEvent) and self._batches.was_told(event.call_id)
 
     def _note_replaced(self, before: str) -> None:
         """A kernel that was replaced: what it held was told with its cell's end."""

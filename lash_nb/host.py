@@ -34,12 +34,13 @@ from .machine.effects import (
     Log,
     Progress,
     Response,
+    ToolCalls,
     WaitingEffect,
 )
 from .machine.events import ErrorEnvelope, ErrorEvent, PluginEvent, StatusRuntimeEvent, TurnOutcomeEvent
 from .machine.execution import NamespaceSummary
 from .machine.outcomes import Stopped, TurnOutcome, TurnStopReason
-from .machine.state import PrepareIteration, PreparingProtocol, TurnCheckpoint
+from .machine.state import PrepareIteration, PreparingProtocol, TurnCheckpoint, WaitingTools
 from .machine.turn import TurnMachine
 from .ports import TurnPorts
 
@@ -234,7 +235,7 @@ class TurnHost:
     def _tell(self, effect: Effect) -> WaitingEffect | None:
         """Pass on an effect that is told; the one that is asked comes back."""
         match effect:
-            case Emit(event=event):
+            case Emit(event=event) if not self._fulfil.was_told(event):
                 if isinstance(event, TurnOutcomeEvent):
                     event = self._as_recorded(event)
                     self._outcome = event.outcome
@@ -243,7 +244,7 @@ class TurnHost:
                 self._done = effect
             case Log(event=log_event):
                 self.ports.on_log(log_event)
-            case Progress() | CancelLlm():
+            case Progress() | CancelLlm() | Emit():
                 pass  # the record is the checkpoint; the machine never emits CancelLlm
             case _:
                 return effect
@@ -293,9 +294,19 @@ class TurnHost:
 
     def _end(self, outcome: TurnOutcome) -> None:
         if self._done is None:
+            self._take_in_calls()
+        if self._done is None:
             self._quiet()
-            self.machine.finish_with_outcome(outcome)
+            if not self.machine.is_done():
+                self.machine.finish_with_outcome(outcome)
             self._drain()
+
+    def _take_in_calls(self) -> None:
+        """Of a batch that is stopped, what ended is known to the next turn, too."""
+        state = self.machine.state
+        if isinstance(state, WaitingTools) and self.ports.protocol.calls_tools:
+            self._quiet()
+            self._answer(self._fulfil.so_far(ToolCalls(id=state.effect_id, calls=state.calls)))
 
     def _quiet(self) -> None:
         """Pass on what is queued and perform none of it, so that nothing stands behind the end (Q3)."""

@@ -18,6 +18,7 @@ import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -235,7 +236,7 @@ class CellTurn:
         self._session.request_stop()
 
     def _tick(self) -> None:
-        self._draw(self._view.tick)
+        self._draw(partial(self._view.tick, now=self._main.waiting))
         self._desk.tick()
         self._main.serve()
 

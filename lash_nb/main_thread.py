@@ -158,6 +158,11 @@ class NotebookThread:
         if self.inside:
             raise LashError(_RUNNING)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a function is to be called: then nothing is drawn until it has ended."""
+        return bool(self._queue)
+
     def serve(self) -> None:
         """Run what waits, on this thread.
 

@@ -7,7 +7,7 @@ come from settings and from words alone, never from a notebook's metadata; one t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +55,11 @@ class NotebookTools:
         self._has_served = False
         """Whether there ever was a server, so that there may be one to end."""
 
+    @property
+    def variables(self) -> Mapping[str, object]:
+        """The functions that are tools, by the names of their variables, as of whenever it is looked at."""
+        return _Variables(self._functions)
+
     # -- functions -----------------------------------------------------------------------------------------------------
 
     def has_function(self, variable: str) -> bool:
@@ -96,7 +101,11 @@ class NotebookTools:
             if tools.get(name) is not followed.tool:  # somebody else has taken the name, or removed it
                 del self._functions[name]
                 continue
-            function = self._namespace().get(followed.variable)
+            if followed.variable not in self._namespace():
+                self.remove(name)
+                told.append(f"the tool {name} was removed: the notebook has no {followed.variable} any more")
+                continue
+            function = self._namespace()[followed.variable]
             if function is followed.function:
                 continue
             try:
@@ -165,6 +174,25 @@ class NotebookTools:
         """End the servers, and wait for it."""
         if self._has_served:
             shared_loop().run(self.catalogue.aclose())
+
+
+class _Variables(Mapping[str, object]):
+    """Functions by the names under which they stand in the notebook."""
+
+    def __init__(self, functions: Mapping[str, _Followed]) -> None:
+        self._functions = functions
+
+    def __getitem__(self, variable: str) -> object:
+        for followed in self._functions.values():
+            if followed.variable == variable:
+                return followed.function
+        raise KeyError(variable)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({followed.variable: None for followed in self._functions.values()})
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
 
 
 def _followed(variable: str, asked: str | None, function: Any) -> _Followed:

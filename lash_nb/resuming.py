@@ -103,7 +103,9 @@ def _call_line(turn: RecordedTurn, call: PendingToolCall) -> str:
         return f"{line}  # waits for your approval; if you go on, it is made"
     if call.call_id not in turn.calls:
         return line
-    return f"{line}  # {'had begun' if turn.calls[call.call_id] is None else 'has ended, and its result is recorded'}"
+    return (
+        f"{line}  # {'may have begun' if turn.calls[call.call_id] is None else 'has ended, and its result is recorded'}"
+    )
 
 
 def outstanding(

@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .asking import Desk
 from .bridge import shared_loop
@@ -155,7 +156,8 @@ class NotebookSessions(NotebookModels):
         """What of the notebook's variables its turns see and use."""
         from .sharing import Sharing
 
-        return Sharing(self._namespace(), hidden=self._hidden())
+        # A function that is a tool is called as one: a copy of it would run in the agent's kernel.
+        return Sharing(self._namespace(), hidden=ChainMap(cast("dict[str, Any]", self.tools.variables), self._hidden()))
 
     @property
     def current(self) -> Session | None:

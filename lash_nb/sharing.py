@@ -94,10 +94,10 @@ class Sharing:
     """
 
     def __init__(
-        self, namespace: dict[str, Any], *, hidden: dict[str, Any] | None = None, look_s: float = 120.0
+        self, namespace: dict[str, Any], *, hidden: Mapping[str, Any] | None = None, look_s: float = 120.0
     ) -> None:
         self._namespace, self._look_s = namespace, look_s
-        self._hidden: dict[str, Any] = hidden if hidden is not None else {}
+        self._hidden: Mapping[str, Any] = hidden if hidden is not None else {}
         self.patterns: list[str] = []
         """Names like these (`secret_*`) are hidden from the model, here and in the kernel."""
         self._describer = Describer()

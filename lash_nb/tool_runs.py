@@ -20,6 +20,8 @@ from .machine.tool_calls import (
     PendingToolCall,
     RetryNever,
     ToolCallOutput,
+    ToolCancellation,
+    ToolCancelled,
     ToolFailed,
     ToolFailure,
     ToolFailureClass,
@@ -32,11 +34,14 @@ from .toolkits.calling import ToolCaller, completed_call
 from .toolkits.outcomes import MOST_CHARS, MOST_CHARS_IN_CELLS
 from .toolkits.showing import bounded
 
-__all__ = ["RecordedCaller", "ToolRuns", "refused_call", "tool_notice"]
+__all__ = ["RecordedCaller", "ToolRuns", "refused_call", "stopped_call", "tool_notice"]
 
 _UNKNOWN = (
     "The host ended while this call was being made: whether it took effect is not known, and it was not made again."
 )
+
+
+_STOPPED = "The turn was stopped before this call had ended: it may have taken effect, in part or in whole, or not."
 
 
 class ToolRuns:
@@ -131,6 +136,11 @@ class RecordedCaller:
             self._runs.repeats(call)
         return await self._caller.call(call, around=self._recorded)
 
+    def judged(self, call: PendingToolCall) -> ToolCallOutput | None:
+        """What is wrong with its arguments: then nobody need be asked, and it is not made."""
+        tool = self._tools.get(call.tool_name)
+        return None if tool is None else tool.judge(call, self._around)
+
     def _recorded_as(self, call: PendingToolCall) -> str:
         return f"{self._within}/{call.call_id}" if self._within else call.call_id
 
@@ -167,6 +177,13 @@ def tool_notice(text: str) -> PluginEvent:
 def unknown_outcome() -> ToolCallOutput:
     """Of a call that an earlier host had begun, and that must not be made again."""
     return _failed(ToolFailureClass.INTERNAL, "outcome_unknown", _UNKNOWN, ToolFailureSource.RUNTIME)
+
+
+def stopped_call() -> ToolCallOutput:
+    """Of a call that had not ended when its turn was stopped."""
+    return ToolCallOutput(
+        outcome=ToolCancelled(payload=ToolCancellation(message=_STOPPED, source=ToolFailureSource.CANCELLATION))
+    )
 
 
 def refused_call(message: str) -> ToolCallOutput:

@@ -16,7 +16,7 @@ from .errors import InputError, UnknownNameError
 from .machine.wire import dumps
 from .toolkits import Tool, ToolPolicy, ToolSource
 from .trust import looks_secret
-from .views.pieces import clean, cut
+from .views.pieces import clean
 
 if TYPE_CHECKING:
     from .notebook_tools import NotebookTools
@@ -105,7 +105,8 @@ def _about(tool: Tool) -> str:
     text = tool.description
     if tool.source.startswith("mcp:"):  # whose words they are stands before them, and is said beside it here
         text = text.partition("\n")[2] or text
-    return cut(" ".join(clean(text).strip().partition("\n")[0].split()), head_chars=_LINE_CHARS, tail_chars=0)
+    line = " ".join(clean(text).strip().partition("\n")[0].split())
+    return line if len(line) <= _LINE_CHARS else f"{line[: _LINE_CHARS - 1]}…"
 
 
 def _policy(policy: ToolPolicy) -> list[str]:
@@ -206,6 +207,9 @@ def _mcp(line: str, tools: NotebookTools) -> None:
         return
     for variable in _written_out({**settings.get("env", {}), **settings.get("headers", {})}):
         print(f"note: {variable} stands in the notebook; `{variable}=$NAME` would take it from the environment")
+    behind = [word for word in settings.get("args", ()) if word.partition("=")[0] in _OPTIONS]
+    if behind:
+        print(f"note: {', '.join(behind)} goes to the command; options of `%lash tools mcp` stand before it")
     source, told = tools.add_server(name, settings)
     print(f"added: {_server(source)}")
     _print_tools(source.tools)

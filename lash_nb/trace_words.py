@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import InputError, JournalError
+from .machine.tool_specs import RUN_CODE
 
 if TYPE_CHECKING:
     from .finding import Found
@@ -26,6 +27,7 @@ __all__ = ["add", "cut", "found_journal", "tokens_text"]
 
 _FAILED = 1
 _WIDE = 100
+_NOT_ENDED = "not known to have ended"
 
 
 def add(commands: Any) -> None:
@@ -143,8 +145,9 @@ def _turn_lines(turn: TracedTurn) -> Iterator[str]:
         took = "" if effect.duration_ms is None else f"{effect.duration_ms:,} ms"
         again = "again: " if effect.redelivered else ""
         yield f"  {effect.id:>3}  {effect.kind:<24}  {took:>10}  {again}{cut(_effect_text(effect))}".rstrip()
-        for call in effect.calls:
-            yield f"       tool {cut(_call_text(call))}"
+        for call in _cells_with_theirs(effect):
+            within = _cell_of(call, effect) is not None
+            yield f"       {'  ' if within else ''}{cut(_call_text(call))}"
     for note in turn.notes:
         yield f"  note: {cut(str(note))}"
     for at in turn.resumptions:
@@ -169,7 +172,8 @@ def _effect_text(effect: TracedEffect) -> str:
         case "ExecCode":
             return f"{sent['language']}: {cut(sent['code'], 60)} → {back or _cell_text(_result(got, 'ExecResult'))}"
         case "ToolCalls":
-            return ", ".join(call["name"] for call in sent["calls"]) + (f" → {back}" if back else "")
+            names = ("cell" if call["name"] == RUN_CODE else str(call["name"]) for call in sent["calls"])
+            return ", ".join(names) + (f" → {back}" if back else "")
         case "Checkpoint":
             return f"{sent['checkpoint']}{' → ' + back if back else ''}"
         case _:
@@ -192,10 +196,45 @@ def _cell_text(result: Any) -> str:
     return " ".join(str(text) for text in result.get("observations", ())) or "ok"
 
 
-def _call_text(call: dict[str, Json]) -> str:
-    given: Any = call.get("output")
-    ended = "not known to have ended" if given is None else str(given["outcome"]["status"])
-    return f"{call['name']}({json.dumps(call['args'], ensure_ascii=False)}) → {ended}"
+def _cell_of(call: Mapping[str, Json], effect: TracedEffect) -> str | None:
+    """The id of the cell of a batch in which a call was made; None: the model made it, or a cell that is no call."""
+    outer = str(call["call"]).rpartition("/")[0]
+    return outer if any(one["call"] == outer for one in effect.calls) else None
+
+
+def _cells_with_theirs(effect: TracedEffect) -> Iterator[dict[str, Json]]:
+    """The calls as they began, those that a cell made behind it."""
+    for call in effect.calls:
+        if _cell_of(call, effect) is None:
+            yield call
+            yield from (one for one in effect.calls if _cell_of(one, effect) == call["call"])
+
+
+def _call_text(call: Mapping[str, Json]) -> str:
+    given, args = call.get("output"), call["args"]
+    code = args.get("code") if call["name"] == RUN_CODE and isinstance(args, Mapping) else None
+    if isinstance(code, str):
+        return f"cell {cut(code, 60)} → {_called_cell_text(given)}"
+    ended = _NOT_ENDED if not isinstance(given, Mapping) else _status(given)
+    return f"tool {call['name']}({json.dumps(args, ensure_ascii=False)}) → {ended}"
+
+
+def _called_cell_text(given: Json) -> str:
+    """What a cell of a batch gave, as of one that is an effect."""
+    from .machine.tool_calls import TOOL_CALL_OUTPUT
+    from .protocols.run_code import read_cell_output
+
+    if not isinstance(given, Mapping):
+        return _NOT_ENDED
+    cell = read_cell_output(TOOL_CALL_OUTPUT.decode(given))
+    if cell is None:
+        return _status(given)
+    finish = None if cell.finish is None else {"value": cell.finish.value}
+    return _cell_text({"error": cell.exec_error, "terminal_finish": finish, "observations": cell.output})
+
+
+def _status(output: Mapping[str, Any]) -> str:
+    return str(output["outcome"]["status"])
 
 
 def _text_end(tracer: Tracer) -> Iterator[str]:

@@ -3,10 +3,11 @@
 import csv
 import math
 from pathlib import Path
-from typing import TypedDict
+from typing import Annotated, TypedDict
 
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
+from pydantic import Field
 
 ZONES = Path(__file__).parent / "data" / "clock_changes.csv"
 
@@ -21,10 +22,10 @@ class Day(TypedDict):
 
 
 @server.tool()
-def daylight(zone: str, month: int) -> Day:
+def daylight(zone: str, month: Annotated[int, Field(ge=1, le=12)]) -> Day:
     """How many hours of the day are light at the principal place of a time zone, on the 21st of a month."""
-    if zone not in latitudes or not 1 <= month <= 12:
-        raise ToolError(f"there is no zone {zone!r}, or no month {month}")
+    if zone not in latitudes:
+        raise ToolError(f"there is no zone {zone!r}")
     day_of_year = 30.44 * (month - 1) + 21
     tilt = math.radians(-23.44) * math.cos(math.tau * (day_of_year + 10) / 365.25)
     place = math.radians(latitudes[zone])

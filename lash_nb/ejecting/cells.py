@@ -16,11 +16,12 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
+from ..accepted.model_calls import called_names, model_calls
 from ..errors import LashError
 from ..kernels.outputs import NOTE_KEY, to_nbformat
 from ..machine.attachments import AttachmentRef
 from ..machine.execution import CellOutcome
-from ..machine.picture import NoteKind, PictureState, StepPicture
+from ..machine.picture import NoteKind, PictureState, StepPicture, ToolCallPicture
 from ..views.pieces import clean, value_text
 from ..views.prose import fenced, inert_markdown
 from .shim import Shim
@@ -85,16 +86,14 @@ class TurnCells:
         if tried:
             said.append("*What was tried worked on copies; it is not run here.*")
             self._note(f"turn {turn.number} (`%lash fix`) worked on copies: its code is shown, and not run")
+        self._note_calls(turn)
         ran = [number for number, step in enumerate(picture.steps) if _ran(step)]
         for number, step in enumerate(picture.steps):
             said += notes.get(number, [])
             if step.prose.strip():
                 said.append(inert_markdown(step.prose))
+            said += _calls_said(model_calls(picture, step) if step.code is not None else step.tool_calls)
             if step.code is None:
-                said += [
-                    f"*A tool was called here, which is not done again: {_literal(call.name)}.*"
-                    for call in step.tool_calls
-                ]
                 continue
             if tried:
                 said.append(fenced(clean(step.code), language=step.language))
@@ -110,6 +109,14 @@ class TurnCells:
         said += [text for after, texts in notes.items() if after >= len(picture.steps) for text in texts]
         said += self._end(turn)
         yield from _markdown(said)
+
+    def _note_calls(self, turn: EjectedTurn) -> None:
+        called = ", ".join(map(clean, called_names(turn.picture)))
+        if called:
+            self._note(
+                f"in turn {turn.number} the model called tools itself ({called}): they are not called again, so that "
+                "what they changed is not changed here; what they gave is in its code only where it wrote that in"
+            )
 
     def _end(self, turn: EjectedTurn) -> list[str]:
         picture = turn.picture
@@ -266,6 +273,14 @@ def _markdown(parts: Sequence[str]) -> Iterator[NotebookNode]:
     text = "\n\n".join(part for part in parts if part)
     if text:
         yield _nbformat.v4.new_markdown_cell(text)
+
+
+def _calls_said(calls: Sequence[ToolCallPicture]) -> Iterator[str]:
+    """In place of calls that a model made itself."""
+    names = ", ".join(_literal(call.name) for call in calls)
+    if calls:
+        what = "A tool was called" if len(calls) == 1 else f"{len(calls)} calls of tools were made"
+        yield f"*{what} here, which is not done again: {names}.*"
 
 
 def _literal(text: str) -> str:

@@ -16,18 +16,19 @@ from typing import Any
 from ..asked import Asked
 from ..earlier import earlier_sessions
 from ..errors import DecodeError, JournalError
-from ..following import read_session
+from ..following import read_session, under_way
 from ..machine.attachments import AttachmentStore
-from ..machine.effects import Done, ExecCode
-from ..machine.execution import FinishValue
-from ..machine.messages import AppendOnly, Message, MessageRole
+from ..machine.effects import Done, ExecCode, ToolCalls
+from ..machine.events import CodeBlockStarted
+from ..machine.messages import AppendOnly, Message
 from ..machine.picture import StepPicture, TurnPicture
 from ..machine.state import TurnCheckpoint
 from ..recorded import RecordedSession, RecordedTurn, protocol_of
 from ..stores.blobs import BlobStore
 from ..stores.carried import Carried, CarriedSession, Trouble, carried
 from ..stores.mentions import journal_place, journal_places, mentions, session_beside
-from ..stores.told import CellRecord, cell_records, told_of
+from ..stores.told import outstanding_told, told_of, with_answer, without_values
+from ..stores.told_records import records_of
 
 __all__ = ["EjectedTurn", "Gathered", "gathered"]
 
@@ -151,20 +152,37 @@ def _agree(session: RecordedSession, carries: CarriedSession) -> bool:
 def _recorded(session: RecordedSession, store: AttachmentStore) -> Iterator[EjectedTurn]:
     for turn in (*session.turns, *([session.running] if session.running is not None else ())):
         picture = turn.picture()
-        effect = turn.checkpoint.outstanding_effect if turn.checkpoint is not None and turn.answer is None else None
-        if isinstance(effect, ExecCode) and not turn.ended:
-            picture = _with_outstanding(picture, effect)
+        if turn.checkpoint is not None and turn.answer is None and not turn.ended:
+            began = isinstance(turn.checkpoint.outstanding_effect, ToolCalls)
+            picture = _with_outstanding(under_way(picture, turn) if began else picture, turn.checkpoint)
         yield EjectedTurn(
             session=session.id, number=turn.number, picture=picture, exact=True, store=store, asked=turn.asked
         )
 
 
-def _with_outstanding(picture: TurnPicture, effect: ExecCode) -> TurnPicture:
-    """With the cell that was to run next."""
+def _with_outstanding(picture: TurnPicture, checkpoint: TurnCheckpoint) -> TurnPicture:
+    """With the cell that was to run next, or the calls that were to be made."""
+    effect = checkpoint.outstanding_effect
+    if isinstance(effect, ToolCalls):
+        return _with_calls(picture, checkpoint)
+    if not isinstance(effect, ExecCode):
+        return picture
     last = picture.steps[-1] if picture.steps else None
     if last is None or last.outcome is not None or last.code not in (None, effect.code):
         return replace(picture, steps=(*picture.steps, StepPicture(code=effect.code, language=effect.language)))
     return replace(picture, steps=(*picture.steps[:-1], replace(last, code=effect.code, language=effect.language)))
+
+
+def _with_calls(picture: TurnPicture, checkpoint: TurnCheckpoint) -> TurnPicture:
+    for activity in outstanding_told(checkpoint):
+        seen = {call.call_id for step in picture.steps for call in step.tool_calls}
+        seen |= {step.call_id for step in picture.steps if step.call_id}
+        last = picture.steps[-1] if picture.steps else StepPicture()
+        code = activity.code if isinstance(activity, CodeBlockStarted) else None
+        waits = code is not None and last.effect_id is None and last.code == code
+        if not waits and getattr(activity, "call_id", None) not in seen:
+            picture = picture.apply(activity)
+    return picture
 
 
 # --------------------------------------------------------------------------------------------------- from the notebook
@@ -211,17 +229,16 @@ def _picture(checkpoint: TurnCheckpoint, asked: Asked, *, number: int, folded: b
     request = "\n\n".join(part.content for part in own[0].parts)
     about = replace(asked, text=request) if folded or not asked.text else asked
     alone = replace(checkpoint, messages=AppendOnly(own), pending_effects=())
-    cells = cell_records(checkpoint)
+    records = records_of(checkpoint)
     told = told_of(
-        alone, None, turn=number, request=about.text, model=about.model, protocol=about.protocol, cells=cells
+        alone, None, turn=number, request=about.text, model=about.model, protocol=about.protocol, records=records
     )
     ended = not folded and any(isinstance(effect, Done) for effect in checkpoint.pending_effects)
     turn = RecordedTurn(number=number, asked=about, told=told, checkpoint=checkpoint, ended=ended)
-    picture = _without_values(turn.picture(), own, cells)
+    picture = without_values(turn.picture(), own, records)
     if folded:
-        return _with_answer(picture, own, cells)
-    effect = checkpoint.outstanding_effect
-    return _with_outstanding(picture, effect) if isinstance(effect, ExecCode) else picture
+        return with_answer(picture, own, records)
+    return _with_outstanding(picture, checkpoint)
 
 
 def _own(checkpoint: TurnCheckpoint, number: int) -> list[Message] | None:
@@ -234,27 +251,3 @@ def _own(checkpoint: TurnCheckpoint, number: int) -> list[Message] | None:
         return None
     end = next((at for at in requests if at > start), len(messages))
     return list(messages[start:end])
-
-
-def _without_values(picture: TurnPicture, own: Sequence[Message], cells: Mapping[str, CellRecord]) -> TurnPicture:
-    """Without what the model saw of a value that ended the turn: the turn has that, too."""
-    # In `told_of` a cell's number is that of the message with its code, and its observation is the one behind it.
-    seen = [own[at + 1].id if at + 1 < len(own) else "" for at in range(len(own))]
-    steps = []
-    for step in picture.steps:
-        cell = cells.get(seen[step.effect_id]) if step.effect_id is not None else None
-        if cell is not None and cell.final:
-            step = replace(step, outputs=step.outputs[:-1])
-        steps.append(step)
-    return replace(picture, steps=tuple(steps))
-
-
-def _with_answer(picture: TurnPicture, own: Sequence[Message], cells: Mapping[str, CellRecord]) -> TurnPicture:
-    """How a folded turn ended: with a value, or with the words that came last."""
-    finals = [cells[message.id].final for message in own if message.id in cells and cells[message.id].final]
-    if finals:
-        return replace(picture, value=FinishValue(value=finals[-1][0]))
-    last = picture.steps[-1] if picture.steps else None
-    if own[-1].role is MessageRole.ASSISTANT and last is not None and last.code is None:
-        return replace(picture, answer=last.prose, steps=picture.steps[:-1])
-    return picture

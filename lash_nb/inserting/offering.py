@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from ..accepted import AcceptedCell, accepted_cells, empties
 from ..accepted.later import Later
+from ..accepted.model_calls import called_names
 from ..accepted.statements import statements
 from ..errors import InputError, KernelError
 from ..machine.execution import CellOutcome, CellOutput, CellResult, DisplayOutput, ResultOutput, StreamOutput
@@ -41,7 +42,7 @@ DIFFERS = "what it gives differs from the turn's: data has changed since, or it 
 
 _KEPT_OFF = "; what else ran was not tried with it, since that would do again what it did outside"
 _NAMED = 5
-"""So many variables are named that are written over."""
+"""So many variables are named that are written over, and so many tools that were called."""
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{4,}")
 
 
@@ -140,7 +141,16 @@ def _is_imported(name: str, means: str, sharing: Sharing | None) -> bool:
 def _left_out(picture: TurnPicture) -> str:
     others = {step.language for step in picture.steps if step.code is not None and step.outcome is CellOutcome.OK}
     named = sorted(name for name in others if not name.casefold().startswith("python"))
-    return f"its cells in {' and '.join(named)} are not among them" if named else ""
+    called = list(called_names(picture))
+    if len(called) > _NAMED:
+        called[_NAMED:] = [f"{len(called) - _NAMED} more"]
+    parts = [f"its cells in {' and '.join(named)} are not among them"] if named else []
+    if called:
+        parts.append(
+            f"the model also called tools itself ({', '.join(called)}): what they did is not done again, and what they "
+            "gave is in the code only where the model wrote it in"
+        )
+    return "; ".join(parts)
 
 
 def _made(session: SessionParts, turn: Turn, *, names: Collection[str], way: Way) -> Consolidated:

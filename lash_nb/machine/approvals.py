@@ -56,9 +56,11 @@ class Wish:
     kind: EffectKind
     target: str
     """An absolute path, a command line, `HOST:PORT`, or `TOOL(ARGUMENTS)`."""
+    whose: str = ""
+    """Of a call: the MCP server whose tool it is; empty: it is the user's own."""
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.target}"
+        return f"{self.kind} {self.target}" + (f" of the MCP server {self.whose}" if self.whose else "")
 
     @property
     def host(self) -> str:
@@ -88,7 +90,7 @@ class Wish:
         if self.kind is EffectKind.CONNECT:
             return None
         if self.kind is EffectKind.CALL:
-            return f"{self.tool} with any other arguments"
+            return f"{self.tool} with the same or any other arguments"
         directory = posixpath.dirname(self.target)
         return f"anything else that is directly in {directory}" if directory else None
 
@@ -172,7 +174,7 @@ class Decision:
         return self.verdict is not Verdict.REJECTED
 
 
-_WISH = struct(Wish, kind=enum(EffectKind), target=STRING)
+_WISH = struct(Wish, kind=enum(EffectKind), target=STRING, whose=omit_empty(STRING, ""))
 APPROVAL = struct(
     Approval,
     id=STRING,

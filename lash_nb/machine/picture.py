@@ -65,7 +65,16 @@ from .outcomes import (
     TurnStopReason,
     value_text,
 )
-from .picture_parts import CallPicture, Note, NoteKind, Phase, PictureState, StepPicture, ToolCallPicture
+from .picture_parts import (
+    CallPicture,
+    Note,
+    NoteKind,
+    Phase,
+    PictureState,
+    StepPicture,
+    ToolCallPicture,
+    result_in_short,
+)
 from .sequences import GrowingText
 from .shared_words import shared_text
 from .tool_calls import ToolSucceeded
@@ -204,22 +213,31 @@ class TurnPicture:
                 return replace(self, steps=(*self.steps[:index], step, *self.steps[index + 1 :]))
         return self
 
+    @property
+    def _calls_tools(self) -> bool:
+        """Whether its model calls tools itself: then each call has an id of its own."""
+        return self.protocol == "tools"
+
     def _tool(self, event: ToolCallStart | ToolCallEvent) -> TurnPicture:
         if event.name == RUN_CODE and any(step.call_id == event.call_id for step in self.steps):
             return self  # it is drawn as a cell
         shown = ToolCallPicture(call_id=event.call_id, name=event.name, args=event.args)
         if isinstance(event, ToolCallStart):
             calls = self.steps[-1].tool_calls if self.steps else ()
+            if self._calls_tools and any(one.call_id == event.call_id for one in calls):
+                return self  # made again after a crash
             return self._last(tool_calls=(*calls, shown))._now(Phase.TOOLS)
         outcome = event.output.outcome
-        succeeded = isinstance(outcome, ToolSucceeded)
-        shown = replace(
-            shown, succeeded=succeeded, problem="" if isinstance(outcome, ToolSucceeded) else outcome.payload.message
-        )
+        if isinstance(outcome, ToolSucceeded):
+            shown = replace(shown, succeeded=True, result=result_in_short(outcome.payload))
+        else:
+            shown = replace(shown, succeeded=False, problem=outcome.payload.message)
         for number in range(len(self.steps) - 1, -1, -1):
             step = self.steps[number]
             for index, call in enumerate(step.tool_calls):
-                if call.succeeded is None and call.call_id == event.call_id and call.name == event.name:
+                told_before = self._calls_tools and event.call_id is not None  # by the host, and by the machine
+                open_still = call.succeeded is None or told_before
+                if open_still and call.call_id == event.call_id and call.name == event.name:
                     calls = (*step.tool_calls[:index], shown, *step.tool_calls[index + 1 :])
                     steps = (*self.steps[:number], replace(step, tool_calls=calls), *self.steps[number + 1 :])
                     return replace(self, steps=steps)
@@ -271,7 +289,7 @@ class TurnPicture:
     def _asked(self, approval: Approval) -> TurnPicture:
         picture = self
         if approval.wish is None:
-            picture = self._unrun()._last(code=approval.code, language=approval.language)
+            picture = self._unrun()._last(code=approval.code, language=approval.language, call_id=approval.call_id)
         return replace(picture, state=PictureState.WAITING, pending=approval, why="") if self.goes_on else self
 
     def _unasked(self) -> TurnPicture:
@@ -288,6 +306,7 @@ class TurnPicture:
             text += f": {decision.why}" if decision.why else "." if approval.wish is None else ""
         else:
             text = f"{who}allowed: {what}" if approval.wish is not None and who else ""
+            text += ", and others like it" if text and decision.alike else ""
         return self._unasked()._noted(NoteKind.DECISION, text) if text else self._unasked()
 
     def _noted(self, kind: NoteKind, text: str) -> TurnPicture:
@@ -368,4 +387,6 @@ class TurnPicture:
         last = self.steps[-1] if self.steps else StepPicture()
         if last.running or last.outcome is CellOutcome.INTERRUPTED:
             return "a cell was running"
+        if any(call.succeeded is None for call in last.tool_calls):
+            return "a tool was running"
         return "between two steps" if last.code is not None else "the model was answering"

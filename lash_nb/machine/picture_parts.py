@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from .execution import CellOutcome, CellOutput
 from .llm import LlmUsage
 from .sequences import GrowingText
-from .wire import Json
+from .tool_values import RESERVED_KEY
+from .wire import Json, dumps
 
-__all__ = ["CallPicture", "Note", "NoteKind", "Phase", "PictureState", "StepPicture", "ToolCallPicture"]
+__all__ = [
+    "CallPicture",
+    "Note",
+    "NoteKind",
+    "Phase",
+    "PictureState",
+    "StepPicture",
+    "ToolCallPicture",
+    "result_in_short",
+]
 
 _NOTHING = GrowingText()
+_RESULT_CHARS = 200
 
 
 class PictureState(StrEnum):
@@ -73,6 +85,38 @@ class ToolCallPicture:
     args: Json
     succeeded: bool | None = None
     problem: str = ""
+    result: str = ""
+    """What it gave, in one line and not all of it; empty: nothing, or it is not known."""
+
+
+def result_in_short(payload: Json) -> str:
+    """What a call gave, for people: one line, cut."""
+    text = payload if isinstance(payload, str) else _json(payload)
+    line = " ".join(text[: 4 * _RESULT_CHARS].split())
+    if len(line) <= _RESULT_CHARS and len(text) <= 4 * _RESULT_CHARS:
+        return line
+    return f"{line[:_RESULT_CHARS].rstrip()} … ({len(text):,} characters)"
+
+
+def _json(payload: Json) -> str:
+    try:
+        return "" if payload is None else dumps(_with_named_attachments(payload))
+    except RecursionError:
+        return "…"
+
+
+def _with_named_attachments(value: Json) -> Json:
+    """An attachment is not shown as its record."""
+    if isinstance(value, Mapping):
+        if value.get(RESERVED_KEY) == "attachment":
+            return "[attachment]"
+        entries = value["entries"] if value.get(RESERVED_KEY) == "object" else value
+        return (
+            {key: _with_named_attachments(one) for key, one in entries.items()}
+            if isinstance(entries, Mapping)
+            else None
+        )
+    return [_with_named_attachments(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

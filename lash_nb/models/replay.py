@@ -7,7 +7,7 @@ What is decided here:
 - An exchange is found by session, turn, step and the user's text with its whitespace and Unicode form evened
   out: another pandas version, home directory or traceback does not break a cassette, another question does.
   The digest of the whole request (but for the model's name and the ids of the run) is compared under `strict`
-  only.
+  only. A turn is replayed under the protocol that it was recorded under, or not at all.
 - A recording rewrites the file at each exchange (temporary file, fsync, rename), so that a killed run leaves
   whole lines. It first drops what the file holds of the same session from that step on: that followed from
   another conversation.
@@ -263,6 +263,12 @@ class ReplayModel:
             raise CassetteError(
                 f"{place}, step {context.step} is recorded for another question{self._elsewhere(context)}.\n"
                 f"{difference(asked_of.user_text, context.user_text)}\n{_WHAT_TO_DO}"
+            )
+        if asked_of.protocol != context.protocol:
+            raise CassetteError(
+                f"{place} is recorded under the protocol {asked_of.protocol!r}, and conducted under "
+                f"{context.protocol!r}, to which these replies mean nothing. Leave it to the cassette: "
+                "`%config Lash.protocol = 'auto'`, no `protocol=`"
             )
         if exchange is None:
             steps = ", ".join(str(e.step) for e in sorted(of_turn, key=_position))

@@ -10,7 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..machine.execution import CellOutcome, CellResult, ErrorOutput
-from ..machine.tool_calls import ToolCallRecord, ToolCancelled, ToolFailed, ToolSucceeded
+from ..machine.tool_calls import (
+    ToolCallRecord,
+    ToolCancelled,
+    ToolFailed,
+    ToolFailureClass,
+    ToolFailureSource,
+    ToolSucceeded,
+)
 from ..machine.tracebacks import traceback_text
 from ..machine.wire import dumps
 
@@ -18,6 +25,8 @@ __all__ = ["failure_text", "policy_text"]
 
 _MAX_LEDGER_CALLS = 50
 _MAX_ARGS_CHARS = 200
+_NOT_MADE = ("bad_arguments", "unknown_tool")
+"""Codes of calls that nothing was done for."""
 
 _NEXT_MOVE = {
     CellOutcome.ERROR: "error: your program raised {name}. Fix the cause; what ran before the failing line stands.",
@@ -42,8 +51,9 @@ def failure_text(result: CellResult, *, tool_calls: Sequence[ToolCallRecord] = (
         lines.append(result.detail)
     if error is not None:
         lines.append(traceback_text(error))
-    if tool_calls:
-        lines.append(_ledger(tool_calls))
+    made = [call for call in tool_calls if _was_made(call)]
+    if made:
+        lines.append(_ledger(made))
     return "\n".join(lines)
 
 
@@ -53,6 +63,17 @@ def policy_text(reason: str) -> str:
         f"policy: the runtime refused this. {reason} "
         "Your program may be right, but do not send it again: choose another way, or say what you would need."
     )
+
+
+def _was_made(call: ToolCallRecord) -> bool:
+    """Whether a call did anything; what does not fit, and what may not be, does not."""
+    outcome = call.output.outcome
+    if not isinstance(outcome, ToolFailed):
+        return True
+    failure = outcome.payload
+    if failure.class_ is ToolFailureClass.PERMISSION_DENIED:
+        return failure.source is not ToolFailureSource.POLICY
+    return not (failure.class_ is ToolFailureClass.INVALID_REQUEST and failure.code in _NOT_MADE)
 
 
 def _ledger(calls: Sequence[ToolCallRecord]) -> str:

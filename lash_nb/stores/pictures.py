@@ -15,13 +15,13 @@ from ..machine.activities import TURN_ACTIVITY
 from ..machine.activity import CodeBlockCompleted, CodeBlockStarted
 from ..machine.effects import Done, Emit, ExecCode
 from ..machine.events import PluginEvent, StatusRuntimeEvent, TurnActivity
-from ..machine.execution import FinishValue
-from ..machine.messages import AppendOnly, Message, MessageRole, PartKind
+from ..machine.messages import AppendOnly, Message, PartKind
 from ..machine.picture import PictureState, TurnPicture
 from ..machine.state import TurnCheckpoint
 from .carried_turns import CarriedSession, CarriedTurn
 from .envelopes import open_text
-from .told import CellRecord, cell_records, told_of
+from .told import outstanding_told, told_of, with_answer, without_values
+from .told_records import TurnRecords, records_of
 
 __all__ = ["FoldedTurns", "picture_of"]
 
@@ -73,10 +73,10 @@ def _text(asked: object, name: str) -> str:
 
 
 def _without_end(activities: list[TurnActivity], checkpoint: TurnCheckpoint) -> list[TurnActivity]:
-    """With the cell that was outstanding, if one was, and nothing that says that it ended."""
+    """With what was outstanding, a cell or calls, and nothing that says that it ended."""
     effect = checkpoint.outstanding_effect
     if not isinstance(effect, ExecCode):
-        return activities
+        return [*activities, *outstanding_told(checkpoint)]
     last = activities[-2:]
     if (
         isinstance(last[-1], CodeBlockCompleted)
@@ -84,7 +84,7 @@ def _without_end(activities: list[TurnActivity], checkpoint: TurnCheckpoint) -> 
         and last[0].code == effect.code
     ):
         return activities[:-1]
-    return [*activities, CodeBlockStarted(effect_id=-1, language=effect.language, code=effect.code)]
+    return [*activities, *outstanding_told(checkpoint)]
 
 
 # ------------------------------------------------------------------------------------------------------- folded turns
@@ -129,8 +129,7 @@ class _Conversation:
     checkpoint: TurnCheckpoint
     turns: Mapping[str, Sequence[Message]]
     """By the id of a turn's request: that message, and those up to the next request."""
-    cells: Mapping[str, CellRecord]
-    """By the id of the message with what the model saw of it."""
+    records: TurnRecords
 
     @classmethod
     def of(cls, checkpoint: TurnCheckpoint) -> _Conversation:
@@ -141,7 +140,7 @@ class _Conversation:
             if _REQUEST.fullmatch(message.id):
                 own = turns[message.id] = []
             own.append(message)
-        return cls(checkpoint=checkpoint, turns=turns, cells=cell_records(checkpoint))
+        return cls(checkpoint=checkpoint, turns=turns, records=records_of(checkpoint))
 
     def holds(self, number: int) -> bool:
         return f"m_user_{number}" in self.turns
@@ -151,31 +150,9 @@ class _Conversation:
         request = "\n\n".join(part.content for part in own[0].parts if part.kind in (PartKind.TEXT, PartKind.PROSE))
         alone = replace(self.checkpoint, messages=AppendOnly(own), pending_effects=())
         picture = TurnPicture()
-        told = told_of(alone, None, turn=turn.number, request=request, model="", protocol="", cells=self.cells)
+        told = told_of(alone, None, turn=turn.number, request=request, model="", protocol="", records=self.records)
         for activity in told:
             picture = picture.apply(TURN_ACTIVITY.decode(activity))
         state, why = _ENDS.get(turn.ref["outcome"], (PictureState.DONE, ""))
-        picture = replace(self._without_values(picture, own), state=state, why=why)
-        return self._with_answer(picture, own) if state is PictureState.DONE else picture
-
-    def _without_values(self, picture: TurnPicture, own: Sequence[Message]) -> TurnPicture:
-        # In `told_of` a cell's number is that of the message with its code, and its observation is the one behind it.
-        steps = []
-        for step in picture.steps:
-            at = len(own) if step.effect_id is None else step.effect_id + 1
-            cell = self.cells.get(own[at].id) if at < len(own) else None
-            if cell is not None and cell.final:
-                step = replace(step, outputs=step.outputs[:-1])  # the value, which the turn has, too
-            steps.append(step)
-        return replace(picture, steps=tuple(steps))
-
-    def _with_answer(self, picture: TurnPicture, own: Sequence[Message]) -> TurnPicture:
-        """With the value that it ended with, or with the words that came last."""
-        finals = [self.cells[message.id].final for message in own if message.id in self.cells]
-        value = next((final[0] for final in reversed(finals) if final), None)
-        if any(finals):
-            return replace(picture, value=FinishValue(value=value))
-        last = picture.steps[-1] if picture.steps else None
-        if own[-1].role is MessageRole.ASSISTANT and last is not None and last.code is None:
-            return replace(picture, answer=last.prose, steps=picture.steps[:-1])
-        return picture
+        picture = replace(without_values(picture, own, self.records), state=state, why=why)
+        return with_answer(picture, own, self.records) if state is PictureState.DONE else picture

@@ -28,6 +28,7 @@ from ..machine.outcomes import (
 )
 from ..machine.state import TurnCheckpoint
 from ..machine.wire import Json
+from .told_records import records_of
 
 __all__ = ["TurnSummary", "conversation_length", "own_messages", "summarize"]
 
@@ -68,7 +69,7 @@ class TurnSummary:
 
 def summarize(checkpoint: TurnCheckpoint, *, session: str, turn: int, before: TurnCheckpoint | None) -> TurnSummary:
     """The summary of a turn; `before` is the checkpoint of the turn before it in the session."""
-    messages = own_messages(checkpoint, before, turn=turn)
+    messages, records = own_messages(checkpoint, before, turn=turn), records_of(checkpoint)
     told = [effect.event for effect in checkpoint.pending_effects if isinstance(effect, Emit)]
     outcomes = [event.outcome for event in told if isinstance(event, TurnOutcomeEvent)]
     outcome = outcomes[-1] if outcomes else None
@@ -80,11 +81,11 @@ def summarize(checkpoint: TurnCheckpoint, *, session: str, turn: int, before: Tu
         request=_texts(next((m for m in messages if m.role is MessageRole.USER), None)),
         text=_answer(finish) if finish else _last_said(messages),
         code=tuple(
-            part.content
+            code
             for message in messages
             if message.role is MessageRole.ASSISTANT
             for part in message.parts
-            if part.kind is PartKind.CODE
+            if (code := part.content if part.kind is PartKind.CODE else records.code_of(part)) is not None
         ),
         value=finish.value if isinstance(finish, FinalValue | ToolValueFinish) else None,
         outcome=outcome,

@@ -7,7 +7,7 @@ A tool is a record (`Tool`); what makes them is beside this file: Python functio
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -21,6 +21,7 @@ __all__ = [
     "MAX_CHARS",
     "AskedFrom",
     "Invoke",
+    "Judge",
     "MainThread",
     "Tool",
     "ToolPolicy",
@@ -96,6 +97,10 @@ class Invoke(Protocol):
     async def __call__(self, call: PendingToolCall, around: ToolSurroundings) -> ToolCallOutput: ...
 
 
+Judge: TypeAlias = Callable[[PendingToolCall, ToolSurroundings], ToolCallOutput | None]
+"""What is wrong with a call's arguments, before anybody is asked about it; None: nothing."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
     """One tool: how it is described, how calls of it are made."""
@@ -113,6 +118,7 @@ class Tool:
     policy: ToolPolicy = field(default_factory=ToolPolicy)
     source: str = "function"
     """Where it comes from: `function`, `lash_nb`, `mcp:NAME`."""
+    judge: Judge = lambda call, around: None
     stoppable: bool = True
     """Whether a call that is cancelled ends; a function in a thread goes on, and is let go of."""
     invoke: Invoke

@@ -127,6 +127,6 @@ def _made(settings: ServerSettings, tool: Announced, taken: dict[str, ListedTool
         description=described(settings.name, tool.description),
         input_schema=schema,
         output_schema=output,
-        signature=signature_of(schema),
+        signature=signature_of(schema, output),
         check=ArgumentCheck(schema),
     )

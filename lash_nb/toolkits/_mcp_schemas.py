@@ -25,6 +25,8 @@ MAX_STEPS = 50_000
 """Keywords that are looked at for one call's arguments."""
 
 _PROSE = ("description", "title", "$comment")
+_MOST_GIVEN = 12
+"""Names of what a tool gives, in its signature."""
 _UNSAFE = ("pattern", "patternProperties", "unevaluatedProperties")
 """Keywords that run a schema's regular expressions."""
 _TYPES = {
@@ -178,8 +180,8 @@ def _told(error: Any) -> str:
     return f"{place or 'the arguments'}: {shown(error.message, 300)}"
 
 
-def signature_of(schema: Mapping[str, Any]) -> str:
-    """The arguments as Python writes them: `(*, city: str, days: int = ...)`."""
+def signature_of(schema: Mapping[str, Any], output: Mapping[str, Any] | None = None) -> str:
+    """The arguments and the value as Python writes them: `(*, city: str, days: int = ...) -> {'hours': float}`."""
     found = schema.get("properties")
     properties = found if isinstance(found, Mapping) else {}
     wanted = schema.get("required")
@@ -188,7 +190,16 @@ def signature_of(schema: Mapping[str, Any]) -> str:
     plain = [name for name in names if name.isidentifier() and not keyword.iskeyword(name)]
     words = [f"{name}: {_type(properties[name])}{'' if name in required else ' = ...'}" for name in plain]
     rest = ["**more"] if len(plain) < len(names) or schema.get("additionalProperties") not in (None, False) else []
-    return f"({', '.join((['*'] if words else []) + words + rest)})"
+    return f"({', '.join((['*'] if words else []) + words + rest)}){_gives(output or {})}"
+
+
+def _gives(schema: Mapping[str, Any]) -> str:
+    found = schema.get("properties")
+    if not isinstance(found, Mapping) or not found:
+        kind = _type(schema)
+        return "" if kind == "Any" else f" -> {kind}"
+    shown = [f"{name!r}: {_type(found[name])}" for name in list(found)[:_MOST_GIVEN] if name.isidentifier()]
+    return f" -> {{{', '.join(shown)}}}" if shown else " -> dict"
 
 
 def _type(schema: Any) -> str:

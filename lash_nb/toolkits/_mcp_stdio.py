@@ -36,6 +36,7 @@ from ._mcp_words import one_line, without_halves
 
 __all__ = ["Lines", "StdioServer", "Torn"]
 
+_OUR_PYTHON = frozenset({"python", f"python{sys.version_info[0]}", "python{}.{}".format(*sys.version_info[:2])})
 _CHUNK = 64 * 1024
 _STDERR_TAIL = 8 * 1024
 _STDERR_PAUSE_S = 0.05
@@ -166,6 +167,7 @@ class StdioServer:
 
     def __init__(self, command: str, args: tuple[str, ...], *, env: Mapping[str, str], cwd: str | None, line: Line):
         self._argv = (command, *args)
+        self._given_env = env
         self._env = {**get_default_environment(), **env}
         self._cwd = cwd
         self._line = line
@@ -209,13 +211,15 @@ class StdioServer:
             self._status = int(self._life.recv(16))
 
     def _start(self) -> None:
+        if self._argv[0] in _OUR_PYTHON and "PATH" not in self._given_env:  # the one on the PATH may be another
+            self._argv = (sys.executable, *self._argv[1:])
         command = self._argv[0]
         if os.sep in command:
             found = shutil.which(os.path.join(self._cwd or "", command))
         else:
             found = shutil.which(command, path=self._env.get("PATH", os.defpath))
         if found is None:
-            raise InputError(f"there is no command {command!r} that can be run; is it installed, and on the PATH?")
+            raise InputError(f"there is no command {command!r} to run: it is not installed, or not on the PATH")
         self._life, theirs = socket.socketpair()
         self._life.setblocking(False)
         try:

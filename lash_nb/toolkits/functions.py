@@ -58,7 +58,18 @@ class _Said:
 
 
 @overload
-def tool(function: F, /, **options: Any) -> F: ...
+def tool(
+    function: F,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    approve: AskedFrom = "every",
+    safe: bool = False,
+    retries: int = 0,
+    timeout_s: float | None = None,
+    max_chars: int = MAX_CHARS,
+) -> F: ...
 @overload
 def tool(
     *,
@@ -70,7 +81,18 @@ def tool(
     timeout_s: float | None = None,
     max_chars: int = MAX_CHARS,
 ) -> Callable[[F], F]: ...
-def tool(function: Any = None, /, **options: Any) -> Any:
+def tool(
+    function: Any = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    approve: AskedFrom = "every",
+    safe: bool = False,
+    retries: int = 0,
+    timeout_s: float | None = None,
+    max_chars: int = MAX_CHARS,
+) -> Any:
     """Say how a function is used as a tool; it stays the function that it was.
 
     Args:
@@ -79,14 +101,21 @@ def tool(function: Any = None, /, **options: Any) -> Any:
         description: for the model; its docstring without.
         approve: the loosest way to approve in which a person is asked about a call: "all", "effects", "every", "never".
         safe: a call may be made again.
-        retries: how often, after a passing failure; only of a safe one.
+        retries: how often, after a failure that passes (a ConnectionError, a TimeoutError, `ToolError(passing=True)`);
+            only of a safe one.
         timeout_s: how long one attempt may take.
         max_chars: how much of a result a model is shown.
     """
-    if function is None:
-        said = _said(**options)
-        return lambda given: _marked(given, said)
-    return _marked(function, _said(**options))
+    said = _said(
+        name=name,
+        description=description,
+        approve=approve,
+        safe=safe,
+        retries=retries,
+        timeout_s=timeout_s,
+        max_chars=max_chars,
+    )
+    return _marked(function, said) if function is not None else lambda given: _marked(given, said)
 
 
 def _said(
@@ -146,6 +175,7 @@ def function_tool(name: str | None, function: ToolFunction | Any, *, on_main: bo
         raise InputError(f"the tool {name!r} is of type {type(function).__name__}, which cannot be called")
     docs = described(_docstring(function, plain))
     arguments = Arguments(name, function, docs)
+    calls = _Calls(function, arguments, on_main=on_main)
     return Tool(
         name=name,
         description=docs.text if said.description is None else said.description,
@@ -155,7 +185,8 @@ def function_tool(name: str | None, function: ToolFunction | Any, *, on_main: bo
         parameters=arguments.names,
         policy=said.policy,
         stoppable=is_async(function),
-        invoke=_Calls(function, arguments, on_main=on_main),
+        invoke=calls,
+        judge=calls.judge,
     )
 
 
@@ -180,6 +211,14 @@ class _Calls:
         self._arguments = arguments
         self._on_main = on_main
         self._async = is_async(function)
+
+    def judge(self, call: PendingToolCall, around: ToolSurroundings) -> ToolCallOutput | None:
+        """What is wrong with the arguments."""
+        try:
+            self._arguments.read(call.args if isinstance(call.args, Mapping) else {}, store=around.store)
+        except Exception as error:  # of the user's own validators, too
+            return ToolCallOutput(outcome=failure_of(error, self._function))
+        return None
 
     async def __call__(self, call: PendingToolCall, around: ToolSurroundings) -> ToolCallOutput:
         given: Mapping[str, Any] = call.args if isinstance(call.args, Mapping) else {}
@@ -230,6 +269,10 @@ class _Calls:
             return _Raised(failure_of(error, self._function))
 
 
+_PASSING = (ConnectionError, TimeoutError)
+"""What may be over when it is tried again."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Raised:
     """How a call ended that raised; no value of a function is one."""
@@ -256,12 +299,14 @@ def failure_of(error: BaseException, function: ToolFunction | None = None) -> To
         retry = RetrySafe() if error.passing else RetryNever()
         return failure(kind, error.code or error.kind, _cut(str(error.message)), retry=retry)
     name = type(error).__name__
+    retry = RetrySafe() if isinstance(error, _PASSING) else RetryNever()
     try:
         text = str(error)
     except Exception:  # its own code
         text = "(it cannot be shown)"
     place = "" if function is None else _place(error, function)
-    return failure(ToolFailureClass.EXECUTION, name, f"{_cut(f'{name}: {text}' if text else name)}{place}")
+    told = f"{_cut(f'{name}: {text}' if text else name)}{place}"
+    return failure(ToolFailureClass.EXECUTION, name, told, retry=retry)
 
 
 def _place(error: BaseException, function: ToolFunction) -> str:

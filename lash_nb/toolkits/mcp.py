@@ -196,7 +196,13 @@ class McpServer:
 
     def _tool(self, tool: ListedTool) -> Tool:
         async def invoke(call: PendingToolCall, around: ToolSurroundings) -> ToolCallOutput:
-            return await self._call(tool, call, around)
+            return judge(call, around) or await self._call(tool, call, around)
+
+        def judge(call: PendingToolCall, around: ToolSurroundings) -> ToolCallOutput | None:
+            problem, source = tool.check.problem(call.args), ToolFailureSource.RUNTIME
+            if problem is None:
+                return None
+            return failed(ToolFailureClass.INVALID_REQUEST, "bad_arguments", problem, source=source)
 
         settings = self.settings
         return Tool(
@@ -210,15 +216,12 @@ class McpServer:
             ),
             source=f"mcp:{settings.name}",
             invoke=invoke,
+            judge=judge,
         )
 
     # -- calls -------------------------------------------------------------------------------------------------------
 
     async def _call(self, tool: ListedTool, call: PendingToolCall, around: ToolSurroundings) -> ToolCallOutput:
-        problem = tool.check.problem(call.args)
-        if problem is not None:
-            source = ToolFailureSource.RUNTIME
-            return failed(ToolFailureClass.INVALID_REQUEST, "bad_arguments", problem, source=source)
         output = await self._asked(tool, call.args, around)
         if output is None:  # the server had forgotten us, and has not seen the call
             output = await self._asked(tool, call.args, around)

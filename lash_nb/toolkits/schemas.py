@@ -61,7 +61,6 @@ class Arguments:
             about = self.schema["properties"].get(parameter)
             if isinstance(about, dict):
                 about.setdefault("description", text)
-        self._judge = _judge(self.schema)
 
     def read(
         self, arguments: Mapping[str, Any], *, store: AttachmentStore | None = None
@@ -105,6 +104,8 @@ class Arguments:
 
     def _unfit(self, arguments: Mapping[str, Any]) -> list[tuple[str, str]]:
         try:
+            if self._judge is None:  # not before a call: jsonschema takes seconds to import where formats are installed
+                self._judge = _judge(self.schema)
             found = list(itertools.islice(self._judge.iter_errors(dict(arguments)), _MOST_LOOKED_AT))
         except RecursionError:
             return [("", "they are nested too deeply")]

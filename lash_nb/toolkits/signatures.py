@@ -115,12 +115,20 @@ def _hint(function: Callable[..., Any], annotation: Any) -> Any:
 # -- for people --------------------------------------------------------------------------------------------------------
 
 
+_ARRIVES = {
+    **dict.fromkeys(("DataFrame", "LazyFrame"), "list[dict]"),
+    **dict.fromkeys(("Series", "Index", "ndarray"), "list"),
+    **dict.fromkeys(("Figure", "Axes", "Attachment", "bytes"), "ToolAttachment"),
+}
+"""What a value is that arrives as something else, by the name of its type."""
+
+
 def readable_signature(function: Callable[..., Any], hints: Mapping[str, Any]) -> str:
     """`(city: str, days: int = 3) -> list[float]`; without annotations when those cannot be written as Python."""
     signature = inspect.signature(function)
     parameters = list(signature.parameters.values())
     gives = return_hint(function) if signature.return_annotation is not inspect.Signature.empty else Any
-    said = "" if gives is Any else f" -> {_written(gives)}"
+    said = "" if gives is Any else f" -> {_ARRIVES.get(getattr(gives, '__name__', ''), '') or _written(gives)}"
     annotated = "(" + ", ".join(_parts(parameters, hints)) + ")" + said
     if len(annotated) <= _MOST_CHARS and _parses(annotated):
         return annotated

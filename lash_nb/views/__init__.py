@@ -53,8 +53,8 @@ class LiveView(Protocol):
     def show(self, picture: TurnPicture) -> None:
         """The newest picture; drawn at once or with a later `tick`."""
 
-    def tick(self) -> None:
-        """Draw what is due. To be called by the thread that made the view."""
+    def tick(self, *, now: bool = False) -> None:
+        """Draw what is due, or `now` whatever is new. To be called by the thread that made the view."""
 
     def close(self, final: TurnPicture) -> None:
         """The end: draw the last picture and leave nothing useless in the notebook. Idempotent."""

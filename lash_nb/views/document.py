@@ -17,9 +17,18 @@ from typing import TypeAlias
 from ..machine.approvals import Approval, EffectKind, Wish
 from ..machine.attachments import AttachmentStore
 from ..machine.execution import CellOutput, DisplayOutput, ResultOutput, StreamOutput
-from ..machine.picture import NoteKind, Phase, StepPicture, TurnPicture
+from ..machine.picture import NoteKind, Phase, StepPicture, ToolCallPicture, TurnPicture
 from ..machine.wire import Json
-from .html import answer_html, footer_text, note_text, other_errors, step_status, tool_call_text, worth_a_look
+from .html import (
+    answer_html,
+    footer_text,
+    note_text,
+    other_errors,
+    step_calls,
+    step_status,
+    tool_call_text,
+    worth_a_look,
+)
 from .markup import safe_markup
 from .pieces import ImagePiece, MarkupPiece, Piece, clean, cut, left_out, pieces
 from .prose import prose_html
@@ -202,8 +211,9 @@ def _asked_about(approval: Approval) -> Fields:
     target = visible(wish.target) if wish is not None else ""
     if wish is None or (len(target) <= _SENTENCE_CHARS and "\n" not in target):
         return {"question": visible(approval.question), "target": "", "brief": ""}
-    what = _NOUNS[wish.kind]
-    question = f"The agent's code wants to {wish.kind} this {what} ({len(wish.target):,} characters):"
+    what = "make this call" if wish.kind is EffectKind.CALL else f"{wish.kind} this {_NOUNS[wish.kind]}"
+    who = "The agent" if approval.call_id else "The agent's code"
+    question = f"{who} wants to {what} ({len(wish.target):,} characters):"
     return {"question": question, "target": target, "brief": cut(target, head_chars=150, tail_chars=50)}
 
 
@@ -240,6 +250,8 @@ def _step_known(picture: TurnPicture, step: StepPicture, number: int, facts: Fac
         return before[2]
     made: Document = {f"s{number}": {"kind": "step", "in": "", "number": number}}
     made |= _words(step, f"s{number}", writing=writing)
+    own, of_cell = step_calls(step)
+    made |= _calls(own, f"s{number}", "m", running=running, gave=True)
     if step.source is not None:
         if not asked:  # then the question has the code
             made[f"s{number}.c"] = {
@@ -253,7 +265,7 @@ def _step_known(picture: TurnPicture, step: StepPicture, number: int, facts: Fac
             }
         status = "" if running and step.outcome is None else step_status(step)
         made |= _outputs(step, f"s{number}", status=status, store=facts.store)
-    made |= _calls(step, f"s{number}", running=running)
+    made |= _calls(of_cell, f"s{number}", "k", running=running)
     memo[number] = (step, state, made)
     return made
 
@@ -269,13 +281,19 @@ def _words(step: StepPicture, key: str, *, writing: bool) -> Document:
     return made
 
 
-def _calls(step: StepPicture, key: str, *, running: bool) -> Document:
-    if not step.tool_calls:
+def _calls(calls: Sequence[ToolCallPicture], key: str, group: str, *, running: bool, gave: bool = False) -> Document:
+    if not calls:
         return {}
-    made: Document = {f"{key}.k": {"kind": "calls", "in": key}}
-    for number, call in enumerate(step.tool_calls):
+    made: Document = {f"{key}.{group}": {"kind": "calls", "in": key}}
+    for number, call in enumerate(calls):
         state = {None: "running" if running else "", True: "done", False: "failed"}[call.succeeded]
-        made[f"{key}.k{number}"] = {"kind": "call", "in": f"{key}.k", "state": state, "head": tool_call_text(call)}
+        block: Fields = {
+            "kind": "call",
+            "in": f"{key}.{group}",
+            "state": state,
+            "head": tool_call_text(call, gave=gave),
+        }
+        made[f"{key}.{group}{number}"] = block
     return made
 
 

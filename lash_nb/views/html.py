@@ -8,6 +8,7 @@ images are data URIs. No durations, dates or ids: two replays give the same byte
 from __future__ import annotations
 
 import html
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from ..machine.attachments import AttachmentStore
 from ..machine.execution import CellOutcome
 from ..machine.picture import Note, NoteKind, StepPicture, ToolCallPicture, TurnPicture
+from ..machine.wire import Json
 from .pieces import ImagePiece, MarkupPiece, Piece, clean, cut, pieces, value_text
 from .prose import prose_html
 
@@ -27,6 +29,7 @@ __all__ = [
     "notes_html",
     "other_errors",
     "picture_html",
+    "step_calls",
     "step_html",
     "step_status",
     "tool_call_text",
@@ -59,11 +62,29 @@ def step_status(step: StepPicture) -> str:
     return "not run" if step.effect_id is None else "not ended"
 
 
-def tool_call_text(call: ToolCallPicture) -> str:
-    """One line about a tool call."""
-    how = {None: "not ended", True: "done", False: f"failed: {call.problem}"}[call.succeeded]
-    arguments = cut(value_text(call.args), head_chars=300, tail_chars=100)
-    return clean(f"{cut(call.name, head_chars=200, tail_chars=0)}({arguments}): {cut(how)}")
+def tool_call_text(call: ToolCallPicture, *, gave: bool = False) -> str:
+    """One line about a tool call; `gave`: with what it gave, in short."""
+    done = f"done, gave {call.result}" if gave and call.result else "done"
+    how = {None: "not ended", True: done, False: f"failed: {call.problem}"}[call.succeeded]
+    name = cut(call.name, head_chars=200, tail_chars=0)
+    arguments = cut(_in_a_line(call.args), head_chars=300, tail_chars=100)
+    return clean(" ".join(f"{name}({arguments}): {cut(how, head_chars=600, tail_chars=200)}".split()))
+
+
+def _in_a_line(value: Json) -> str:
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return "[arguments nested too deeply to be shown]"
+
+
+def step_calls(step: StepPicture) -> tuple[tuple[ToolCallPicture, ...], tuple[ToolCallPicture, ...]]:
+    """The calls of a step that the model made itself, and those that its cell made."""
+    # A cell that was not run by a call is that of a model that makes no calls.
+    own = step.native_calls if step.call_id or step.source is None else ()
+    return own, tuple(call for call in step.tool_calls if call not in own)
 
 
 def footer_text(picture: TurnPicture) -> str:
@@ -128,7 +149,10 @@ def waiting_text(picture: TurnPicture) -> str:
 
 def waiting_code(picture: TurnPicture) -> str:
     """The code that is to be decided on, where no step shows it; empty otherwise."""
-    code = picture.pending.code if picture.pending is not None else ""
+    pending = picture.pending
+    if pending is None or (pending.call_id and pending.wish is not None and cut(pending.question) == pending.question):
+        return ""  # the question has all of a call
+    code = pending.code
     return "" if any(step.source == code for step in picture.steps[-1:]) else clean(code).strip("\n")
 
 
@@ -148,6 +172,8 @@ def step_html(
     if step.prose.strip():
         # A long text that grows is sent again and again.
         parts.append(prose_html(cut(step.prose) if running else step.prose))
+    own, of_cell = step_calls(step)
+    parts.append(_calls_html(own, "Calls", gave=True))
     if step.source is not None:
         code = clean(step.source).strip("\n")
         lines = code.count("\n") + 1
@@ -156,10 +182,13 @@ def step_html(
         is_open = " open" if open_code or (running and step.outcome is None) else ""
         parts.append(f"<details{is_open}><summary>{summary}</summary>{_inset(_code(code))}</details>")
         parts.append(_outcome_html(step, number=number, store=store, images=images, running=running))
-    if step.tool_calls:
-        calls = "".join(f"<li>{_escaped(tool_call_text(call))}</li>" for call in step.tool_calls)
-        parts.append(f"<ul>{calls}</ul>")
+    parts.append(_calls_html(of_cell, "Calls of the cell"))
     return f'<section aria-label="Step {number}">' + "\n".join(part for part in parts if part) + "</section>"
+
+
+def _calls_html(calls: Sequence[ToolCallPicture], title: str, *, gave: bool = False) -> str:
+    listed = "".join(f"<li>{_escaped(tool_call_text(call, gave=gave))}</li>" for call in calls)
+    return f"<p>{title}:</p><ul>{listed}</ul>" if calls else ""
 
 
 def _outcome_html(step: StepPicture, *, number: int, store: AttachmentStore | None, images: bool, running: bool) -> str:

@@ -99,7 +99,7 @@ class QuietView:
     def show(self, picture: TurnPicture) -> None:
         """Nothing to do."""
 
-    def tick(self) -> None:
+    def tick(self, *, now: bool = False) -> None:
         """Nothing to do."""
 
     def close(self, final: TurnPicture) -> None:
@@ -118,8 +118,8 @@ class DisplayView:
     def show(self, picture: TurnPicture) -> None:
         self._pace.show(picture)
 
-    def tick(self) -> None:
-        self._pace.tick()
+    def tick(self, *, now: bool = False) -> None:
+        self._pace.tick(now=now)
 
     def close(self, final: TurnPicture) -> None:
         if self._pace.end(None) and self._displayed:

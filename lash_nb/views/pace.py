@@ -57,17 +57,17 @@ class Pace:
         if threading.get_ident() == self._owner:
             self.tick()
 
-    def tick(self) -> None:
-        """Draw when something is new and the last time is long enough ago."""
+    def tick(self, *, now: bool = False) -> None:
+        """Draw when something is new and the last time is long enough ago; `now`: whenever that was."""
         latest = self._latest
         if self._closed or latest is None or (latest is self._drawn and not self._stale):
             return
-        now = self._clock()
-        if self._drawn_at is not None and now - self._drawn_at < self._interval_s:
+        at = self._clock()
+        if not now and self._drawn_at is not None and at - self._drawn_at < self._interval_s:
             return
         self._stale = False
-        self._drawn, self._drawn_at = latest, now
-        self._draw(latest, now - self._started)
+        self._drawn, self._drawn_at = latest, at
+        self._draw(latest, at - self._started)
 
     def end(self, final: TurnPicture | None) -> bool:
         """Draw the last picture, if one is given, and nothing any more; False when it had ended before."""

@@ -6,16 +6,17 @@ images are named in it. No durations, dates or ids, and no terminal codes: two r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ..machine.attachments import AttachmentStore
-from ..machine.picture import Note, NoteKind, StepPicture, TurnPicture
+from ..machine.picture import Note, NoteKind, StepPicture, ToolCallPicture, TurnPicture
 from ..machine.wire import Json
 from .html import (
     footer_text,
     kept_parts,
     other_errors,
     picture_html,
+    step_calls,
     step_status,
     tool_call_text,
     waiting_code,
@@ -114,6 +115,8 @@ def _step_text(step: StepPicture, number: int) -> Iterator[str]:
     yield _title(f"Step {number}")
     if step.prose.strip():
         yield clean(step.prose).strip()
+    own, of_cell = step_calls(step)
+    yield from _calls_text(own, "Calls", gave=True)
     if step.source is not None:
         yield f"Code:\n{_indented(clean(step.source))}"
         status = step_status(step)
@@ -124,7 +127,12 @@ def _step_text(step: StepPicture, number: int) -> Iterator[str]:
             yield f"Output: {status}"
         if step.detail:
             yield cut(clean(step.detail))
-    yield from (tool_call_text(call) for call in step.tool_calls)
+    yield from _calls_text(of_cell, "Calls of the cell")
+
+
+def _calls_text(calls: Sequence[ToolCallPicture], title: str, *, gave: bool = False) -> Iterator[str]:
+    if calls:
+        yield "\n".join([f"{title}:", *(f"    {tool_call_text(call, gave=gave)}" for call in calls)])
 
 
 def _piece_text(piece: Piece) -> str:
@@ -161,6 +169,8 @@ def _step_markdown(step: StepPicture, number: int) -> Iterator[str]:
     yield f"#### Step {number}"
     if step.prose.strip():
         yield inert_markdown(step.prose)
+    own, of_cell = step_calls(step)
+    yield from _calls_markdown(own, "Calls", gave=True)
     if step.source is not None:
         yield fenced(clean(step.source).strip("\n"), language=step.language)
         status = step_status(step)
@@ -171,7 +181,13 @@ def _step_markdown(step: StepPicture, number: int) -> Iterator[str]:
             yield fenced(piece.text.strip("\n")) if isinstance(piece, TextPiece) else _rich_markdown(piece)
         if step.detail:
             yield _literal(cut(step.detail))
-    yield from (f"- {_literal(tool_call_text(call))}" for call in step.tool_calls)
+    yield from _calls_markdown(of_cell, "Calls of the cell")
+
+
+def _calls_markdown(calls: Sequence[ToolCallPicture], title: str, *, gave: bool = False) -> Iterator[str]:
+    if calls:
+        yield f"{title}:"
+        yield "\n".join(f"- {_literal(tool_call_text(call, gave=gave))}" for call in calls)
 
 
 def _rich_markdown(piece: Piece) -> str:

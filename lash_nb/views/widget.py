@@ -71,8 +71,8 @@ class TurnView:
     def show(self, picture: TurnPicture) -> None:
         self._pace.show(picture)
 
-    def tick(self) -> None:
-        self._pace.tick()
+    def tick(self, *, now: bool = False) -> None:
+        self._pace.tick(now=now)
 
     def finish(self, final: TurnPicture) -> bool:
         """Draw the end, with nothing left to click; the widget stays. False when it had ended before."""

@@ -366,7 +366,7 @@ def test_tool_calls_begin_and_end() -> None:
     assert turn.steps[0].tool_calls == (
         ToolCallPicture(call_id="a", name="read", args={"p": 1}),
         ToolCallPicture(call_id="b", name="read", args={"p": 2}, succeeded=False, problem="no such file"),
-        ToolCallPicture(call_id="c", name="list", args={}, succeeded=True),
+        ToolCallPicture(call_id="c", name="list", args={}, succeeded=True, result="1"),
     )
     assert turn.phase is Phase.TOOLS
 

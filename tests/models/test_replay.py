@@ -217,6 +217,28 @@ async def test_more_steps_than_recorded(tmp_path: Path) -> None:
         await ask(path, step=3)
 
 
+async def test_replies_of_one_protocol_are_not_played_to_another(tmp_path: Path) -> None:
+    """Under `tools` a cell is prose: the turn would end with code that nobody ran."""
+    path = tmp_path / "n.cassette.jsonl"
+    await record(path, "<lash-cell>\n12\n</lash-cell>")
+    model = ReplayModel(path)
+    with pytest.raises(
+        CassetteError, match=r"turn 1 is recorded under the protocol 'code', and conducted under 'tools'"
+    ):
+        await model.complete(request(), context=context(protocol="tools"))
+
+
+async def test_each_turn_has_the_protocol_that_it_was_recorded_under(tmp_path: Path) -> None:
+    path = tmp_path / "n.cassette.jsonl"
+    model = RecordingModel(ScriptedModel({1: ["12"], 2: [TOOL_ANSWER], 3: ["13"]}), path)
+    for turn, protocol in ((1, "code"), (2, "tools"), (3, "code")):
+        await model.complete(request(), context=context(turn=turn, protocol=protocol))
+    replayed = ReplayModel(path)
+    assert [replayed.traits(session="1", turn=turn).protocol for turn in (1, 2, 3)] == ["code", "tools", "code"]
+    answer = await replayed.complete(request(), context=context(turn=2, protocol="tools"))
+    assert answer == TOOL_ANSWER
+
+
 # -- recording -------------------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ import threading
 import time
 import types
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from itertools import islice
 from typing import Any, NamedTuple
@@ -85,7 +85,7 @@ class Describer:
     # -- all of them -----------------------------------------------------------------------------------------------
 
     def summary(
-        self, namespace: dict[str, Any], hidden: dict[str, Any], limit: int, previews: str = "sample"
+        self, namespace: dict[str, Any], hidden: Mapping[str, Any], limit: int, previews: str = "sample"
     ) -> dict[str, Any]:
         """`{variables, omitted, about, removed, previews}`.
 
@@ -128,7 +128,7 @@ class Describer:
             bound[name] = known if known is not None and known[0] == id(value) else (id(value), now)
         return sorted(names, key=lambda name: -bound[name][1])
 
-    def visible(self, namespace: dict[Any, Any], hidden: dict[str, Any]) -> Seen:
+    def visible(self, namespace: dict[Any, Any], hidden: Mapping[str, Any]) -> Seen:
         """What is not hidden; a name that was told stays in view, however old it is."""
         items = list(newest(namespace))
         absent = object()

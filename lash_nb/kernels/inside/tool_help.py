@@ -109,7 +109,10 @@ class Form:
     @property
     def line(self) -> str:
         """In one line: how it is called, and what it does."""
-        first = self.doc.strip().partition("\n")[0][:MAX_SHOWN] if self.doc is not NO_DOC else ""
+        first, _, rest = self.doc.strip().partition("\n") if self.doc is not NO_DOC else ("", "", "")
+        if first[:1] == "[" and first[-1:] == "]" and rest:  # whose words they are
+            first = f"{rest.strip().partition(chr(10))[0]} {first}"
+        first = first[:MAX_SHOWN]
         return f"{self}: {first}" if first else str(self)
 
     def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
