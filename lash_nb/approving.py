@@ -110,6 +110,12 @@ class Approvals:
             return _APPROVED
         return await self._wished(effect, _wish(call, source), call_id=call.call_id)
 
+    def decided_on_call(self, effect: ToolCalls, call: PendingToolCall) -> Decision | None:
+        """What was decided on a call of the model's own before its turn was resumed."""
+        resumed = self._ports.resumed
+        same = resumed is not None and resumed.effect_id == effect.id
+        return resumed.decisions.get(_call_id(effect, call)) if resumed is not None and same else None
+
     async def call(self, effect: ToolCalls, call: PendingToolCall, policy: ToolPolicy, *, source: str = "") -> Decision:
         """Whether the model may make a call of its own, before anything of its batch begins.
 
@@ -120,7 +126,7 @@ class Approvals:
         ports, wish = self._ports, _wish(call, source)
         wish = replace(wish, target=ports.redactor.text(wish.target))
         approval = Approval(
-            id=f"call-{effect.id}-{call.call_id}",
+            id=_call_id(effect, call),
             effect_id=effect.id,
             code=wish.target,
             wish=wish,
@@ -217,6 +223,10 @@ def _covers(allowed: Wish, wish: Wish, *, alike: bool) -> bool:
     if wish.kind is EffectKind.DELETE and wish.target.startswith(allowed.target.rstrip("/") + "/"):
         return True  # a tree, file by file
     return alike and posixpath.dirname(allowed.target) == posixpath.dirname(wish.target)
+
+
+def _call_id(effect: ToolCalls, call: PendingToolCall) -> str:
+    return f"call-{effect.id}-{call.call_id}"
 
 
 def _wish(call: PendingToolCall, source: str) -> Wish:

@@ -16,7 +16,7 @@ from .approving import CalledCell, rejected_call_text
 from .cell_runs import CellRuns
 from .errors import ApprovalNeeded, InputError, JournalError
 from .machine.effects import ToolCalls
-from .machine.events import ToolCallEvent
+from .machine.events import ToolCallEvent, ToolCallStart, TurnActivity
 from .machine.execution import NamespaceSummary
 from .machine.tool_calls import CompletedToolCall, PendingToolCall, ToolCallOutput
 from .machine.tool_specs import RUN_CODE
@@ -40,6 +40,7 @@ class Batches:
         self._told: set[str] = set()
         self._done: dict[str, CompletedToolCall] = {}
         """Of the batch that runs, by the id of the call."""
+        self._begun: set[str] = set()
 
     async def run(self, effect: ToolCalls, *, known: NamespaceSummary) -> tuple[CompletedToolCall, ...]:
         """The results of all calls of one effect, in their order.
@@ -51,11 +52,13 @@ class Batches:
         """
         self._check_there(effect)
         done = self._done = {}
-        caller = self._tools.caller(
-            effect.id, on_activity=self._ports.on_activity, most_at_once=MOST_AT_ONCE, native=True
-        )
+        caller = self._tools.caller(effect.id, on_activity=self._saw, most_at_once=MOST_AT_ONCE, native=True)
         with caller as making:
             refused = await self._refused(effect, making)
+            for call in effect.calls:  # in their order, whichever begins first
+                if call.tool_name != RUN_CODE:
+                    begins = ToolCallStart(call_id=call.call_id, name=call.tool_name, args=call.args)
+                    self._ports.on_activity(begins)
             work = [self._call(call, making, refused, done) for call in effect.calls if call.tool_name != RUN_CODE]
             cells = [call for call in effect.calls if call.tool_name == RUN_CODE]
             await _all_of((*work, self._run_cells(effect, cells, known, done)))
@@ -67,7 +70,11 @@ class Batches:
         if resumed is None or resumed.effect_id != effect.id:
             return
         known = self._tools.known(effect.id)
-        left = [call.tool_name for call in effect.calls if known.get(call.call_id) is None]
+        left = []
+        for call in effect.calls:
+            decision = self._cells.approvals.decided_on_call(effect, call)
+            if known.get(call.call_id) is None and (decision is None or decision.allows):
+                left.append(call.tool_name)
         missing = sorted({name for name in left if name != RUN_CODE and name not in tools})
         if missing:
             raise InputError(
@@ -85,8 +92,18 @@ class Batches:
                 told = cell_return(call, output) if call.tool_name == RUN_CODE else None
                 done = completed_call(call, output, 0)
                 done = done if told is None else replace(done, model_return=told)
-            results.append(done or completed_call(call, stopped_call(), 0))
+            begun = call.call_id in self._begun or self._may_have_begun(effect, call)
+            results.append(done or completed_call(call, stopped_call(begun=begun), 0))
         return tuple(self._ports.redactor.completed(one) for one in results)
+
+    def _may_have_begun(self, effect: ToolCalls, call: PendingToolCall) -> bool:
+        resumed = self._ports.resumed
+        return resumed is not None and resumed.may_have_begun(effect.id, call.call_id)
+
+    def _saw(self, activity: TurnActivity) -> None:
+        """A call begins; that is shown already."""
+        if isinstance(activity, ToolCallStart) and activity.call_id is not None:
+            self._begun.add(activity.call_id)
 
     def begun_cells(self, effect: ToolCalls) -> tuple[CalledCell, ...]:
         """The cells of a batch that an earlier host had begun, and of whose end nothing is recorded."""
@@ -103,7 +120,10 @@ class Batches:
         refused, tools = {}, self._ports.callable_tools
         for call in effect.calls:
             tool = tools.get(call.tool_name)
-            if tool is None or making.begun(call):
+            before = self._cells.approvals.decided_on_call(effect, call)
+            if tool is None and before is not None and not before.allows:
+                refused[call.call_id] = refused_call(rejected_call_text(before))
+            if tool is None or (making.begun(call) and not making.repeated(call)):
                 continue
             problem = making.judged(call) if tool.policy.asks(self._ports.approve) else None
             if problem is not None:
@@ -171,6 +191,7 @@ class Batches:
         try:
             if decision.allows:
                 await log.calling(effect.id, redactor.call(call))
+                self._begun.add(call.call_id)
             response = (await self._cells.run_decided(cell, decision, known=known)).result
             output = cell_output(response)
             if decision.allows:

@@ -76,7 +76,7 @@ class CellToolbox:
         self, effect: ExecCode, call: PendingToolCall, caller: RecordedCaller, tools: Mapping[str, Tool]
     ) -> ToolCallOutput:
         tool = tools.get(call.tool_name)
-        if not caller.begun(call):
+        if not caller.begun(call) or caller.repeated(call):
             policy = tool.policy if tool is not None else _UNKNOWN_TOOL
             problem = caller.judged(call) if policy.asks(self._ports.approve) else None
             if problem is not None:

@@ -231,6 +231,15 @@ class ModelCallError(LashError):
         super().__init__(error.message)
 
 
+_MOST_SHOWN_CHARS = 500
+
+
+def _shown(text: str) -> str:
+    """A text of the model's as a terminal may get it: without what it would obey, and not all of a long one."""
+    text = text if len(text) <= _MOST_SHOWN_CHARS else f"{text[:_MOST_SHOWN_CHARS]} …"
+    return "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in text)
+
+
 class ApprovalNeeded(LashError):
     """A turn waits for a decision, and nobody is there to make it. The turn has not ended: it is recorded as it stands.
 
@@ -240,7 +249,7 @@ class ApprovalNeeded(LashError):
     def __init__(self, approval: Approval) -> None:
         self.approval = approval
         super().__init__(
-            f"{approval.question} Nobody has decided, so the turn waits, and nothing is lost: "
+            f"{_shown(approval.question)} Nobody has decided, so the turn waits, and nothing is lost: "
             f"`%lash answer yes|{'no [WHY]|edit' if approval.wish is None else 'all|no [WHY]'}` decides"
         )
 

@@ -287,6 +287,8 @@ class TurnHost:
 
     def _fail(self, kind: str, message: str) -> None:
         if self._done is None:
+            self._take_in_calls()
+        if self._done is None:
             self._quiet()
             message = self.ports.redactor.text(message)
             self.machine.fail_turn(ErrorEvent(message=message, envelope=_envelope("host", kind, message)))

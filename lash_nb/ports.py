@@ -24,7 +24,7 @@ from .previews import Previews
 from .protocols import ModelProtocol
 from .sharing import Sharing
 from .toolkits import Tool
-from .toolkits.catalogue import ToolCatalogue
+from .toolkits.catalogue import ToolCatalogue, without_secrets
 from .trust import Redactor
 
 __all__ = ["Conclude", "Inbox", "Resumed", "TurnLog", "TurnPorts", "Unrecorded", "Verify"]
@@ -224,4 +224,4 @@ class TurnPorts:
     @property
     def callable_tools(self) -> Mapping[str, Tool]:
         """What can be called now, by name; the session's own go before those that ship."""
-        return {**self.shipped_tools, **self.tools.tools}
+        return without_secrets({**self.shipped_tools, **self.tools.tools}, self.redactor)

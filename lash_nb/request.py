@@ -37,6 +37,7 @@ from .protocols import PROTOCOLS, ModelProtocol, ValidateValue
 from .protocols.termination import CodeTermination, FinishRequired, Natural
 from .requested import Interrupted, Request, Surroundings
 from .toolkits import Tool
+from .toolkits.catalogue import without_secrets
 from .turn_recorder import TurnRecorder
 from .turns import Turn
 from .typed import schema_validator
@@ -163,7 +164,7 @@ class RequestRun:
         module, _, attribute = PROTOCOLS[name].partition(":")
         kind = getattr(import_module(module), attribute)
         wanted, schema = self.request.wanted, self.request.schema
-        tools = "" if kind.calls_tools else tools_told(around.tools.tools)
+        tools = "" if kind.calls_tools else tools_told(without_secrets(around.tools.tools, around.redactor))
         validate: ValidateValue | None = None
         termination: CodeTermination = Natural()
         if wanted is not None:
@@ -213,7 +214,7 @@ class RequestRun:
         return around.shipped_tools() if protocol.calls_tools else {}
 
     def _specs(self, around: Surroundings, protocol: ModelProtocol) -> tuple[LlmToolSpec, ...]:
-        tools = {**self._shipped(around, protocol), **around.tools.tools}
+        tools = without_secrets({**self._shipped(around, protocol), **around.tools.tools}, around.redactor)
         return protocol.tool_specs([tool.spec for tool in tools.values()])
 
     def _environment(self, around: Surroundings, traits: ModelTraits) -> ExecutionEnvironmentSync:

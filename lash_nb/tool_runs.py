@@ -43,6 +43,8 @@ _UNKNOWN = (
 
 _STOPPED = "The turn was stopped before this call had ended: it may have taken effect, in part or in whole, or not."
 
+_NOT_BEGUN = "The turn was stopped before this call was made."
+
 
 class ToolRuns:
     """Makes the tool calls of one turn."""
@@ -136,6 +138,11 @@ class RecordedCaller:
             self._runs.repeats(call)
         return await self._caller.call(call, around=self._recorded)
 
+    def repeated(self, call: PendingToolCall) -> bool:
+        """Whether it had begun, and would be made again: nobody knows its end, and its tool says that this is safe."""
+        known = self._known.get(self._recorded_as(call))
+        return self.begun(call) and known is None and self._policy(call).safe
+
     def judged(self, call: PendingToolCall) -> ToolCallOutput | None:
         """What is wrong with its arguments: then nobody need be asked, and it is not made."""
         tool = self._tools.get(call.tool_name)
@@ -179,10 +186,11 @@ def unknown_outcome() -> ToolCallOutput:
     return _failed(ToolFailureClass.INTERNAL, "outcome_unknown", _UNKNOWN, ToolFailureSource.RUNTIME)
 
 
-def stopped_call() -> ToolCallOutput:
+def stopped_call(*, begun: bool) -> ToolCallOutput:
     """Of a call that had not ended when its turn was stopped."""
+    message = _STOPPED if begun else _NOT_BEGUN
     return ToolCallOutput(
-        outcome=ToolCancelled(payload=ToolCancellation(message=_STOPPED, source=ToolFailureSource.CANCELLATION))
+        outcome=ToolCancelled(payload=ToolCancellation(message=message, source=ToolFailureSource.CANCELLATION))
     )
 
 

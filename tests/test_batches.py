@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lash_nb import ScriptedKernel, Session
-from lash_nb.errors import ApprovalNeeded
+from lash_nb.errors import ApprovalNeeded, InputError
 from lash_nb.kernels.scripted import ScriptedCell
 from lash_nb.machine.approvals import Decision, EffectKind
 from lash_nb.machine.events import CodeBlockStarted, ToolCallStart, TurnActivity
@@ -20,9 +20,11 @@ from lash_nb.machine.tool_calls import PendingToolCall, ToolCallOutput, ToolSucc
 from lash_nb.models import ModelTraits
 from lash_nb.models.scripted import Script, ScriptedModel, calling
 from lash_nb.toolkits import AskedFrom, Tool, ToolPolicy, ToolSurroundings
+from lash_nb.toolkits.functions import function_tool, tool
 
 from .approvers import Person
 from .conversations import stdout
+from .told_turns import SECRET
 
 YES, ALIKE, NO = Decision.approve(), Decision.approve(alike=True), Decision.reject("not now")
 
@@ -129,7 +131,7 @@ async def test_all_like_it_covers_the_tool_for_the_rest_of_the_turn(tmp_path: Pa
     (asked,) = person.asked
     assert asked.question == 'The agent wants to call pay({"n":1}).'
     assert asked.wish is not None
-    assert asked.wish.alike == "pay with any other arguments"
+    assert asked.wish.alike == "pay again, whatever the arguments"
 
 
 async def test_where_nobody_is_the_turn_waits_before_anything_begins_and_goes_on_once_decided(tmp_path: Path) -> None:
@@ -263,3 +265,118 @@ async def test_a_stopped_turn_stops_all_calls_of_its_batch(tmp_path: Path) -> No
             await turn
         assert sorted(left) == [1, 2]
         assert session.turns[-1].picture.state is PictureState.STOPPED
+
+
+# -- after a stop, and where tools are not -----------------------------------------------------------------------------
+
+
+async def test_what_ended_before_a_stop_is_known_to_the_next_turn(tmp_path: Path) -> None:
+    begun = asyncio.Event()
+
+    async def hang() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    desk = Desk()
+    model = scripted(calling(("pay", {}, "a"), ("hang", {}, "b"), run_code("1", "c")), "Paid already.")
+    tools: dict[str, Any] = {"pay": desk.tool("pay"), "hang": hang}
+    async with Session(model, kernel=ScriptedKernel(), tools=tools, state_dir=tmp_path) as session:
+        turn = asyncio.ensure_future(session.run("Pay."))
+        await asyncio.wait({asyncio.ensure_future(begun.wait()), turn}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.sleep(0.2)  # that the other has ended, and is recorded
+        turn.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await turn
+        (step,) = [step for step in session.turns[0].picture.steps if step.tool_calls]
+        assert [(one.name, one.succeeded) for one in step.tool_calls] == [("pay", True), ("hang", False)]
+        await session.run("And?")
+    results = told(model)
+    assert "pay done" in results["a"]
+    assert "it may have taken effect, in part or in whole, or not" in results["b"]
+
+
+async def test_one_yes_is_for_one_call_also_of_the_same_arguments(tmp_path: Path) -> None:
+    desk, person = Desk(), Person(YES, YES, NO)
+    calls = calling(*(("pay", {"n": 1}, call_id) for call_id in "abc"))
+    session = Session(
+        scripted(calls, "Done."),
+        kernel=ScriptedKernel(),
+        tools={"pay": desk.tool("pay", "effects")},
+        state_dir=tmp_path,
+        on_approval=person,
+    )
+    async with session:
+        await session.run("Pay.")
+    assert (len(person.asked), len(desk.made)) == (3, 2)
+
+
+async def test_what_does_not_fit_is_told_before_anybody_is_asked(tmp_path: Path) -> None:
+    def pay(n: int) -> int:
+        raise AssertionError(n)
+
+    person, model = Person(), scripted(calling(("pay", {"n": "many"}, "a")), "Done.")
+    tools = {"pay": function_tool("pay", tool(pay, approve="effects"))}
+    async with Session(model, kernel=ScriptedKernel(), tools=tools, state_dir=tmp_path, on_approval=person) as session:
+        await session.run("Pay.")
+    assert person.asked == []
+    assert "n: " in told(model)["a"]
+
+
+async def test_a_turn_does_not_go_on_where_its_tools_are_not(tmp_path: Path) -> None:
+    desk, traits = Desk(), ModelTraits(protocol="tools")
+    replies: Script = {1: [calling(("pay", {}, "a")), "Paid."]}
+    kernel, tools = ScriptedKernel(), {"pay": desk.tool("pay", "effects")}
+    async with Session(
+        ScriptedModel(replies, traits=traits), kernel=kernel, tools=tools, state_dir=tmp_path, session_id="one"
+    ) as session:
+        with pytest.raises(ApprovalNeeded):
+            await session.run("Pay.")
+    model = ScriptedModel(replies, traits=traits)
+    async with Session.resume("one", model=model, kernel=kernel, state_dir=tmp_path) as session:
+        session.decide(Decision.approve())
+        with pytest.raises(InputError, match="calls of pay, and there is no such tool here"):
+            await session.resume_turn()
+        assert session.interrupted
+        session.add_tool(tools["pay"])
+        assert (await session.resume_turn()).text == "Paid."
+    assert desk.made == ["pay[]"]
+
+
+async def test_what_was_rejected_needs_no_tool_and_is_not_made(tmp_path: Path) -> None:
+    desk, traits = Desk(), ModelTraits(protocol="tools")
+    replies: Script = {1: [calling(("pay", {}, "a")), "Not paid."]}
+    kernel, tools = ScriptedKernel(), {"pay": desk.tool("pay", "effects")}
+    async with Session(
+        ScriptedModel(replies, traits=traits), kernel=kernel, tools=tools, state_dir=tmp_path, session_id="one"
+    ) as session:
+        with pytest.raises(ApprovalNeeded):
+            await session.run("Pay.")
+    model = ScriptedModel(replies, traits=traits)
+    async with Session.resume("one", model=model, kernel=kernel, state_dir=tmp_path) as session:
+        session.decide(Decision.reject("too dear"))
+        assert (await session.resume_turn()).text == "Not paid."
+    assert desk.made == []
+    assert "They said: too dear." in told(model)["a"]
+
+
+async def test_neither_model_nor_record_gets_a_secret_that_is_a_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOP_API_KEY", SECRET)
+
+    def fetch(url: str, key: str = SECRET) -> str:
+        return key[:3] + url
+
+    talks: dict[str, Script] = {"tools": [calling(("fetch", {"url": "u"})), "Done."], "code": ["Done."]}
+    for protocol, replies in talks.items():
+        model = ScriptedModel(replies)
+        async with Session(
+            model, kernel=ScriptedKernel(), tools={"fetch": fetch}, state_dir=tmp_path, protocol=protocol
+        ) as session:
+            await session.run("Fetch.")
+        assert SECRET not in str(model.requests)
+    assert not files_with(SECRET, tmp_path)
+
+
+def files_with(text: str, directory: Path) -> list[Path]:
+    return [path for path in directory.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]

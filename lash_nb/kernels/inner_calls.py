@@ -130,7 +130,10 @@ class InnerCalls:
     # -- on the I/O thread -------------------------------------------------------------------------------------------
 
     def arrived(self, content: Mapping[str, Any]) -> None:
-        call = _Call.read(content)
+        try:
+            call = _Call.read(content)
+        except (ValueError, RecursionError):
+            return  # no proxy of ours writes that; whoever forged it waits for nothing
         with self._guard:
             if call.id in self._unanswered or call.id in self._records:
                 return  # told twice: by the record of the cell, and by itself

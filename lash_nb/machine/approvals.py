@@ -90,7 +90,7 @@ class Wish:
         if self.kind is EffectKind.CONNECT:
             return None
         if self.kind is EffectKind.CALL:
-            return f"{self.tool} with the same or any other arguments"
+            return f"{self.tool} again, whatever the arguments"
         directory = posixpath.dirname(self.target)
         return f"anything else that is directly in {directory}" if directory else None
 

@@ -73,6 +73,7 @@ from .picture_parts import (
     PictureState,
     StepPicture,
     ToolCallPicture,
+    placed,
     result_in_short,
 )
 from .sequences import GrowingText
@@ -226,7 +227,7 @@ class TurnPicture:
             calls = self.steps[-1].tool_calls if self.steps else ()
             if self._calls_tools and any(one.call_id == event.call_id for one in calls):
                 return self  # made again after a crash
-            return self._last(tool_calls=(*calls, shown))._now(Phase.TOOLS)
+            return self._last(tool_calls=placed(calls, shown))._now(Phase.TOOLS)
         outcome = event.output.outcome
         if isinstance(outcome, ToolSucceeded):
             shown = replace(shown, succeeded=True, result=result_in_short(outcome.payload))

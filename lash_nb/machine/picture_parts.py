@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,6 +21,7 @@ __all__ = [
     "PictureState",
     "StepPicture",
     "ToolCallPicture",
+    "placed",
     "result_in_short",
 ]
 
@@ -175,3 +177,18 @@ class StepPicture:
     @property
     def empty(self) -> bool:
         return not (self.said or self.thought or self.draft or self.tool_calls) and self.code is None
+
+
+_OF_A_CELL = re.compile(r"(.*?)c(\d+)", re.DOTALL)
+
+
+def placed(calls: tuple[ToolCallPicture, ...], new: ToolCallPicture) -> tuple[ToolCallPicture, ...]:
+    """With one more call; those of a cell in the order in which it made them, however they began."""
+    found = _OF_A_CELL.fullmatch(new.call_id or "")
+    at = len(calls)
+    while found is not None and at > 0:
+        before = _OF_A_CELL.fullmatch(calls[at - 1].call_id or "")
+        if before is None or before[1] != found[1] or int(before[2]) < int(found[2]):
+            break
+        at -= 1
+    return (*calls[:at], new, *calls[at:])

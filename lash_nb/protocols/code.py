@@ -81,7 +81,7 @@ from .steps import (
     trajectory,
 )
 from .termination import CODE_TERMINATION, CodeTermination, FinishRequired, Natural
-from .tool_events import terminal_outcome, tool_call_events
+from .tool_events import terminal_outcome, tool_call_events, value_of
 from .whole_numbers import value_read
 
 __all__ = ["CODE_TURN_PROTOCOL", "CodeDriver", "CodeProtocol"]
@@ -229,7 +229,10 @@ class CodeDriver:
         calls: tuple[ToolCallRecord, ...] = () if isinstance(result, str) else result.tool_calls
         emits: list[DriverAction] = [Emit(event=event) for event in tool_call_events(calls)]
         outcome = terminal_outcome(calls)
-        if outcome is not None:
+        given = value_of(outcome, ctx.termination)
+        if given is not None:
+            step = replace(step, finish=given)
+        elif outcome is not None:
             return [*emits, *complete(self._trajectory(ctx, step), outcome)]
         if step.finish is not None:
             problem = None if self._validate is None else self._validate(step.finish.value)

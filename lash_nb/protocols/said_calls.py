@@ -83,6 +83,10 @@ def call_ids(messages: Iterable[Message]) -> set[str]:
     }
 
 
+_USUAL = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+"""What an id is kept as; a slash stands between a cell's id and those of its calls."""
+
+
 class _Names:
     """Gives each call of a reply an id of its own."""
 
@@ -97,7 +101,7 @@ class _Names:
         """The id that the provider gave, or a new one."""
         place, self._count = self._count, self._count + 1
         found = said
-        if not said.strip() or said in self._taken or said.startswith(CELL_CALL):
+        if not _USUAL.fullmatch(said) or said in self._taken or said.startswith(CELL_CALL):
             found, tries = f"call_{self._label}_{place}", 0
             while found in self._taken or found in self._said:
                 tries += 1

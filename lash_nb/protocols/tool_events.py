@@ -36,8 +36,10 @@ from ..machine.tool_calls import (
     ToolSucceeded,
 )
 from ..machine.wire import Json
+from .records import FinalOutput
+from .termination import FinishRequired
 
-__all__ = ["terminal_outcome", "tool_call_events"]
+__all__ = ["terminal_outcome", "tool_call_events", "value_of"]
 
 _MAX_EVENTS = 128
 _MAX_STRING_BYTES = 64 * 1024
@@ -66,6 +68,14 @@ def terminal_outcome(records: Sequence[ToolCallRecord]) -> TurnOutcome | None:
                 return AgentFrameSwitch(frame_id=frame_id, task=task, initial_nodes=nodes)
             case _:
                 continue
+    return None
+
+
+def value_of(outcome: TurnOutcome | None, termination: object) -> FinalOutput | None:
+    """The value by which a tool ends a turn that must end with one: it is judged like any other."""
+    required = isinstance(termination, FinishRequired)
+    if required and isinstance(outcome, Finished) and isinstance(outcome.finish, ToolValueFinish):
+        return FinalOutput(value=outcome.finish.value)
     return None
 
 

@@ -17,9 +17,10 @@ from ..machine.tool_calls import CompletedToolCall, TextReturn, ToolSucceeded
 from ..machine.tool_specs import RUN_CODE
 from . import ValidateValue
 from .prompt import invalid_value_error, invalid_value_note
-from .records import CODE_ORIGIN, CodeDriverState, CodeTrajectoryEntry, media_type, record_id
+from .records import CODE_ORIGIN, CodeDriverState, CodeTrajectoryEntry, FinalOutput, media_type, record_id
 from .run_code import cell_text, ended_by, read_cell_output
 from .steps import trajectory_entry
+from .tool_events import value_of
 from .tool_prompt import NO_RESULT, result_text
 from .whole_numbers import value_read
 
@@ -111,13 +112,17 @@ def _result(done: CompletedToolCall, validate: ValidateValue | None, termination
     outcome = ended_by(done)
     if done.tool_name != RUN_CODE:
         text, attachments = _told(done)
-        return _Result(done.call_id, result_text(done.output.outcome, text), attachments, succeeded, outcome)
+        result = _Result(done.call_id, result_text(done.output.outcome, text), attachments, succeeded, outcome)
+        return _judged(result, value_of(outcome, termination), validate, termination)
     step = read_cell_output(done.output)
     text, attachments = _told(done, marked=False)
     result = _Result(done.call_id, text, attachments, succeeded, outcome)
     if step is None:
         return result
     code = done.args.get("code") if isinstance(done.args, Mapping) else None
+    given = value_of(outcome, termination)  # by a tool that the cell has called
+    if given is not None:
+        step, outcome, result.outcome = replace(step, finish=given), None, None
     result.cell = step = replace(step, executed_code=code if isinstance(code, str) else "")
     if outcome is not None or step.finish is None:
         return result
@@ -128,6 +133,19 @@ def _result(done: CompletedToolCall, validate: ValidateValue | None, termination
     result.cell = replace(step, finish=None, exec_error=invalid_value_error())
     result.text = f"{cell_text(result.cell)}\n\n{invalid_value_note(problem)}"
     result.succeeded, result.problem = False, problem
+    return result
+
+
+def _judged(result: _Result, given: FinalOutput | None, validate: ValidateValue | None, termination: object) -> _Result:
+    """With the value that a tool gives to a turn that must end with one, if it is right."""
+    if given is None:
+        return result
+    problem = None if validate is None else validate(given.value)
+    if problem is None:
+        result.outcome = Finished(finish=FinalValue(value=value_read(given.value, termination)))
+    else:
+        result.text, result.outcome = f"{result.text}\n\n{invalid_value_note(problem)}", None
+        result.succeeded, result.problem = False, problem
     return result
 
 

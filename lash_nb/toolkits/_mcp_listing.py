@@ -43,6 +43,10 @@ class Announced(Protocol):
     def output_schema(self) -> dict[str, Any] | None: ...
 
 
+_CUT_IS_READ_BY = "read_output"
+"""What is cut says so: no stranger gets that name."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedTool:
     """One tool, as it is called there and here."""
@@ -112,7 +116,7 @@ def _made(settings: ServerSettings, tool: Announced, taken: dict[str, ListedTool
     if len(tool.name) > _LONGEST:
         raise InputError("its name is too long")
     name = python_name(tool.name, settings.prefix)
-    if name in taken:
+    if name in taken or name == _CUT_IS_READ_BY:
         name = python_name(tool.name, python_name(settings.name))
         if name in taken:
             raise InputError("its name is another's, too")

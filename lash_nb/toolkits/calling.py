@@ -42,6 +42,8 @@ Around: TypeAlias = Callable[[PendingToolCall, MakeCall], Awaitable[CompletedToo
 MOST_AT_ONCE = 8
 _FIRST_WAIT_S = 0.2
 _LONGEST_WAIT_S = 10.0
+_CLEAN_UP_S = 3.0
+"""How long a call that is cancelled is waited for."""
 
 
 class ToolCaller:
@@ -111,18 +113,33 @@ class ToolCaller:
         return checked_output(output, most_chars=self._most_chars)
 
     async def _attempt(self, tool: Tool, call: PendingToolCall) -> ToolCallOutput:
-        task = asyncio.current_task()
-        cancels = task.cancelling() if task is not None else 0
-        scope = asyncio.timeout(tool.policy.timeout_s)
+        """One attempt, as a task of its own: one that does not react to being cancelled is let go of."""
+        attempt = asyncio.ensure_future(_made(tool, call, self._around))
         try:
-            async with scope:
-                return await tool.invoke(call, self._around)
+            await asyncio.wait({attempt}, timeout=tool.policy.timeout_s)
+            if attempt.done():
+                return attempt.result()
+            await _cancel(attempt)
+            return ToolCallOutput(outcome=_given_up(tool))
         except asyncio.CancelledError:
-            if task is not None and task.cancelling() > cancels:
-                raise
-            return ToolCallOutput(outcome=cancelled("the tool cancelled its own call"))
-        except Exception as error:
-            return ToolCallOutput(outcome=_given_up(tool) if scope.expired() else failure_of(error))
+            await _cancel(attempt)
+            raise
+
+
+async def _made(tool: Tool, call: PendingToolCall, around: ToolSurroundings) -> ToolCallOutput:
+    """Whatever a tool raises is an outcome: what asyncio lets through would end the loop of all sessions."""
+    try:
+        return await tool.invoke(call, around)
+    except (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit):
+        return ToolCallOutput(outcome=cancelled("the tool cancelled its own call"))
+    except (Exception, SystemExit) as error:
+        return ToolCallOutput(outcome=failure_of(error))
+
+
+async def _cancel(attempt: asyncio.Future[ToolCallOutput]) -> None:
+    """Cancel an attempt, and wait, bounded, until it has cleaned up."""
+    attempt.cancel()
+    await asyncio.wait({attempt}, timeout=_CLEAN_UP_S)
 
 
 def _refused(code: str, message: str) -> ToolCallOutput:

@@ -10,12 +10,15 @@ import asyncio
 import keyword
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
+from ..bridge import shared_loop
 from ..errors import InputError, UnknownNameError
+from ..trust import Redactor
 from . import MainThread, Tool, ToolSource
 
-__all__ = ["ToolCatalogue", "catalogue_of", "checked_name"]
+__all__ = ["ToolCatalogue", "catalogue_of", "checked_name", "without_secrets"]
 
 
 def checked_name(name: object) -> str:
@@ -86,7 +89,10 @@ class ToolCatalogue:
         raise UnknownNameError(f"there is no tool or server {name!r} to remove; there are: {known}")
 
     async def refresh(self) -> tuple[str, ...]:
-        """Every server is there, with its current tools; what there is to tell of them."""
+        """Every server is there, with its current tools; what there is to tell of them. From any loop."""
+        return await shared_loop().wait(self._refresh())
+
+    async def _refresh(self) -> tuple[str, ...]:
         with self._guard:
             retired, self._retired = self._retired, []
         for source in retired:
@@ -110,11 +116,30 @@ class ToolCatalogue:
         return told
 
     async def aclose(self) -> None:
-        """End the servers; the catalogue stays as it is, and starts them again when it is refreshed."""
+        """End the servers, from any loop; the catalogue stays as it is, and a refresh starts them again."""
+        await shared_loop().wait(self._close())
+
+    async def _close(self) -> None:
         with self._guard:
             retired, self._retired = self._retired, []
         for source in (*self.sources, *retired):
             await source.aclose()
+
+
+def without_secrets(tools: Mapping[str, Tool], redactor: Redactor) -> dict[str, Tool]:
+    """The same tools without secrets in what is told of them: a default value can be one, a server can know one."""
+    return {name: _told_without(tool, redactor) for name, tool in tools.items()}
+
+
+def _told_without(tool: Tool, redactor: Redactor) -> Tool:
+    told: dict[str, Any] = {
+        "description": redactor.text(tool.description),
+        "signature": redactor.text(tool.signature),
+        "input_schema": redactor.value(tool.input_schema),
+        "output_schema": redactor.value(tool.output_schema),
+    }
+    same = all(told[field] == getattr(tool, field) for field in told)
+    return tool if same else replace(tool, **told)
 
 
 def catalogue_of(tools: ToolCatalogue | Mapping[str, Any] | None, *, make: Callable[[str, Any], Tool]) -> ToolCatalogue:

@@ -188,8 +188,10 @@ class McpServer:
             connection.line.changed = True
             raise
         known = {tool.name: tool for tool in self._tools}
+        places = {name: place for place, name in enumerate(known)}  # an order of its own would change the prompt
         self._tools = tuple(
-            known[tool.name] if _same(self._listed.get(tool.name), tool) else self._tool(tool) for tool in found.tools
+            known[tool.name] if _same(self._listed.get(tool.name), tool) else self._tool(tool)
+            for tool in sorted(found.tools, key=lambda one: places.get(one.name, len(places)))
         )
         self._listed = {tool.name: tool for tool in found.tools}
         return found.told

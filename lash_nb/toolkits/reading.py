@@ -26,7 +26,12 @@ _SECRET_FILE = re.compile(
     r"|id_(rsa|dsa|ecdsa|ed25519)(\..*)?|.*\.(pem|key|p12|pfx|jks|keystore|kdbx|ppk|gpg|asc)",
     re.I,
 )
-_SECRET_DIRECTORIES = frozenset({".ssh", ".aws", ".gnupg", ".azure", ".kube", ".docker", ".gcloud"})
+_SHOWN_ALTHOUGH_HIDDEN = frozenset({".github", ".gitignore", ".gitattributes", ".editorconfig"})
+_SECRET_STEP = re.compile(
+    r"^secrets?(\.(py|txt|json|ya?ml|toml|ini|cfg))?$|^service[_-]account.*\.json$|^terraform\.tfstate|^id_(rsa|dsa|ecdsa|ed25519)"
+    r"|^credentials?(\.|$)|^kernel-.*\.json$|^jpserver-.*\.json$",
+    re.I,
+)
 _SETTINGS = frozenset(
     {"", ".cfg", ".conf", ".env", ".ini", ".json", ".properties", ".toml", ".txt", ".xml", ".yaml", ".yml"}
 )
@@ -34,9 +39,14 @@ _SETTINGS = frozenset(
 _SIGNS = re.compile(r"[^A-Za-z0-9]+")
 
 
+def _is_hidden(step: str) -> bool:
+    """Settings of tools, histories and repositories: too many of them hold keys to name them all."""
+    return step.startswith(".") and step not in ("", ".", "..") and step not in _SHOWN_ALTHOUGH_HIDDEN
+
+
 def named_like_a_secret(steps: tuple[str, ...]) -> bool:
     """Whether a file is not to be read, by the names on the way to it."""
-    if any(step.lower() in _SECRET_DIRECTORIES for step in steps):
+    if any(_is_hidden(step) or _SECRET_STEP.search(step) for step in steps):
         return True
     name = steps[-1] if steps else ""
     if _SECRET_FILE.fullmatch(name):

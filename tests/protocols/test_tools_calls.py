@@ -200,7 +200,7 @@ def test_the_same_id_twice_in_a_reply_becomes_two() -> None:
     }
 
 
-@pytest.mark.parametrize("blank", ["", "  ", "cell_m_code_t1_0_reply"])
+@pytest.mark.parametrize("blank", ["", "  ", "cell_m_code_t1_0_reply", "a/c1", "x" * 200, "a\x1b[2J", "\ud800"])
 def test_an_id_that_is_none_or_ours_is_replaced(blank: str) -> None:
     played = talk([calling(("search", {}, blank)), "Done."])
     assert [call.call_id for call in played.batches[0]] == ["call_t1_0_0"]

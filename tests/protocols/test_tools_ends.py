@@ -24,6 +24,7 @@ from lash_nb.machine.llm import (
 from lash_nb.machine.messages import AppendOnly, Message, MessageRole, Part, PartKind
 from lash_nb.machine.outcomes import (
     AgentFrameSwitch,
+    FinalValue,
     Finished,
     Stopped,
     ToolError,
@@ -141,8 +142,9 @@ def test_silence_after_what_the_user_said_is_a_failure_too() -> None:
 
 
 def test_prose_does_not_end_a_turn_that_needs_a_value() -> None:
-    played = talk(["It is 3.", calling(("stop", {}))], protocol=value_required, tools=lambda call: gives(1, FINISH))
-    assert played.outcome == FINISHED
+    ends = FinishControl(value=3)
+    played = talk(["It is 3.", calling(("stop", {}))], protocol=value_required, tools=lambda call: gives(1, ends))
+    assert played.outcome == Finished(finish=FinalValue(value=3))
     assert decisions(played) == ["remind", "call"]
     assert last_note(played, 1) == (
         "Runtime note (not from the user):\n"
@@ -159,10 +161,20 @@ def test_silence_does_not_end_a_turn_that_needs_a_value() -> None:
     played = talk(
         [calling(("search", {}, "a")), reply(""), calling(("stop", {}, "b"))],
         protocol=value_required,
-        tools=by_id({"a": gives(1), "b": gives(1, FINISH)}),
+        tools=by_id({"a": gives(1), "b": gives(1, FinishControl(value=3))}),
     )
     assert decisions(played) == ["call", "remind", "call"]
-    assert played.outcome == FINISHED
+    assert played.outcome == Finished(finish=FinalValue(value=3))
+
+
+def test_a_value_by_which_a_tool_ends_a_turn_is_judged_like_any_other() -> None:
+    played = talk(
+        [calling(("stop", {}, "a")), calling(("stop", {}, "b"))],
+        protocol=value_required,
+        tools=by_id({"a": gives(1, FINISH), "b": gives(1, FinishControl(value=3))}),
+    )
+    assert played.outcome == Finished(finish=FinalValue(value=3))
+    assert decisions(played) == ["call", "call"]
 
 
 # -- answers that nobody asked for -------------------------------------------------------------------------------------

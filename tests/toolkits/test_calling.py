@@ -28,7 +28,7 @@ from lash_nb.machine.tool_calls import (
     ToolFailureSource,
     ToolSucceeded,
 )
-from lash_nb.toolkits import Tool, ToolPolicy, ToolSurroundings
+from lash_nb.toolkits import Tool, ToolPolicy, ToolSurroundings, calling
 from lash_nb.toolkits.calling import MOST_AT_ONCE, MakeCall, ToolCaller, completed_call
 from lash_nb.toolkits.functions import function_tool, tool
 from lash_nb.toolkits.outcomes import MOST_CHARS_IN_CELLS
@@ -360,3 +360,36 @@ async def test_so_many_threads_may_be_left_and_then_none_is_begun() -> None:
     left = [thread for thread in threading.enumerate() if thread.name == "lash_nb-tool"]
     await asyncio.gather(*(asyncio.to_thread(thread.join, 30) for thread in left))
     assert await in_thread(lambda: 3) == 3
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError])
+async def test_whatever_a_tool_raises_ends_its_call_alone(kind: type[BaseException]) -> None:
+    """asyncio lets some of these through to the loop, which all sessions share."""
+
+    async def invoke(call: PendingToolCall, around: ToolSurroundings) -> ToolCallOutput:
+        raise kind
+
+    tools = {"odd": Tool(name="odd", invoke=invoke)}
+    with ToolCaller(tools, ToolSurroundings()) as caller:
+        done = await caller.call(PendingToolCall(call_id="a", tool_name="odd", args={}))
+    assert not isinstance(done.output.outcome, ToolSucceeded)
+
+
+async def test_a_tool_that_does_not_let_itself_be_cancelled_is_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calling, "_CLEAN_UP_S", 0.05)
+    ends = asyncio.Event()
+
+    async def invoke(call: PendingToolCall, around: ToolSurroundings) -> ToolCallOutput:
+        while not ends.is_set():
+            try:
+                await ends.wait()
+            except asyncio.CancelledError:
+                continue
+        return ToolCallOutput(outcome=ToolSucceeded(payload="late"))
+
+    tools = {"deaf": Tool(name="deaf", policy=ToolPolicy(timeout_s=0.05), invoke=invoke)}
+    with ToolCaller(tools, ToolSurroundings()) as caller:
+        done = await caller.call(PendingToolCall(call_id="a", tool_name="deaf", args={}))
+    assert isinstance(done.output.outcome, ToolFailed)
+    assert done.output.outcome.payload.class_ is ToolFailureClass.TIMEOUT
+    ends.set()

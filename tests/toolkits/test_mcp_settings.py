@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from traitlets import TraitError
 
 from lash_nb.errors import InputError
+from lash_nb.settings import Settings
 from lash_nb.toolkits.mcp import server_of, servers_of
 from lash_nb.toolkits.mcp_settings import ServerSettings, filled, settings_of
 
@@ -171,3 +173,11 @@ def test_the_sdk_is_imported_when_a_server_is_started() -> None:
         "import sys, lash_nb.toolkits.mcp; print(*sorted({'mcp', 'mcp_types', 'httpx2', 'anyio'} & set(sys.modules)))"
     )
     assert run_python(code).split() == []
+
+
+@pytest.mark.parametrize("wrong", [{"x": {}}, {"x": {"command": "a", "url": "b"}}, {"x": 1}, {"x": {"command": 1}}])
+def test_settings_that_are_none_are_refused_as_a_traitlet(wrong: dict[str, Any]) -> None:
+    settings = Settings()
+    with pytest.raises(TraitError, match="'x'"):
+        settings.mcp_servers = wrong
+    assert settings.mcp_servers == {}

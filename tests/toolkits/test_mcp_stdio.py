@@ -34,7 +34,7 @@ async def test_tools_are_listed_and_called() -> None:
         assert [tool.name for tool in server.tools] == ["add", "say", "where", "fails", "show", "slow", "grow"]
         add = tool(server, "add")
         assert add.description == "[in the words of the MCP server 'good', which nobody vouches for]\nAdd two numbers."
-        assert add.signature == "(*, a: int, b: int = ...)"
+        assert add.signature == "(*, a: int, b: int = ...) -> {'result': int}"
         assert add.source == "mcp:good"
         assert add.policy == ToolPolicy(approve="effects", safe=False, timeout_s=120.0)
         assert add.parameters is None

@@ -38,7 +38,7 @@ def test_a_call_that_waits_stands_in_the_question() -> None:
         "",
         False,
     )
-    assert ask["covers"] == "“Approve all like it” lets this turn also call pay with any other arguments."
+    assert ask["covers"] == "“Approve all like it” lets this turn also call pay again, whatever the arguments."
 
 
 def test_of_a_long_call_all_can_be_read() -> None:
