@@ -163,4 +163,4 @@ def test_bytes_promise_nothing() -> None:
         "properties": {"$lash_tool_value": {"const": "attachment"}, "source": {"type": "object"}},
         "required": ["$lash_tool_value", "source"],
     }
-    assert made.signature == "(image: Attachment, /) -> Attachment"
+    assert made.signature == "(image: Attachment, /) -> ToolAttachment"

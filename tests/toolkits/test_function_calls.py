@@ -52,7 +52,6 @@ ASYNC_LINE = async_raising.__code__.co_firstlineno + 2
         (lambda: ValueError("no"), "ValueError", "ValueError: no"),
         (KeyError, "KeyError", "KeyError"),
         (lambda: SystemExit(2), "SystemExit", "SystemExit: 2"),
-        (lambda: TimeoutError("slow"), "TimeoutError", "TimeoutError: slow"),
         (Unshown, "Unshown", "Unshown: (it cannot be shown)"),
     ],
 )
@@ -63,6 +62,12 @@ async def test_what_a_function_raises_is_a_failed_call(
     failure = failed(await make(function_tool("it", make_function(error())), {}))
     assert (failure.class_, failure.code, failure.retry) == (ToolFailureClass.EXECUTION, code, RetryNever())
     assert failure.message == f"{message} (line {line}, in raises)"
+
+
+@pytest.mark.parametrize("kind", [TimeoutError, ConnectionResetError])
+async def test_what_may_be_over_the_next_time_is_a_failure_that_passes(kind: type[Exception]) -> None:
+    failure = failed(await make(function_tool("it", raising(kind("slow"))), {}))
+    assert (failure.class_, failure.code, failure.retry) == (ToolFailureClass.EXECUTION, kind.__name__, RetrySafe())
 
 
 async def test_a_stop_iteration_is_a_failed_call() -> None:

@@ -46,7 +46,7 @@ async def test_a_variable_that_is_not_set() -> None:
 async def test_a_command_that_is_not_there() -> None:
     async with running(McpServer(settings_of("x", {"command": "no-such-command"})), told=None) as server:
         (said,) = await server.refresh()
-        assert "there is no command 'no-such-command' that can be run" in said
+        assert "there is no command 'no-such-command' to run" in said
         assert server.state.startswith("failed: there is no command")
 
 

@@ -13,7 +13,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -39,8 +38,6 @@ from lash_nb.toolkits.functions import function_tool
 from lash_nb.toolkits.results import Attachment, ToolResult, output_of
 
 from .calls import failed, make, result, value
-
-matplotlib.use("agg")
 
 PNG = b"\x89PNG\r\n\x1a\n and so on"
 
