@@ -302,7 +302,7 @@ async def test_calls_stand_in_lines_and_those_of_a_cell_behind_it(tmp_path: Path
     assert text.startswith(head)
     (said,) = [line for line in text.splitlines() if line.startswith("    say(")]
     assert len(said) < 900
-    assert said.endswith('abc\\n"}): done')
+    assert 'abc\\n"}): done, gave ABC ABC' in said
     assert '\n\nOutput:\n    1\n\nCalls of the cell:\n    look({"city": "Rome"}): done\n\n── Answer ──' in text
     html = str(bundle["text/html"])
     assert "<p>Calls of the cell:</p><ul><li>look({&quot;city&quot;: &quot;Rome&quot;}): done</li></ul>" in html
