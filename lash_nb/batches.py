@@ -89,9 +89,7 @@ class Batches:
         for call in effect.calls:
             done, output = self._done.get(call.call_id), known.get(call.call_id)
             if done is None and output is not None:
-                told = cell_return(call, output) if call.tool_name == RUN_CODE else None
-                done = completed_call(call, output, 0)
-                done = done if told is None else replace(done, model_return=told)
+                done = _completed(call, output, 0)
             begun = call.call_id in self._begun or self._may_have_begun(effect, call)
             results.append(done or completed_call(call, stopped_call(begun=begun), 0))
         return tuple(self._ports.redactor.completed(one) for one in results)
@@ -170,15 +168,7 @@ class Batches:
         for call in calls:
             began = time.monotonic()
             output = await self._run_cell(effect, call, known)
-            done[call.call_id] = CompletedToolCall(
-                call_id=call.call_id,
-                tool_name=call.tool_name,
-                args=call.args,
-                output=output,
-                model_return=cell_return(call, output),
-                duration_ms=round((time.monotonic() - began) * 1000),
-                replay=call.replay,
-            )
+            done[call.call_id] = _completed(call, output, round((time.monotonic() - began) * 1000))
 
     async def _run_cell(self, effect: ToolCalls, call: PendingToolCall, known: NamespaceSummary) -> ToolCallOutput:
         """What a cell gave; one that had ended before is not run again, nor is one that its kernel has on record."""
@@ -209,6 +199,12 @@ def _cell(effect: ToolCalls, call: PendingToolCall) -> CalledCell:
     return CalledCell(
         id=effect.id, language=_LANGUAGE, code=code if isinstance(code, str) else "", call_id=call.call_id
     )
+
+
+def _completed(call: PendingToolCall, output: ToolCallOutput, duration_ms: int) -> CompletedToolCall:
+    """A call with its output, a cell's worded as cells are."""
+    done = completed_call(call, output, duration_ms)
+    return replace(done, model_return=cell_return(call, output)) if call.tool_name == RUN_CODE else done
 
 
 async def _all_of(work: Iterable[Awaitable[None]]) -> None:

@@ -18,12 +18,7 @@ from .machine.events import PluginEvent, StatusRuntimeEvent, TurnActivity
 from .machine.tool_calls import (
     CompletedToolCall,
     PendingToolCall,
-    RetryNever,
     ToolCallOutput,
-    ToolCancellation,
-    ToolCancelled,
-    ToolFailed,
-    ToolFailure,
     ToolFailureClass,
     ToolFailureSource,
 )
@@ -31,7 +26,7 @@ from .ports import TurnPorts
 from .stores.redacting import RedactingStore
 from .toolkits import Tool, ToolPolicy, ToolSurroundings
 from .toolkits.calling import ToolCaller, completed_call
-from .toolkits.outcomes import MOST_CHARS, MOST_CHARS_IN_CELLS
+from .toolkits.outcomes import MOST_CHARS, MOST_CHARS_IN_CELLS, cancelled, failure
 from .toolkits.showing import bounded
 
 __all__ = ["RecordedCaller", "ToolRuns", "refused_call", "stopped_call", "tool_notice"]
@@ -183,22 +178,17 @@ def tool_notice(text: str) -> PluginEvent:
 
 def unknown_outcome() -> ToolCallOutput:
     """Of a call that an earlier host had begun, and that must not be made again."""
-    return _failed(ToolFailureClass.INTERNAL, "outcome_unknown", _UNKNOWN, ToolFailureSource.RUNTIME)
+    kind, source = ToolFailureClass.INTERNAL, ToolFailureSource.RUNTIME
+    return ToolCallOutput(outcome=failure(kind, "outcome_unknown", _UNKNOWN, source=source))
 
 
 def stopped_call(*, begun: bool) -> ToolCallOutput:
     """Of a call that had not ended when its turn was stopped."""
     message = _STOPPED if begun else _NOT_BEGUN
-    return ToolCallOutput(
-        outcome=ToolCancelled(payload=ToolCancellation(message=message, source=ToolFailureSource.CANCELLATION))
-    )
+    return ToolCallOutput(outcome=cancelled(message, source=ToolFailureSource.CANCELLATION))
 
 
 def refused_call(message: str) -> ToolCallOutput:
     """Of a call that may not be made."""
-    return _failed(ToolFailureClass.PERMISSION_DENIED, "refused", message, ToolFailureSource.POLICY)
-
-
-def _failed(kind: ToolFailureClass, code: str, message: str, source: ToolFailureSource) -> ToolCallOutput:
-    failure = ToolFailure(class_=kind, code=code, message=message, source=source, retry=RetryNever())
-    return ToolCallOutput(outcome=ToolFailed(payload=failure))
+    kind, source = ToolFailureClass.PERMISSION_DENIED, ToolFailureSource.POLICY
+    return ToolCallOutput(outcome=failure(kind, "refused", message, source=source))

@@ -67,6 +67,14 @@ FOUR: tuple[tuple[str, dict[str, Any], str], ...] = tuple(
 ALL_FOUR = calling(*FOUR)
 
 
+async def waiting(replies: Script, kernel: ScriptedKernel, tools: dict[str, Tool], state_dir: Path) -> None:
+    """Leave a session `one` whose turn waits for approval, with nobody there."""
+    model = ScriptedModel(replies, traits=ModelTraits(protocol="tools"))
+    async with Session(model, kernel=kernel, tools=tools, state_dir=state_dir, session_id="one") as session:
+        with pytest.raises(ApprovalNeeded):
+            await session.run("Pay.")
+
+
 @pytest.mark.parametrize(
     ("mode", "asked"),
     [("all", ["all"]), ("effects", ["all", "effects"]), ("every", ["all", "effects", "every"])],
@@ -139,11 +147,7 @@ async def test_where_nobody_is_the_turn_waits_before_anything_begins_and_goes_on
     tools = {"pay": desk.tool("pay", "effects"), "look": desk.tool("look", "never")}
     replies: Script = {1: [calling(("look", {}, "a"), ("pay", {}, "b")), "Paid."]}
     kernel, traits = ScriptedKernel(), ModelTraits(protocol="tools")
-    async with Session(
-        ScriptedModel(replies, traits=traits), kernel=kernel, tools=tools, state_dir=tmp_path, session_id="one"
-    ) as session:
-        with pytest.raises(ApprovalNeeded):
-            await session.run("Pay.")
+    await waiting(replies, kernel, tools, tmp_path)
     assert desk.made == []
     model = ScriptedModel(replies, traits=traits)
     async with Session.resume("one", model=model, kernel=kernel, tools=tools, state_dir=tmp_path) as session:
@@ -326,11 +330,7 @@ async def test_a_turn_does_not_go_on_where_its_tools_are_not(tmp_path: Path) -> 
     desk, traits = Desk(), ModelTraits(protocol="tools")
     replies: Script = {1: [calling(("pay", {}, "a")), "Paid."]}
     kernel, tools = ScriptedKernel(), {"pay": desk.tool("pay", "effects")}
-    async with Session(
-        ScriptedModel(replies, traits=traits), kernel=kernel, tools=tools, state_dir=tmp_path, session_id="one"
-    ) as session:
-        with pytest.raises(ApprovalNeeded):
-            await session.run("Pay.")
+    await waiting(replies, kernel, tools, tmp_path)
     model = ScriptedModel(replies, traits=traits)
     async with Session.resume("one", model=model, kernel=kernel, state_dir=tmp_path) as session:
         session.decide(Decision.approve())
@@ -346,11 +346,7 @@ async def test_what_was_rejected_needs_no_tool_and_is_not_made(tmp_path: Path) -
     desk, traits = Desk(), ModelTraits(protocol="tools")
     replies: Script = {1: [calling(("pay", {}, "a")), "Not paid."]}
     kernel, tools = ScriptedKernel(), {"pay": desk.tool("pay", "effects")}
-    async with Session(
-        ScriptedModel(replies, traits=traits), kernel=kernel, tools=tools, state_dir=tmp_path, session_id="one"
-    ) as session:
-        with pytest.raises(ApprovalNeeded):
-            await session.run("Pay.")
+    await waiting(replies, kernel, tools, tmp_path)
     model = ScriptedModel(replies, traits=traits)
     async with Session.resume("one", model=model, kernel=kernel, state_dir=tmp_path) as session:
         session.decide(Decision.reject("too dear"))
