@@ -62,7 +62,7 @@ class Batches:
             work = [self._call(call, making, refused, done) for call in effect.calls if call.tool_name != RUN_CODE]
             cells = [call for call in effect.calls if call.tool_name == RUN_CODE]
             await _all_of((*work, self._run_cells(effect, cells, known, done)))
-        return tuple(self._ports.redactor.completed(done[call.call_id]) for call in effect.calls)
+        return tuple(done[call.call_id] for call in effect.calls)
 
     def _check_there(self, effect: ToolCalls) -> None:
         """Tools of a turn that an earlier host began may live in a notebook that is not here."""
@@ -87,12 +87,11 @@ class Batches:
         known = self._tools.known(effect.id)
         results = []
         for call in effect.calls:
-            done, output = self._done.get(call.call_id), known.get(call.call_id)
-            if done is None and output is not None:
-                done = _completed(call, output, 0)
             begun = call.call_id in self._begun or self._may_have_begun(effect, call)
-            results.append(done or completed_call(call, stopped_call(begun=begun), 0))
-        return tuple(self._ports.redactor.completed(one) for one in results)
+            output = known.get(call.call_id) or stopped_call(begun=begun)
+            done = self._done.get(call.call_id)
+            results.append(done or self._ports.redactor.completed(_completed(call, output, 0)))
+        return tuple(results)
 
     def _may_have_begun(self, effect: ToolCalls, call: PendingToolCall) -> bool:
         resumed = self._ports.resumed
@@ -168,7 +167,8 @@ class Batches:
         for call in calls:
             began = time.monotonic()
             output = await self._run_cell(effect, call, known)
-            done[call.call_id] = _completed(call, output, round((time.monotonic() - began) * 1000))
+            completed = _completed(call, output, round((time.monotonic() - began) * 1000))
+            done[call.call_id] = self._ports.redactor.completed(completed)
 
     async def _run_cell(self, effect: ToolCalls, call: PendingToolCall, known: NamespaceSummary) -> ToolCallOutput:
         """What a cell gave; one that had ended before is not run again, nor is one that its kernel has on record."""

@@ -24,7 +24,7 @@ from .previews import Previews
 from .protocols import ModelProtocol
 from .sharing import Sharing
 from .toolkits import Tool
-from .toolkits.catalogue import ToolCatalogue, without_secrets
+from .toolkits.catalogue import ToldTools, ToolCatalogue, without_secrets
 from .trust import Redactor
 
 __all__ = ["Conclude", "Inbox", "Resumed", "TurnLog", "TurnPorts", "Unrecorded", "Verify"]
@@ -182,6 +182,8 @@ class TurnPorts:
     """The session's."""
     shipped_tools: Mapping[str, Tool] = field(default_factory=dict)
     """Those that the turn has beside them."""
+    told_tools: ToldTools = field(default_factory=dict)
+    """What is told of them, as far as that was looked at."""
     given_environment: ExecutionEnvironmentSync | None = None
     """The prompt and the tools that the machine was made with."""
     environment: Callable[[], ExecutionEnvironmentSync | None] = lambda: None
@@ -224,4 +226,4 @@ class TurnPorts:
     @property
     def callable_tools(self) -> Mapping[str, Tool]:
         """What can be called now, by name; the session's own go before those that ship."""
-        return without_secrets({**self.shipped_tools, **self.tools.tools}, self.redactor)
+        return without_secrets({**self.shipped_tools, **self.tools.tools}, self.redactor, self.told_tools)

@@ -37,7 +37,7 @@ from .protocols import PROTOCOLS, ModelProtocol, ValidateValue
 from .protocols.termination import CodeTermination, FinishRequired, Natural
 from .requested import Interrupted, Request, Surroundings
 from .toolkits import Tool
-from .toolkits.catalogue import without_secrets
+from .toolkits.catalogue import ToldTools, without_secrets
 from .turn_recorder import TurnRecorder
 from .turns import Turn
 from .typed import schema_validator
@@ -68,6 +68,7 @@ class RequestRun:
         self._priced_as = ""
         self._partner: TakesPart | None = None
         self._envelope: dict[str, Any] | None = None
+        self._told_tools: ToldTools = {}
         self._given: ExecutionEnvironmentSync | None = None
         self._made_for: tuple[tuple[Tool, ...], ExecutionEnvironmentSync] | None = None
         self._over = False
@@ -164,7 +165,11 @@ class RequestRun:
         module, _, attribute = PROTOCOLS[name].partition(":")
         kind = getattr(import_module(module), attribute)
         wanted, schema = self.request.wanted, self.request.schema
-        tools = "" if kind.calls_tools else tools_told(without_secrets(around.tools.tools, around.redactor))
+        tools = (
+            ""
+            if kind.calls_tools
+            else tools_told(without_secrets(around.tools.tools, around.redactor, self._told_tools))
+        )
         validate: ValidateValue | None = None
         termination: CodeTermination = Natural()
         if wanted is not None:
@@ -214,7 +219,9 @@ class RequestRun:
         return around.shipped_tools() if protocol.calls_tools else {}
 
     def _specs(self, around: Surroundings, protocol: ModelProtocol) -> tuple[LlmToolSpec, ...]:
-        tools = without_secrets({**self._shipped(around, protocol), **around.tools.tools}, around.redactor)
+        tools = without_secrets(
+            {**self._shipped(around, protocol), **around.tools.tools}, around.redactor, self._told_tools
+        )
         return protocol.tool_specs([tool.spec for tool in tools.values()])
 
     def _environment(self, around: Surroundings, traits: ModelTraits) -> ExecutionEnvironmentSync:
@@ -276,6 +283,7 @@ class RequestRun:
             store=around.store,
             tools=around.tools,
             shipped_tools=self._shipped(around, protocol),
+            told_tools=self._told_tools,
             given_environment=self._given,
             environment=partial(self._environment, around, traits),
             inbox=around.inbox,

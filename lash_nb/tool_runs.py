@@ -34,10 +34,7 @@ __all__ = ["RecordedCaller", "ToolRuns", "refused_call", "stopped_call", "tool_n
 _UNKNOWN = (
     "The host ended while this call was being made: whether it took effect is not known, and it was not made again."
 )
-
-
 _STOPPED = "The turn was stopped before this call had ended: it may have taken effect, in part or in whole, or not."
-
 _NOT_BEGUN = "The turn was stopped before this call was made."
 
 

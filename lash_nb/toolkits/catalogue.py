@@ -11,14 +11,14 @@ import keyword
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..bridge import shared_loop
 from ..errors import InputError, UnknownNameError
 from ..trust import Redactor
 from . import MainThread, Tool, ToolSource
 
-__all__ = ["ToolCatalogue", "catalogue_of", "checked_name", "without_secrets"]
+__all__ = ["ToldTools", "ToolCatalogue", "catalogue_of", "checked_name", "without_secrets"]
 
 
 def checked_name(name: object) -> str:
@@ -126,9 +126,16 @@ class ToolCatalogue:
             await source.aclose()
 
 
-def without_secrets(tools: Mapping[str, Tool], redactor: Redactor) -> dict[str, Tool]:
+ToldTools: TypeAlias = dict[int, tuple[Tool, Tool]]
+"""Tools and what is told of them, by the identity of the tool: many long schemas take their time."""
+
+
+def without_secrets(tools: Mapping[str, Tool], redactor: Redactor, known: ToldTools) -> dict[str, Tool]:
     """The same tools without secrets in what is told of them: a default value can be one, a server can know one."""
-    return {name: _told_without(tool, redactor) for name, tool in tools.items()}
+    for tool in tools.values():
+        if id(tool) not in known:
+            known[id(tool)] = tool, _told_without(tool, redactor)
+    return {name: known[id(tool)][1] for name, tool in tools.items()}
 
 
 def _told_without(tool: Tool, redactor: Redactor) -> Tool:
