@@ -165,11 +165,7 @@ class RequestRun:
         module, _, attribute = PROTOCOLS[name].partition(":")
         kind = getattr(import_module(module), attribute)
         wanted, schema = self.request.wanted, self.request.schema
-        tools = (
-            ""
-            if kind.calls_tools
-            else tools_told(without_secrets(around.tools.tools, around.redactor, self._told_tools))
-        )
+        tools = "" if kind.calls_tools else tools_told(self._told(around, around.tools.tools))
         validate: ValidateValue | None = None
         termination: CodeTermination = Natural()
         if wanted is not None:
@@ -218,10 +214,11 @@ class RequestRun:
         """A model that writes cells reads files by code."""
         return around.shipped_tools() if protocol.calls_tools else {}
 
+    def _told(self, around: Surroundings, tools: Mapping[str, Tool]) -> Mapping[str, Tool]:
+        return without_secrets(tools, around.redactor, self._told_tools)
+
     def _specs(self, around: Surroundings, protocol: ModelProtocol) -> tuple[LlmToolSpec, ...]:
-        tools = without_secrets(
-            {**self._shipped(around, protocol), **around.tools.tools}, around.redactor, self._told_tools
-        )
+        tools = self._told(around, {**self._shipped(around, protocol), **around.tools.tools})
         return protocol.tool_specs([tool.spec for tool in tools.values()])
 
     def _environment(self, around: Surroundings, traits: ModelTraits) -> ExecutionEnvironmentSync:
