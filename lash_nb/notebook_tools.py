@@ -8,7 +8,6 @@ come from settings and from words alone, never from a notebook's metadata; one t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -199,17 +198,7 @@ def _followed(variable: str, asked: str | None, function: Any) -> _Followed:
     """Raises InputError: it cannot be a tool."""
     if not callable(function):
         raise InputError(f"{variable} is of type {type(function).__name__}, and no function")
-    from .toolkits.functions import function_tool
+    from .toolkits.functions import function_tool, said_name
 
-    name = asked or _said_name(function) or variable
+    name = asked or said_name(function) or variable
     return _Followed(variable, asked, function, function_tool(name, function, on_main=True))
-
-
-def _said_name(function: Any) -> str | None:
-    """What `@tool(name=...)` calls it, where that is not its own name."""
-    from .toolkits.functions import function_tool
-
-    with suppress(InputError):  # it is said of the name that it gets
-        name = function_tool(None, function).name
-        return name if name != getattr(function, "__name__", name) else None
-    return None

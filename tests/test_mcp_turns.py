@@ -1,4 +1,4 @@
-"""Turns whose tools come from two real servers, one of which dies, floods and changes: each is told, the turn goes on."""
+"""Turns whose tools come from two real servers that die, flood and change: each is told, and the turn goes on."""
 
 from __future__ import annotations
 

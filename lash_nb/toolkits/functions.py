@@ -37,7 +37,7 @@ from .schemas import Arguments, return_schema
 from .signatures import is_async, plain_function
 from .threads import in_thread
 
-__all__ = ["ToolFunction", "failure_of", "function_tool", "tool"]
+__all__ = ["ToolFunction", "failure_of", "function_tool", "said_name", "tool"]
 
 ToolFunction: TypeAlias = Callable[..., Any]
 
@@ -158,6 +158,12 @@ def _marked(function: Any, said: _Said) -> Any:
         function = functools.partial(function)
         setattr(function, _SAID, said)
     return function
+
+
+def said_name(function: object) -> str | None:
+    """What `@tool(name=...)` calls it; None: that was not said."""
+    said = getattr(function, _SAID, None)
+    return said.name if isinstance(said, _Said) else None
 
 
 def function_tool(name: str | None, function: ToolFunction | Any, *, on_main: bool = False) -> Tool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ..kernels.inside.json_values import MAX_CHARS
 from ..machine.tool_calls import (
     TOOL_VALUE,
     RetryDisposition,
@@ -32,7 +33,7 @@ __all__ = [
 
 MOST_CHARS = 64 * 1024 * 1024
 """Of the JSON of one result; a longer one is a failure."""
-MOST_CHARS_IN_CELLS = 8_000_000
+MOST_CHARS_IN_CELLS = MAX_CHARS
 """Of the JSON of a result that goes to a cell, as of any value that enters or leaves one."""
 _WHY_CHARS = 1000
 
