@@ -299,8 +299,7 @@ class TurnHost:
             self._take_in_calls()
         if self._done is None:
             self._quiet()
-            if not self.machine.is_done():
-                self.machine.finish_with_outcome(outcome)
+            self.machine.finish_with_outcome(outcome)
             self._drain()
 
     def _take_in_calls(self) -> None:
@@ -308,7 +307,12 @@ class TurnHost:
         state = self.machine.state
         if isinstance(state, WaitingTools) and self.ports.protocol.calls_tools:
             self._quiet()
-            self._answer(self._fulfil.so_far(ToolCalls(id=state.effect_id, calls=state.calls)))
+            try:
+                self._answer(self._fulfil.so_far(ToolCalls(id=state.effect_id, calls=state.calls)))
+            except DriverContractError:
+                return  # the turn ends all the same
+            if self.machine.is_done():
+                self._drain()  # by the protocol itself: at its last step, say
 
     def _quiet(self) -> None:
         """Pass on what is queued and perform none of it, so that nothing stands behind the end (Q3)."""

@@ -12,7 +12,7 @@ from lash_nb import ScriptedKernel, Session
 from lash_nb.errors import ApprovalNeeded, InputError
 from lash_nb.kernels.scripted import ScriptedCell
 from lash_nb.machine.approvals import Decision, EffectKind
-from lash_nb.machine.events import CodeBlockStarted, ToolCallStart, TurnActivity
+from lash_nb.machine.events import CodeBlockStarted, ToolCallStart, TurnActivity, TurnOutcomeEvent
 from lash_nb.machine.execution import FinishValue
 from lash_nb.machine.llm import LlmResponse, ToolResultBlock
 from lash_nb.machine.picture import PictureState
@@ -376,3 +376,23 @@ async def test_neither_model_nor_record_gets_a_secret_that_is_a_default(
 
 def files_with(text: str, directory: Path) -> list[Path]:
     return [path for path in directory.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
+
+
+async def test_a_stop_in_the_last_step_ends_the_turn_once(tmp_path: Path) -> None:
+    begun, seen = asyncio.Event(), list[TurnActivity]()
+
+    async def hang() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    model = scripted(calling(("hang", {}, "a")), "Here again.")
+    async with Session(model, kernel=ScriptedKernel(), tools={"hang": hang}, state_dir=tmp_path) as session:
+        work = session.run("A number.", output_type=int, max_steps=1, on_activity=seen.append)
+        turn = asyncio.ensure_future(work)
+        await asyncio.wait({asyncio.ensure_future(begun.wait()), turn}, return_when=asyncio.FIRST_COMPLETED)
+        turn.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await turn
+        assert len([one for one in seen if isinstance(one, TurnOutcomeEvent)]) == 1
+        assert len(session.turns) == 1
+        assert (await session.run("And?")).text == "Here again."
