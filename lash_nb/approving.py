@@ -26,7 +26,17 @@ from .machine.wire import dumps
 from .ports import TurnPorts
 from .toolkits import ToolPolicy
 
-__all__ = ["Approvals", "CalledCell", "called_by", "edited_text", "mode_text", "rejected_call_text", "rejected_text"]
+__all__ = [
+    "Approvals",
+    "CalledCell",
+    "call_approval_id",
+    "called_by",
+    "edited_text",
+    "mode_text",
+    "rejected_call_text",
+    "rejected_text",
+    "wish_of",
+]
 
 _APPROVED = Decision(verdict=Verdict.APPROVED, by_policy=True)
 _NOBODY = "nobody is here to decide on it (`--approve all` allows everything)"
@@ -108,13 +118,13 @@ class Approvals:
         # A cell that was looked at before it ran has shown its calls.
         if not policy.asks(mode) or (policy.approve == "every" and self.asks_cells(guarded=True)):
             return _APPROVED
-        return await self._wished(effect, _wish(call, source), call_id=call.call_id)
+        return await self._wished(effect, wish_of(call, source), call_id=call.call_id)
 
     def decided_on_call(self, effect: ToolCalls, call: PendingToolCall) -> Decision | None:
         """What was decided on a call of the model's own before its turn was resumed."""
         resumed = self._ports.resumed
         same = resumed is not None and resumed.effect_id == effect.id
-        return resumed.decisions.get(_call_id(effect, call)) if resumed is not None and same else None
+        return resumed.decisions.get(call_approval_id(effect, call)) if resumed is not None and same else None
 
     async def call(self, effect: ToolCalls, call: PendingToolCall, policy: ToolPolicy, *, source: str = "") -> Decision:
         """Whether the model may make a call of its own, before anything of its batch begins.
@@ -123,10 +133,10 @@ class Approvals:
             ApprovalNeeded: nobody is there to decide; the turn waits.
             JournalError: it could not be recorded.
         """
-        ports, wish = self._ports, _wish(call, source)
+        ports, wish = self._ports, wish_of(call, source)
         wish = replace(wish, target=ports.redactor.text(wish.target))
         approval = Approval(
-            id=_call_id(effect, call),
+            id=call_approval_id(effect, call),
             effect_id=effect.id,
             code=wish.target,
             wish=wish,
@@ -225,11 +235,13 @@ def _covers(allowed: Wish, wish: Wish, *, alike: bool) -> bool:
     return alike and posixpath.dirname(allowed.target) == posixpath.dirname(wish.target)
 
 
-def _call_id(effect: ToolCalls, call: PendingToolCall) -> str:
+def call_approval_id(effect: ToolCalls, call: PendingToolCall) -> str:
+    """Of the approval of a call that the model makes itself."""
     return f"call-{effect.id}-{call.call_id}"
 
 
-def _wish(call: PendingToolCall, source: str) -> Wish:
+def wish_of(call: PendingToolCall, source: str = "") -> Wish:
+    """What a person is asked about a call of a tool from that source."""
     whose = source.removeprefix("mcp:") if source.startswith("mcp:") else ""
     return Wish(kind=EffectKind.CALL, target=f"{call.tool_name}({dumps(call.args)})", whose=whose)
 

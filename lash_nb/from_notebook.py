@@ -13,16 +13,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .approving import call_approval_id, wish_of
 from .asked import Asked
 from .errors import CorruptCheckpointError, DecodeError, InputError, JournalError, NotebookError
 from .machine.activities import TURN_ACTIVITY
 from .machine.activity import ApprovalAsked
-from .machine.approvals import APPROVAL, Approval, EffectKind, Wish
+from .machine.approvals import APPROVAL, Approval
 from .machine.effects import ExecCode, ToolCalls
 from .machine.execution import NamespaceSummary, VariableSummary
 from .machine.state import TurnCheckpoint
 from .machine.tool_specs import RUN_CODE
-from .machine.wire import dumps
 from .recorded import RecordedKernel, RecordedSession, RecordedTurn, protocol_of
 from .stores.carried import Carried, CarriedSession, CarriedTurn, Trouble, carried
 from .stores.documents import load_notebook
@@ -180,7 +180,8 @@ def _asking(value: object, effect: object) -> Approval | None:
     waits = _waits(effect, told.call_id)
     if waits is None or (told.wish is None) != (waits.wish is None):
         return None
-    wish = None if told.wish is None or waits.wish is None else replace(told.wish, target=waits.wish.target)
+    # Whose tool it is, is found out where it is made; a secret may have been taken out of what is told.
+    wish = None if told.wish is None or waits.wish is None else replace(told.wish, target=waits.wish.target, whose="")
     # A secret may have been taken out of one of the two; another name would not be found when it is decided.
     return waits if replace(told, code=waits.code, wish=wish) == waits else None
 
@@ -196,8 +197,10 @@ def _waits(effect: object, call_id: str) -> Approval | None:
     if call.tool_name == RUN_CODE:
         name, code = f"cell-{effect.id}-{call_id}", called_code(call) or ""
         return Approval(id=name, effect_id=effect.id, code=code, call_id=call_id)
-    wish = Wish(kind=EffectKind.CALL, target=f"{call.tool_name}({dumps(call.args)})")
-    return Approval(id=f"call-{effect.id}-{call_id}", effect_id=effect.id, code=wish.target, wish=wish, call_id=call_id)
+    wish = wish_of(call)
+    return Approval(
+        id=call_approval_id(effect, call), effect_id=effect.id, code=wish.target, wish=wish, call_id=call_id
+    )
 
 
 def _is_cassette_beside(model: str) -> bool:
