@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,8 @@ def scripted(batch: LlmResponse) -> ScriptedModel:
 class Place:
     """A notebook whose turn was left waiting on one machine, and that is gone on with on another."""
 
-    def __init__(self, place: Path, batch: LlmResponse = BATCH) -> None:
-        self.place, self.batch = place, batch
+    def __init__(self, place: Path, batch: LlmResponse = BATCH, *, source: str = "function") -> None:
+        self.place, self.batch, self.source = place, batch, source
         self.file = File(place / "n.ipynb")
         self.there, self.here = Desk(), Desk()
         self.kernel_there, self.kernel_here = ScriptedKernel(), ScriptedKernel()
@@ -79,13 +80,13 @@ class Place:
             state_dir=self.place / "here",
         )
 
-    @staticmethod
-    def _tools(desk: Desk) -> dict[str, Any]:
-        return {"look": desk.tool("look", "never"), "pay": desk.tool("pay", "effects")}
+    def _tools(self, desk: Desk) -> dict[str, Any]:
+        return {"look": desk.tool("look", "never"), "pay": replace(desk.tool("pay", "effects"), source=self.source)}
 
 
-async def test_before_a_call_of_the_models_own_nothing_had_begun(tmp_path: Path) -> None:
-    place, model = Place(tmp_path), scripted(BATCH)
+@pytest.mark.parametrize("source", ["function", "mcp:shop"])
+async def test_before_a_call_of_the_models_own_nothing_had_begun(source: str, tmp_path: Path) -> None:
+    place, model = Place(tmp_path, source=source), scripted(BATCH)
     await place.left()
     assert (place.there.made, place.kernel_there.ran) == ([], [])
     async with place.gone_on(model) as session:
