@@ -26,7 +26,6 @@ from .machine.wire import Json
 from .recorded import RecordedSession, protocol_of
 from .stores.bounds import visible
 from .stores.carried import CarriedSession, CarriedTurn, carried
-from .stores.documents import load_notebook
 from .stores.journal import session_directory
 from .stores.segments import segments
 from .stores.session_files import sessions_in
@@ -73,6 +72,8 @@ def find_session(which: str | Path, *, state_dir: Path | None = None) -> Found:
     """
     path = Path(which)
     if path.suffix == ".ipynb":
+        from .stores.documents import load_notebook  # nbformat takes long to import
+
         return find_carried(load_notebook(path), path=path, state_dir=state_dir)
     if path.is_dir():
         return _of_directory(path)

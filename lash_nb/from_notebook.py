@@ -25,7 +25,6 @@ from .machine.state import TurnCheckpoint
 from .machine.tool_specs import RUN_CODE
 from .recorded import RecordedKernel, RecordedSession, RecordedTurn, protocol_of
 from .stores.carried import Carried, CarriedSession, CarriedTurn, Trouble, carried
-from .stores.documents import load_notebook
 from .stores.envelopes import Envelope, fold_envelope
 from .stores.summaries import conversation_length, summarize
 from .stores.told import told_of
@@ -67,6 +66,8 @@ def session_of_notebook(path: Path, *, bounds: Bounds | None = None) -> Recorded
         NotebookError: it carries none that can be read.
         CorruptCheckpointError: what it carries is damaged; names the place.
     """
+    from .stores.documents import load_notebook  # nbformat takes long to import
+
     return session_of(chosen(carried(load_notebook(path)), name=str(path)), bounds=bounds or Bounds())
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from .children import Children, descendants, marked, signal_all
-from .guardian import lives, start_time
+from .guardian import is_ending, lives, start_time
 from .limiting import Limiting
 
 __all__ = ["Leader", "end_strays", "leader_in", "signal_leader"]
@@ -98,7 +98,8 @@ def _kernels_in(directory: Path, family: Children) -> Iterator[tuple[Path, Mappi
         more = False
         for one in tuple(records):
             place, record, host = one
-            if place != directory and (host in family.items() or (record.get("outer") in outer and not lives(*host))):
+            gone = not lives(*host) or is_ending(host[0])  # one that is ending does not show its mark any more
+            if place != directory and (host in family.items() or (record.get("outer") in outer and gone)):
                 records.remove(one)
                 outer.add(str(place))
                 more = True

@@ -24,7 +24,7 @@ import time
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["LOG_MAX_BYTES", "LOG_TAIL_BYTES", "lives", "main", "start_time", "trim"]
+__all__ = ["LOG_MAX_BYTES", "LOG_TAIL_BYTES", "is_ending", "lives", "main", "start_time", "trim"]
 
 LOG_MAX_BYTES = 1024 * 1024
 LOG_TAIL_BYTES = 8 * 1024
@@ -32,6 +32,7 @@ _POLL_S = 0.25
 _LOCK_WAIT_S = 10.0
 """Whoever takes a kernel over holds its lock and then says who it is, within milliseconds."""
 _PR_SET_PDEATHSIG = 1
+_PF_EXITING = 4
 
 
 def _stat(pid: int) -> list[bytes] | None:
@@ -63,6 +64,12 @@ def lives(pid: int, started: int | None) -> bool:
     except PermissionError:  # someone else's
         return True
     return True
+
+
+def is_ending(pid: int) -> bool:
+    """Whether a process that still lives runs no code any more (PF_EXITING, proc(5)); its environment is then gone."""
+    fields = _stat(pid)
+    return fields is not None and bool(int(fields[6]) & _PF_EXITING)
 
 
 def trim(log: int) -> None:
