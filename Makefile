@@ -31,7 +31,7 @@ spell:  ## codespell
 	$(PYTHON) -m codespell_lib $(CODE) notebooks/data *.md Makefile pyproject.toml
 
 test:  ## the tests, without the browser's
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n 2 --dist loadfile
 
 coverage:  ## the tests, and which lines they did not reach
 	$(PYTHON) -m coverage run -m pytest

@@ -164,7 +164,7 @@ def server() -> Iterator[tuple[str, list[str]]]:
 
     asked: list[str] = []
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield f"openai:m@http://127.0.0.1:{server.server_port}/v1", asked
     server.shutdown()

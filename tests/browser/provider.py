@@ -51,7 +51,7 @@ class Provider:
     def __enter__(self) -> Provider:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, name="provider")
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), name="provider")
         self._thread.start()
         self.model = f"openai:m@http://127.0.0.1:{self._server.server_port}/v1"
         return self

@@ -84,7 +84,7 @@ class NightsModel:
     def __enter__(self) -> NightsModel:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, name="the nights' model")
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), name="the nights' model")
         self._thread.start()
         self.name = f"openai:m@http://127.0.0.1:{self._server.server_port}/v1"
         return self

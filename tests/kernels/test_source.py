@@ -272,8 +272,10 @@ async def test_a_flood_from_the_background_is_bounded_and_counted(kernel: Manage
         "thread = threading.Thread(target=flood); thread.start()",
     )
     await ok(kernel, "go.set(); time.sleep(0.5); stop.set(); thread.join()")
-    outputs = kernel.take_background()
-    assert len(outputs) == 1, outputs
-    (stream,) = outputs
-    assert isinstance(stream, StreamOutput)
-    assert 10_000 <= len(stream.head) + stream.omitted_chars + len(stream.tail) <= 64 * 1024
+    streams = [output for output in kernel.take_background() if isinstance(output, StreamOutput)]
+    (first, *others) = (stream for stream in streams if stream.name == "stdout")
+    assert 10_000 <= len(first.head) + first.omitted_chars + len(first.tail) <= 64 * 1024
+    # On a busy machine it lasts long enough to pass once more; before that is said how much did not.
+    notes = [stream.head for stream in streams if stream.name == "stderr"]
+    assert len(others) == len(notes)
+    assert all("characters written in the background left out" in note for note in notes)
