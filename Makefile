@@ -38,10 +38,10 @@ coverage:  ## the tests, and which lines they did not reach
 	$(PYTHON) -m coverage report
 
 browser:  ## the tests that drive a frontend in Chromium: needs the `browser` extra
-	$(PYTHON) -m pytest -n 2 --dist loadfile tests/browser
+	$(PYTHON) -m pytest -n 3 --dist loadfile tests/browser
 
 sandbox:  ## the tests of what runs in the sandbox: needs bubblewrap
-	$(PYTHON) -m pytest tests/sandbox
+	$(PYTHON) -m pytest -n 2 tests/sandbox
 
 local:  ## the tests of the local model's engine: needs the `local` extra and `lash-nb model pull`
 	weights=$$($(PYTHON) -m lash_nb.cli model pull) && TEST_WEIGHTS=$$weights $(PYTHON) -m pytest tests/local

@@ -375,3 +375,13 @@ def test_a_new_session_loses_nothing_of_the_one_before(tmp_path: Path) -> None:
     ]
     assert len(shown) == 3
     assert set(shown) == kept
+
+
+def test_a_request_imports_little_into_the_kernel_of_the_notebook(tmp_path: Path) -> None:
+    """Some of it takes seconds, beside JupyterLab; the cell would wait for it."""
+    (tmp_path / "s.json").write_text('["Hi."]')
+    heavy = ["jsonschema", "mcp", "nbclient", "nbformat", "openai", "pydantic_ai"]
+    asked = f"import sys; print([name for name in {heavy} if name in sys.modules])"
+    path = write(tmp_path, "%load_ext lash_nb", "%%lash\nHello.", asked)
+    result = run_notebook(path, model="scripted:s.json")
+    assert texts(result.out)[-1] == "[]\n"
