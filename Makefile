@@ -38,7 +38,7 @@ coverage:  ## the tests, and which lines they did not reach
 	$(PYTHON) -m coverage report
 
 browser:  ## the tests that drive a frontend in Chromium: needs the `browser` extra
-	$(PYTHON) -m pytest -n 3 --dist loadfile tests/browser
+	$(PYTHON) -m pytest -n 2 --dist loadfile tests/browser
 
 sandbox:  ## the tests of what runs in the sandbox: needs bubblewrap
 	$(PYTHON) -m pytest -n 2 tests/sandbox
