@@ -27,11 +27,15 @@ from types import TracebackType
 from typing import Any, Literal, TypeAlias
 
 import nbformat
+import pytest
 from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, WebSocket, sync_playwright
 
-__all__ = ["Frontend", "OpenNotebook", "Ui", "wait_until"]
+__all__ = ["IN_LAB", "Frontend", "OpenNotebook", "Ui", "wait_until"]
 
 Ui: TypeAlias = Literal["lab", "notebook"]
+
+IN_LAB = pytest.mark.parametrize("frontend", ["lab"], indirect=True)
+"""For what kernel and view alone decide: it is shown in one frontend. A second one takes as long again."""
 
 PATIENCE_S = 60.0
 """How long anything is waited for; the machine may be busy."""

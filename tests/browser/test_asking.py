@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from .frontend import Frontend
+from .frontend import IN_LAB, Frontend
 from .provider import Provider
+
+pytestmark = IN_LAB
 
 ASKING = "I need a name.\n\n<lash-cell>\nname = input('Who are you? ')\nprint('Hello', name.upper())\n</lash-cell>"
 

@@ -8,9 +8,11 @@ from playwright.sync_api import Locator
 
 from .axe import violations
 from .contrast import unreadable
-from .frontend import Frontend, OpenNotebook, wait_until
+from .frontend import IN_LAB, Frontend, OpenNotebook, wait_until
 from .provider import Hold, Provider
 from .shots import shot
+
+pytestmark = IN_LAB
 
 COUNTS = "I count.\n\n<lash-cell>\nlosers = [1, 2]\nprint('ran', len(losers))\n</lash-cell>"
 STARTS = "I ask the system.\n\n<lash-cell>\nimport subprocess\nprint(subprocess.run(['true']).returncode)\n</lash-cell>"

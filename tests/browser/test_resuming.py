@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from .frontend import Frontend, OpenNotebook, wait_until
+from .frontend import IN_LAB, Frontend, OpenNotebook, wait_until
 from .provider import Provider
+
+pytestmark = IN_LAB
 
 SETUP = """import os, pathlib
 pathlib.Path('pid').write_text(str(os.getpid()))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from .frontend import Frontend, OpenNotebook
+from .frontend import IN_LAB, Frontend, OpenNotebook
 from .provider import Provider
 from .shots import shot
+
+pytestmark = IN_LAB
 
 TIDIES = "I drop the gaps.\n\n<lash-cell>\ntidy = df.dropna()\ndf['gone'] = 0\nprint(len(tidy), 'rows')\n</lash-cell>"
 OWN = "import pandas as pd\ndf = pd.DataFrame({'n': [1, None, 3], 's': list('abc')})"
