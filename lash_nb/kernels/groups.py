@@ -1,8 +1,8 @@
 """Who gets a kernel's signals beside its process: its group in a sandbox, what has left its group, kernels inside it.
 
 Decided here: who ends with a kernel that a cell's code could have kept alive. That is what descends from it, what was
-started with its mark, and kernels whose hosts are among these, or ran in it and have ended or are ending. A kernel with another host that lives is
-not ended: it was taken over.
+started with its mark, and kernels whose hosts are among these, or ran in it and have ended or are ending. A kernel with
+another host that lives is not ended: it was taken over.
 """
 
 from __future__ import annotations
